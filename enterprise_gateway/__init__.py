@@ -1,0 +1,1 @@
+"""Jupyter kernels in Docker containers behind the stock Jupyter API."""

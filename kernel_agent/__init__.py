@@ -1,0 +1,1 @@
+"""Runs one Jupyter kernel and serves its channels over one port."""
