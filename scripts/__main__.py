@@ -1,0 +1,7 @@
+"""What scripts/run, test, images and bench do once scripts/install has made the environment."""
+
+import sys
+
+from bringup.commands import main
+
+sys.exit(main())

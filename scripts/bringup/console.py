@@ -1,0 +1,49 @@
+"""What the person at the terminal sees: one line a step, with its time."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+
+class SetupError(Exception):
+    """Something needed cannot be had; the message says what, and what to do."""
+
+
+def say(text: str) -> None:
+    """Print a line to stderr, where it does not mix with what a program prints."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Announce `what`, and say how long it took."""
+    say(f"{what} …")
+    begin = time.monotonic()
+    yield
+    say(f"  {time.monotonic() - begin:.1f} s")
+
+
+def run(command: Sequence[str], *, env: dict[str, str] | None = None) -> None:
+    """Run a command that only speaks when it fails.
+
+    Raises:
+        SetupError: it is missing or failed; carries the last lines of its output.
+    """
+    try:
+        done = subprocess.run(
+            command,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except FileNotFoundError as exc:
+        raise SetupError(f"{command[0]} is not installed") from exc
+    if done.returncode:
+        tail = "\n".join(done.stdout.splitlines()[-15:])
+        raise SetupError(f"{' '.join(command)} failed ({done.returncode}):\n{tail}")
