@@ -1,0 +1,1 @@
+"""Kernels: the REST resource and everything behind it."""

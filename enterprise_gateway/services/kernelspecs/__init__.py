@@ -1,0 +1,1 @@
+"""Kernelspecs: the launch recipes installed on this machine."""

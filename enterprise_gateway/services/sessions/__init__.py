@@ -1,0 +1,1 @@
+"""Jupyter sessions: paths tied to kernels."""
