@@ -1,0 +1,50 @@
+"""Fixtures shared by the tests that need a whole gateway."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.gateway import Gateway
+
+LOG_TAIL_CHARS = 20_000
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show the log of every gateway that a failed test used."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Gateway):
+                report.sections.append(("gateway log", value.read_log()[-LOG_TAIL_CHARS:]))
+    return report
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A running gateway for tests that leave it as they found it."""
+    shared = Gateway(tmp_path_factory.mktemp("gateway"))
+    try:
+        shared.start()
+        yield shared
+    finally:
+        shared.close()
+
+
+@pytest.fixture
+def own_gateway(tmp_path: Path) -> Iterator[Gateway]:
+    """A running gateway that the test may kill."""
+    own = Gateway(tmp_path / "gateway")
+    try:
+        own.start()
+        yield own
+    finally:
+        own.close()
+
+
+@pytest.fixture
+def kernel(gateway: Gateway, kernel_name: str) -> Iterator[str]:
+    """The id of a kernel of the shared gateway; the test parametrises `kernel_name`."""
+    kernel_id = gateway.start_kernel(kernel_name)
+    yield kernel_id
+    gateway.request("DELETE", f"/api/kernels/{kernel_id}")

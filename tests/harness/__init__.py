@@ -1,0 +1,1 @@
+"""What the tests need to drive a real gateway from outside."""

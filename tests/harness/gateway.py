@@ -1,0 +1,198 @@
+"""A real gateway process with folders, port, token and user name of its own."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from harness.channels import Channels, Codec
+from harness.leftovers import remove_kernels
+from harness.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+START_DEADLINE = 30.0
+REQUEST_TIMEOUT = 90.0
+
+
+def find_free_port() -> int:
+    """Return a port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def clean_environment(home: Path) -> dict[str, str]:
+    """Return an environment in which Jupyter programs see no files or settings of the user."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("JUPYTER", "EG_", "KG_", "KERNEL_", "IPYTHON", "PYTEST"))
+    }
+    return {
+        **kept,
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "HOME": str(home),
+        "JUPYTER_CONFIG_DIR": str(home / "config"),
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "IPYTHONDIR": str(home / "ipython"),
+        "MPLCONFIGDIR": str(home / "matplotlib"),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+class Gateway:
+    """One gateway that can be killed and started again on the same port, with the same folders."""
+
+    def __init__(self, home: Path, *, env: Mapping[str, str] | None = None) -> None:
+        """Lay out the folders and install the kernelspecs; `start` starts the process."""
+        home.mkdir(parents=True, exist_ok=True)
+        self.home = home
+        self.token = secrets.token_hex(16)
+        self.username = f"t{secrets.token_hex(4)}"
+        self.port = find_free_port()
+        self.log_path = home / "gateway.log"
+        self.env = {
+            **clean_environment(home),
+            "LOGNAME": self.username,
+            "EG_IP": "127.0.0.1",
+            "EG_PORT": str(self.port),
+            "EG_PORT_RETRIES": "0",
+            "EG_AUTH_TOKEN": self.token,
+            "EG_LIST_KERNELS": "True",
+            **(env or {}),
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+        self.http = requests.Session()
+        self.http.headers["Authorization"] = f"token {self.token}"
+        self.install_kernelspecs()
+
+    def install_kernelspecs(self) -> None:
+        """Install the project's kernelspecs where only this gateway looks."""
+        install = [sys.executable, ROOT / "etc/kernelspecs/install.py", "--prefix", self.home]
+        subprocess.run(install, env=self.env, check=True, capture_output=True, timeout=60)
+        self.env["JUPYTER_PATH"] = str(self.home / "share/jupyter")
+
+    def command(self) -> list[str]:
+        """Return the command line of the process."""
+        return [str(BIN / "jupyter-enterprisegateway")]
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at its end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        """The same for WebSockets."""
+        return f"ws://127.0.0.1:{self.port}"
+
+    # the process
+
+    def start(self) -> None:
+        """Start the process and wait until it answers."""
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(),
+                env=self.env,
+                cwd=self.home,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        wait_until(self.answers, deadline=START_DEADLINE, what="the gateway's first answer")
+
+    def answers(self) -> bool:
+        """Whether the gateway serves requests now."""
+        if self.process is None or self.process.poll() is not None:
+            raise RuntimeError(f"the gateway has ended:\n{self.read_log()}")
+        try:
+            return self.http.get(f"{self.url}/api", timeout=5).ok
+        except requests.ConnectionError:
+            return False
+
+    def kill(self) -> None:
+        """End the process the hard way, as a machine that loses it would."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(30)
+
+    def stop(self) -> int:
+        """Send SIGTERM; returns the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def close(self) -> None:
+        """End the process and remove everything that it made."""
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        self.http.close()
+        remove_kernels(self.username)
+
+    def read_log(self) -> str:
+        """Return what the process printed, over all its starts."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def run_command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `jupyter enterprisegateway ARGUMENTS` with the gateway's environment."""
+        return subprocess.run(
+            [*self.command(), *arguments],
+            env=self.env,
+            cwd=self.home,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    # its REST interface
+
+    def request(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        """Make an authenticated request; `path` begins with a slash."""
+        arguments.setdefault("timeout", REQUEST_TIMEOUT)
+        return self.http.request(method, f"{self.url}{path}", **arguments)
+
+    def get(self, path: str) -> Any:
+        """Return the JSON of a GET that must succeed."""
+        response = self.request("GET", path)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    def start_kernel(self, name: str, env: Mapping[str, str] | None = None) -> str:
+        """Start a kernel; returns its id."""
+        body = {"name": name, "env": {"KERNEL_USERNAME": self.username, **(env or {})}}
+        response = self.request("POST", "/api/kernels", json=body)
+        assert response.status_code == 201, response.text
+        return str(response.json()["id"])
+
+    def delete_kernel(self, kernel_id: str) -> None:
+        """Shut a kernel down."""
+        response = self.request("DELETE", f"/api/kernels/{kernel_id}")
+        assert response.status_code == 204, response.text
+
+    def list_kernels(self) -> dict[str, dict[str, Any]]:
+        """Return the models of all kernels, by id."""
+        return {model["id"]: model for model in self.get("/api/kernels")}
+
+    def wait_until_gone(self, kernel_id: str) -> None:
+        """Wait until the gateway answers 404 for the kernel."""
+
+        def is_gone() -> bool:
+            return self.request("GET", f"/api/kernels/{kernel_id}").status_code == 404
+
+        wait_until(is_gone, what=f"end of kernel {kernel_id}")
+
+    def connect(self, kernel_id: str, *, session_id: str = "", codec: Codec = Codec.V1) -> Channels:
+        """Open a WebSocket to a kernel."""
+        url = f"{self.ws_url}/api/kernels/{kernel_id}/channels"
+        return Channels(url, token=self.token, session_id=session_id, codec=codec)

@@ -1,0 +1,61 @@
+"""Find and remove what a test's kernels left on the machine, and nothing of anybody else.
+
+Every test gateway starts its kernels under a user name of its own. The name is in each kernel
+process's environment and at the head of each container's name, so it tells this run's kernels from
+all others, whatever state the gateway was left in.
+"""
+
+import os
+import signal
+from pathlib import Path
+
+import docker
+from docker.errors import APIError, NotFound
+from docker.models.containers import Container
+
+from harness.waiting import wait_until
+
+
+def find_containers(username: str) -> list[Container]:
+    """Return the user's containers, in any state."""
+    with_label = {"label": "app=enterprise-gateway"}
+    client = docker.from_env()
+    try:
+        found = client.containers.list(all=True, filters=with_label, ignore_removed=True)
+        return [each for each in found if str(each.name).startswith(f"{username}-")]
+    finally:
+        client.close()
+
+
+def find_processes(marker: str) -> list[int]:
+    """Return the ids of processes with `marker` (`NAME=value`) in their environment."""
+    wanted = marker.encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal() or int(folder.name) == os.getpid():
+            continue
+        try:
+            environment = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:  # ended meanwhile
+            continue
+        if wanted in environment:
+            found.append(int(folder.name))
+    return found
+
+
+def remove_kernels(username: str) -> None:
+    """Remove the user's containers and kill the user's local kernels."""
+    for container in find_containers(username):
+        try:
+            container.remove(force=True)
+        except NotFound:
+            continue
+        except APIError as error:
+            if error.status_code != 409:  # 409: its removal is under way
+                raise
+    for process_id in find_processes(f"KERNEL_USERNAME={username}"):
+        try:
+            os.kill(process_id, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    wait_until(lambda: not find_containers(username), what="removal of the test's containers")
