@@ -1,0 +1,168 @@
+"""A Docker engine of our own, for machines where none answers; docs/engine.md tells the whole.
+
+Every caller holds a shared lock on one file, its *lease*. A guardian process, which the first
+caller starts, waits for the exclusive lock on the same file, and thereby for the end of the last
+caller: locks go with their process, however it ends. Then it stops the engine.
+"""
+
+import fcntl
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from docker import DockerClient
+from docker.errors import DockerException, NotFound
+from docker.models.containers import Container
+
+from bringup.console import SetupError, say, step
+from bringup.host import ROOT, cache_dir, can_install, install_commands
+
+START_TIMEOUT = 90.0
+STOP_TIMEOUT = 60.0
+CONTAINER_STOP_TIMEOUT = 5
+PACKAGES = {
+    "dockerd": "docker.io",
+    "iptables": "iptables",
+    "ip": "iproute2",
+    "setpriv": "util-linux",
+}
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the private engine keeps what."""
+
+    data: Path
+    """Images; kept from run to run."""
+    run: Path
+    """Socket, locks and logs; a short path, since that of a socket has at most 107 bytes."""
+
+    @property
+    def host(self) -> str:
+        """`DOCKER_HOST` for this engine."""
+        return f"unix://{self.run}/docker.sock"
+
+    @property
+    def log(self) -> Path:
+        """What guardian and dockerd have to say."""
+        return self.run / "engine.log"
+
+
+def places() -> Places:
+    """Return the places on this machine."""
+    return Places(data=cache_dir() / "engine", run=Path("/run/enterprise-gateway"))
+
+
+@contextmanager
+def lease() -> Iterator[str]:
+    """Hold the private engine, started if need be; yields its address.
+
+    Raises:
+        SetupError: it cannot be had; the message says why.
+    """
+    if os.geteuid() != 0:
+        raise SetupError("none answers, and only root can start a private one")
+    if not shutil.which("dockerd") and not can_install():
+        raise SetupError(
+            "none answers, and docker is installed by itself on Debian and Ubuntu only"
+        )
+    install_commands(PACKAGES)
+    at = places()
+    at.run.mkdir(mode=0o700, parents=True, exist_ok=True)
+    guardian = None
+    with (at.run / "lease").open("w") as own:
+        with (at.run / "start").open("w") as start:
+            fcntl.flock(start, fcntl.LOCK_EX)
+            fcntl.flock(own, fcntl.LOCK_SH)  # waits for an engine that is being stopped
+            if ready(at):
+                say(f"Docker engine: {at.host} (private, shared with another run)")
+            else:
+                with step(f"Starting a private Docker engine at {at.host}"):
+                    guardian = start_guardian(at)
+        try:
+            yield at.host
+        finally:
+            fcntl.flock(own, fcntl.LOCK_UN)
+            if guardian is not None:
+                await_end(guardian)
+
+
+def ready(at: Places) -> bool:
+    """Whether the engine answers."""
+    if not Path(at.run / "docker.sock").exists():
+        return False
+    try:
+        with connected(at) as client:
+            return bool(client.ping())
+    except DockerException:
+        return False
+
+
+@contextmanager
+def connected(at: Places) -> Iterator[DockerClient]:
+    """Yield a client of the private engine."""
+    client = DockerClient(base_url=at.host, timeout=30)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def start_guardian(at: Places) -> subprocess.Popen[bytes]:
+    """Start guardian and engine, and wait until the engine answers."""
+    with at.log.open("wb") as log:
+        guardian = subprocess.Popen(
+            [sys.executable, str(ROOT / "scripts"), "guard-engine"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for the caller, whose end is what counts
+        )
+    try:
+        await_start(at, guardian)
+        with connected(at) as client:
+            remove_containers(client)  # of a run that was killed together with its guardian
+    except BaseException:
+        guardian.terminate()
+        raise
+    return guardian
+
+
+def await_start(at: Places, guardian: subprocess.Popen[bytes]) -> None:
+    """Wait until the engine answers."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while not ready(at):
+        if guardian.poll() is not None or time.monotonic() > deadline:
+            lines = at.log.read_text(errors="replace").splitlines()
+            raise SetupError("the private one did not start:\n" + "\n".join(lines[-12:]))
+        time.sleep(0.1)
+
+
+def await_end(guardian: subprocess.Popen[bytes]) -> None:
+    """Wait until the guardian has stopped the engine, unless another run goes on using it."""
+    stdout = guardian.stdout
+    if stdout is None or not select.select([stdout], [], [], 1.0)[0]:
+        return
+    say("Stopping the private Docker engine …")
+    with suppress(subprocess.TimeoutExpired):
+        guardian.wait(STOP_TIMEOUT)
+
+
+def remove_containers(client: DockerClient) -> None:
+    """End and remove all containers; each gets some time to end by itself."""
+
+    def remove(container: Container) -> None:
+        with suppress(NotFound):
+            container.stop(timeout=CONTAINER_STOP_TIMEOUT)
+            container.remove(force=True, v=True)
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(remove, client.containers.list(all=True)))
