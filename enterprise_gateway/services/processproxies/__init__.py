@@ -1,0 +1,1 @@
+"""Process proxies: launch, find and remove the workloads that kernels live in."""

@@ -1,131 +1,22 @@
-"""The contract of process proxies: what launches, observes and removes the workloads of one kind.
+"""The documented home of the process proxy contract and of `LocalProcessProxy`.
 
-A process proxy is the class that a kernelspec names in `metadata.process_proxy.class_name`. There is one object of a class in a
-gateway, whatever the number of kernels. It knows nothing of HTTP, WebSockets or kernel messages, and it holds no state that
-the engine does not: another gateway process must be able to go on where this one stopped.
+Kernelspecs and bring-your-own classes name this module; what it offers lives in modules of its own.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from enterprise_gateway.services.processproxies.contract import (
+    AgentEndpoint,
+    BaseProcessProxyABC,
+    LaunchRequest,
+    Workload,
+    WorkloadState,
+)
+from enterprise_gateway.services.processproxies.local import LocalProcessProxy
 
-from enterprise_gateway.settings import LiveSettings
-
-
-class WorkloadState(Enum):
-    """What the engine says of a workload. `STARTING` covers everything before running."""
-
-    STARTING = "starting"
-    RUNNING = "running"
-    DEAD = "dead"
-
-
-@dataclass(frozen=True, slots=True)
-class AgentEndpoint:
-    """Where a kernel agent listens: a host and port, or a unix socket."""
-
-    host: str = ""
-    port: int = 0
-    unix_path: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """One container or local process that hosts a kernel, as the engine describes it."""
-
-    kernel_id: str
-    name: str
-    """`<KERNEL_USERNAME>-<kernel id>`, escaped; what an operator sees in `docker ps`."""
-    username: str
-    """The escaped user name; equal for two workloads exactly if their users are the same."""
-    state: WorkloadState
-    created: float
-    """Seconds since the epoch, by the engine's clock."""
-    endpoint: AgentEndpoint | None = None
-    """None unless running."""
-    exit_reason: str = ""
-    """When dead: what the engine knows of it, such as "exit code 137 (out of memory)"."""
-
-
-@dataclass(frozen=True, slots=True)
-class LaunchRequest:
-    """Everything a process proxy needs to launch one kernel."""
-
-    kernel_id: str
-    kernel_name: str
-    """The kernelspec's name."""
-    username: str
-    argv: tuple[str, ...]
-    """The kernelspec's argv with `{kernel_id}`, `{response_address}` and their like still in it."""
-    env: Mapping[str, str] = field(repr=False)
-    """The kernel's environment, complete but for what the process proxy itself adds."""
-    resource_dir: str
-    """The kernelspec's folder: `{resource_dir}` in argv."""
-    config: Mapping[str, object]
-    """`metadata.process_proxy.config` of the kernelspec."""
-    agent_settings: Mapping[str, object]
-    """`EG_AGENT_SETTINGS` of the wire contract."""
-    agent_token: str = field(repr=False)
-    timeout: float
-    """Seconds from now until the kernel must be ready."""
-    cwd: str = ""
-    """Working directory that the client asked for; "" leaves it to the proxy."""
-
-
-class BaseProcessProxyABC(ABC):
-    """Launches, observes and removes workloads of one kind.
-
-    All methods may be called concurrently, and cancelled: a cancelled `launch` leaves nothing behind.
-    Errors are those of `enterprise_gateway.errors`; `UnavailableError` means that the engine does not answer, and nothing
-    may be concluded from it about any workload.
-    """
-
-    def __init__(self, settings: LiveSettings) -> None:
-        """Store the settings; nothing is contacted yet."""
-        self.settings = settings
-
-    async def start(self) -> None:
-        """Acquire connections. Called once by the composition root, before any other method."""
-
-    async def close(self) -> None:
-        """Release connections and helper processes. Workloads go on: a gateway that stops leaves kernels running."""
-
-    @abstractmethod
-    async def check(self) -> None:
-        """Raise `UnavailableError` if the engine cannot be reached. Called by `/readyz`."""
-
-    @abstractmethod
-    async def launch(self, request: LaunchRequest) -> Workload:
-        """Launch a kernel and wait until its agent reported that it is ready.
-
-        Returns at the first of: the agent's report, the death of the workload, the failure of the launch command, the deadline.
-
-        Raises:
-            LaunchError: with the cause; the workload is removed by then.
-            LaunchTimeoutError: the deadline passed; likewise.
-            InvalidRequestError, ForbiddenError: the request is refused; nothing was made.
-        """
-
-    @abstractmethod
-    async def observe(self, kernel_id: str) -> Workload | None:
-        """Return the kernel's workload as the engine has it now, None if there is none: one engine call."""
-
-    @abstractmethod
-    async def list(self) -> list[Workload]:
-        """Return every workload of this kind, dead ones included."""
-
-    @abstractmethod
-    def watch(self) -> AsyncIterator[Workload]:
-        """Yield every workload once, then each again whenever its state changes, for ever.
-
-        A workload that disappeared is yielded with state `DEAD`. Reconnects by itself when the engine went away.
-        """
-
-    @abstractmethod
-    async def read_log(self, kernel_id: str, max_bytes: int) -> str:
-        """Return the tail of what the workload printed, "" if nothing is known of it."""
-
-    @abstractmethod
-    async def remove(self, kernel_id: str) -> None:
-        """Remove the workload by force. Removing what is gone is no error."""
+__all__ = [
+    "AgentEndpoint",
+    "BaseProcessProxyABC",
+    "LaunchRequest",
+    "LocalProcessProxy",
+    "Workload",
+    "WorkloadState",
+]

@@ -1,0 +1,130 @@
+"""What is on disk about local kernels: for each a record, a log and a socket.
+
+All are in one folder, but for the sockets if their paths would become too long there. The folder
+belongs to the gateway's user alone. A record is written atomically and holds no secret: the agent's
+token is derived from the cluster secret whenever it is needed.
+"""
+
+import hashlib
+import logging
+import os
+import re
+import stat
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.services.processproxies.processes import ProcessIdentity
+
+_MAX_SOCKET_PATH_BYTES = 107
+"""sun_path of unix(7), less the terminating zero."""
+_SOCKET_SUFFIX = ".sock"
+_RECORD_SUFFIX = ".kernel"
+_LOG_SUFFIX = ".log"
+_KERNEL_ID_CHARS = 36
+_KERNEL_ID = re.compile(r"[0-9a-zA-Z-]{1,64}")
+
+_log = logging.getLogger(__name__)
+
+
+class LocalRecord(msgspec.Struct, frozen=True):
+    """One local kernel."""
+
+    kernel_id: str
+    name: str
+    username: str
+    created: float
+    socket_path: str
+    process: ProcessIdentity
+
+
+class LocalRecords:
+    """The records in one folder. All methods block for as long as a local disk does."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._sockets = folder
+
+    def prepare(self) -> None:
+        """Make the folders, private to this user.
+
+        Raises:
+            ConfigurationError: a folder cannot be made, or is somebody else's.
+        """
+        _make_private(self._folder)
+        longest = len(os.fsencode(self._folder)) + 1 + _KERNEL_ID_CHARS + len(_SOCKET_SUFFIX)
+        if longest > _MAX_SOCKET_PATH_BYTES:
+            digest = hashlib.sha256(os.fsencode(self._folder.resolve())).hexdigest()[:16]
+            self._sockets = Path(tempfile.gettempdir()) / f"eg-{os.getuid()}-{digest}"
+            _make_private(self._sockets)
+
+    def socket_path(self, kernel_id: str) -> Path:
+        """Return where the agent of a new kernel shall listen."""
+        return self._sockets / f"{kernel_id}{_SOCKET_SUFFIX}"
+
+    def log_path(self, kernel_id: str) -> Path:
+        """Return the file that a kernel's agent writes to."""
+        return self._folder / f"{kernel_id}{_LOG_SUFFIX}"
+
+    def write(self, record: LocalRecord) -> None:
+        """Store a record; a reader sees all of it or nothing."""
+        target = self._folder / f"{record.kernel_id}{_RECORD_SUFFIX}"
+        draft = target.with_suffix(f".{os.getpid()}.tmp")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(record))
+        draft.replace(target)
+
+    def read(self, kernel_id: str) -> LocalRecord | None:
+        """Return a kernel's record, None if there is none. The id may be anything at all."""
+        if not _KERNEL_ID.fullmatch(kernel_id):
+            return None
+        try:
+            data = (self._folder / f"{kernel_id}{_RECORD_SUFFIX}").read_bytes()
+        except OSError:
+            return None
+        try:
+            return msgspec.json.decode(data, type=LocalRecord)
+        except msgspec.DecodeError:
+            _log.warning("The record of local kernel %s is unreadable and is ignored", kernel_id)
+            return None
+
+    def read_all(self) -> list[LocalRecord]:
+        """Return all records."""
+        names = sorted(path.stem for path in self._folder.glob(f"*{_RECORD_SUFFIX}"))
+        return [record for name in names if (record := self.read(name)) is not None]
+
+    def read_log(self, kernel_id: str, max_bytes: int) -> str:
+        """Return the tail of a kernel's log, "" if there is none."""
+        try:
+            with self.log_path(kernel_id).open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - max_bytes))
+                return file.read(max_bytes).decode(errors="replace")
+        except OSError:
+            return ""
+
+    def remove(self, kernel_id: str) -> None:
+        """Remove everything about a kernel; harmless if there is nothing."""
+        for path in (
+            self._folder / f"{kernel_id}{_RECORD_SUFFIX}",
+            self.log_path(kernel_id),
+            self.socket_path(kernel_id),
+        ):
+            path.unlink(missing_ok=True)
+
+
+def _make_private(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+            raise ConfigurationError(
+                f"{folder} must be a folder of the gateway's user: it holds local kernels' sockets."
+            )
+        folder.chmod(0o700)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"The folder {folder} for local kernels cannot be made: {exc.strerror}."
+        ) from exc

@@ -1,0 +1,62 @@
+"""Workload names: `<KERNEL_USERNAME>-<kernel id>`, legal whatever the user is called.
+
+The name serves as container name and host name, so it must match Docker's
+`[a-zA-Z0-9][a-zA-Z0-9_.-]+` and RFC 1123 (letters, digits and inner hyphens, at most 63 of them).
+The kernel id takes 36 and its hyphen 1, which leaves 26 for the user.
+
+- Letters, digits, and a hyphen between two of them stand for themselves: `ann`, `ann-marie`.
+- Every other byte of the name's UTF-8 form becomes `--` and two hexadecimal digits:
+  `ann@example.org` is `ann--40example--2eorg`.
+- A name that this makes longer than 26, or that would begin with a hyphen, becomes its first seven
+  plain characters (or `user`), `--h`, and 16 characters of its SHA-256 in base 32. No escaped byte
+  begins with `h`, so the two forms cannot meet.
+
+Distinct users therefore have distinct names (up to a collision of 80 bits of SHA-256).
+"""
+
+import base64
+import hashlib
+import string
+
+MAX_USERNAME_CHARS = 26
+
+_PLAIN = frozenset((string.ascii_letters + string.digits).encode())
+_HYPHEN = ord("-")
+_DIGEST_CHARS = 16
+_READABLE_CHARS = 7
+
+
+def escape_username(username: str) -> str:
+    """Return the form of a user name that workload names begin with."""
+    raw = username.encode("utf-8", "surrogatepass")
+    escaped = "".join(_escape_byte(raw, index) for index in range(len(raw)))
+    if escaped and escaped[0] != "-" and len(escaped) <= MAX_USERNAME_CHARS:
+        return escaped
+    readable = "".join(chr(byte) for byte in raw if byte in _PLAIN)[:_READABLE_CHARS] or "user"
+    digest = base64.b32encode(hashlib.sha256(raw).digest()).decode().lower()[:_DIGEST_CHARS]
+    return f"{readable}--h{digest}"
+
+
+def workload_name(username: str, kernel_id: str) -> str:
+    """Return the name of the workload of a user's kernel."""
+    return f"{escape_username(username)}-{kernel_id}"
+
+
+def username_of(name: str, kernel_id: str) -> str:
+    """Return the escaped user name in a workload's name; "" if the name has another shape."""
+    suffix = f"-{kernel_id}"
+    return name.removesuffix(suffix) if name.endswith(suffix) else ""
+
+
+def _escape_byte(raw: bytes, index: int) -> str:
+    byte = raw[index]
+    if byte in _PLAIN:
+        return chr(byte)
+    if (
+        byte == _HYPHEN
+        and 0 < index < len(raw) - 1
+        and raw[index - 1] in _PLAIN
+        and raw[index + 1] in _PLAIN
+    ):
+        return "-"
+    return f"--{byte:02x}"

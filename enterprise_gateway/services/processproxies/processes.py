@@ -1,0 +1,109 @@
+"""Processes by identity: a pid alone may be somebody else's by the time one looks.
+
+Linux only: `/proc` and pidfds.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_ZOMBIE_STATES = frozenset({"Z", "X"})
+_STATE, _SESSION, _START_TIME = 0, 3, 19
+"""Positions in /proc/PID/stat after the parenthesised command, proc(5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """A process for all time: its pid and when it started, in clock ticks since boot."""
+
+    pid: int
+    start_time: int
+    boot_id: str
+
+    @classmethod
+    def of(cls, pid: int) -> "ProcessIdentity | None":
+        """Return the identity of a running process, None if there is none with this pid."""
+        fields = _stat_fields(pid)
+        if fields is None or fields[_STATE] in _ZOMBIE_STATES:
+            return None
+        return cls(pid, int(fields[_START_TIME]), boot_id())
+
+    @classmethod
+    def gone(cls, pid: int) -> "ProcessIdentity":
+        """Return the identity of a process that had ended before it could be asked."""
+        return cls(pid, -1, boot_id())
+
+    def is_running(self) -> bool:
+        """Whether this very process still runs; a zombie does not."""
+        return ProcessIdentity.of(self.pid) == self
+
+    def open(self) -> int | None:
+        """Return a pidfd of this very process, None if it is gone. The caller closes it."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except OSError:
+            return None
+        # Checked only now: from here on the pid cannot be anybody else's unless the descriptor says
+        # that the process ended.
+        if self.is_running():
+            return descriptor
+        os.close(descriptor)
+        return None
+
+    def kill(self, mark: bytes) -> None:
+        """Kill the process and what is left of its session; harmless if there is nothing.
+
+        Args:
+            mark: what the environment of the others in the session contains. The leader may be long
+                gone and its number, hence the session's, somebody else's: only processes that carry
+                the mark are killed with it.
+        """
+        descriptor = self.open()
+        if descriptor is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            os.close(descriptor)
+        if self.boot_id == boot_id():
+            for pid in _session_members(self.pid):
+                with contextlib.suppress(OSError):
+                    if mark in Path(f"/proc/{pid}/environ").read_bytes():
+                        os.kill(pid, signal.SIGKILL)
+
+
+def _session_members(session_id: int) -> Iterator[int]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            fields = _stat_fields(int(entry.name))
+            if (
+                fields is not None
+                and int(fields[_SESSION]) == session_id
+                and fields[_STATE] not in _ZOMBIE_STATES
+            ):
+                yield int(entry.name)
+
+
+def describe_wait_status(status: int) -> str:
+    """Say how a process ended, from what `waitpid` returned."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def boot_id() -> str:
+    """Return what distinguishes this boot of the machine from all others."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _stat_fields(pid: int) -> list[str] | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return stat.rpartition(")")[2].split()

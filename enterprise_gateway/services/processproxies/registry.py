@@ -1,0 +1,98 @@
+"""Process proxies by class name: one object for each class that some kernelspec names."""
+
+import asyncio
+import importlib
+import inspect
+
+from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
+from enterprise_gateway.services.processproxies.reporting import LaunchTools, ReportingProcessProxy
+from enterprise_gateway.services.processproxies.responses import ResponseListener
+from enterprise_gateway.settings import LiveSettings
+
+LOCAL_PROCESS_PROXY = "enterprise_gateway.services.processproxies.processproxy.LocalProcessProxy"
+BUILT_IN = (LOCAL_PROCESS_PROXY,)
+"""Always there: kernels of an earlier gateway process must be found before anybody asks for their
+kernelspec.
+"""
+
+
+class ProxyRegistry:
+    """Owns the process proxies and what they share."""
+
+    def __init__(self, live: LiveSettings) -> None:
+        self._live = live
+        self._tools = LaunchTools(ResponseListener(live))
+        self._proxies: dict[type[BaseProcessProxyABC], BaseProcessProxyABC] = {}
+        self._starting: dict[BaseProcessProxyABC, asyncio.Task[None]] = {}
+        self._started = False
+
+    async def start(self) -> None:
+        """Start the built-in process proxies and those named so far. A failure of any is raised."""
+        for name in BUILT_IN:
+            self.get(name)
+        self._tools.responses.start()
+        self._started = True
+        await asyncio.gather(*(proxy.start() for proxy in self._proxies.values()))
+
+    async def close(self) -> None:
+        """Release everything; kernels go on."""
+        await asyncio.gather(*self._starting.values(), return_exceptions=True)
+        await asyncio.gather(*(proxy.close() for proxy in self._proxies.values()))
+        await self._tools.responses.close()
+
+    def get(self, class_name: str) -> BaseProcessProxyABC:
+        """Return the one object of a class, given as in `metadata.process_proxy.class_name`.
+
+        Raises:
+            ConfigurationError: there is no such class, or it is no process proxy.
+        """
+        proxy_class = load_class(class_name)
+        proxy = self._proxies.get(proxy_class)
+        if proxy is None:
+            if issubclass(proxy_class, ReportingProcessProxy):
+                proxy = proxy_class(self._live, self._tools)
+            else:
+                proxy = proxy_class(self._live)
+            self._proxies[proxy_class] = proxy
+            if self._started:
+                self._starting[proxy] = asyncio.get_running_loop().create_task(proxy.start())
+        return proxy
+
+    def all(self) -> list[BaseProcessProxyABC]:
+        """Return every process proxy there is."""
+        return list(self._proxies.values())
+
+
+def load_class(class_name: str) -> type[BaseProcessProxyABC]:
+    """Import a process proxy class.
+
+    Raises:
+        ConfigurationError: as `ProxyRegistry.get`.
+    """
+    module_name, _, attribute = class_name.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except (ImportError, ValueError) as exc:
+        raise ConfigurationError(
+            f"The process proxy class '{class_name}' cannot be imported: {exc}. Mend class_name in "
+            "the kernelspec's metadata.process_proxy, or install the package that has it where "
+            "the gateway runs."
+        ) from exc
+    found = getattr(module, attribute, None)
+    if (
+        inspect.isclass(found)
+        and issubclass(found, BaseProcessProxyABC)
+        and not inspect.isabstract(found)
+    ):
+        return found
+    offered = [
+        name
+        for name, candidate in inspect.getmembers(module, inspect.isclass)
+        if issubclass(candidate, BaseProcessProxyABC) and not inspect.isabstract(candidate)
+    ]
+    raise ConfigurationError(
+        f"'{class_name}' is no process proxy class (a subclass of BaseProcessProxyABC with all its "
+        f"methods). {module_name} has: {', '.join(offered) or 'none'}. Mend class_name in the "
+        "kernelspec's metadata.process_proxy."
+    )
