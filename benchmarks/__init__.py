@@ -1,0 +1,1 @@
+"""Measures the gateway beside its floor and its peers: `python -m benchmarks`."""

@@ -1,0 +1,86 @@
+"""`python -m benchmarks`: measure, print the table, write it to files."""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmarks.bench import Bench
+from benchmarks.figures import boot, cold_start, many, relay, round_trip
+from benchmarks.kernelspecs import write_kernelspecs
+from benchmarks.machine import Machine, describe_machine
+from benchmarks.report import Figure, to_json, to_markdown
+from benchmarks.servers import Column
+
+MEASUREMENTS: dict[str, Callable[[Bench], list[Figure]]] = {
+    "boot": boot.measure,
+    "cold-start": cold_start.measure,
+    "round-trip": round_trip.measure,
+    "relay": relay.measure,
+    "many": many.measure,
+}
+COLUMNS = {column.name.lower().replace("_", "-"): column for column in Column}
+
+
+def main() -> int:
+    """Return 0 unless the gateway's own column could not be measured."""
+    options = _parse()
+    machine = describe_machine()
+    with tempfile.TemporaryDirectory(prefix="eg-bench-") as name:
+        folder = Path(name)
+        bench = Bench(
+            folder,
+            write_kernelspecs(folder / "share"),
+            options.quick,
+            frozenset(COLUMNS[column] for column in options.columns),
+        )
+        figures = []
+        for only in options.only:
+            started = time.monotonic()
+            figures += MEASUREMENTS[only](bench)
+            print(f"{only}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    table = f"{_describe(machine)}\n\n{to_markdown(figures)}"
+    print(table)
+    for failure in bench.failures:
+        print(failure, file=sys.stderr)
+    if options.markdown:
+        options.markdown.write_text(table, encoding="utf-8")
+    if options.json:
+        record = {"machine": asdict(machine), "figures": to_json(figures)}
+        options.json.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    return int(any(Column.GATEWAY in figure.remarks for figure in figures))
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS), help="measure these"
+    )
+    parser.add_argument(
+        "--columns", nargs="+", choices=COLUMNS, default=list(COLUMNS), help="of these columns"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds: shows that it works, not how fast"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there too")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write every measured value there"
+    )
+    return parser.parse_args()
+
+
+def _describe(machine: Machine) -> str:
+    return (
+        f"{machine.processor}, {machine.cores} cores, {machine.memory_gib} GiB; "
+        f"Linux {machine.kernel}, Python {machine.python}, ipykernel {machine.ipykernel}, "
+        f"pyzmq {machine.pyzmq}, Docker {machine.docker}; load before the run {machine.load}.\n"
+        "Medians [min..max]; in brackets after them multiples of this gateway's value."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

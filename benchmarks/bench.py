@@ -1,0 +1,88 @@
+"""What every measurement is given: folders, rounds, servers, and a way to note what failed."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import zmq
+
+from benchmarks.engine import EngineMissingError
+from benchmarks.peers import PeerUnreachableError
+from benchmarks.report import Figure
+from benchmarks.rest import RestError
+from benchmarks.servers import Column, Server, ServerError, run_server
+from benchmarks.websocket import WebSocketClosedError
+
+REMARK_CHARACTERS = 160
+FAILURES = (
+    OSError,
+    RestError,
+    ServerError,
+    PeerUnreachableError,
+    EngineMissingError,
+    WebSocketClosedError,
+    zmq.Again,
+)
+"""What may go wrong with one column without spoiling the others; TimeoutError is an OSError."""
+
+
+@dataclass
+class Bench:
+    """One run.
+
+    Attributes:
+        folder: temporary, gone after the run.
+        jupyter_path: the kernelspecs.
+        is_quick: fewer rounds and messages: to see that everything works, not to publish.
+        columns: what is measured.
+        failures: all that was noted, in full length.
+    """
+
+    folder: Path
+    jupyter_path: Path
+    is_quick: bool
+    columns: frozenset[Column]
+    failures: list[str] = field(default_factory=list)
+
+    def rounds(self, usual: int) -> int:
+        """How often to repeat a measurement."""
+        return max(1, usual // 3) if self.is_quick else usual
+
+    @contextmanager
+    def noting(self, column: Column, *figures: Figure) -> Iterator[None]:
+        """Run a block for one column; if it fails, say so in its cells and go on."""
+        try:
+            yield
+        except FAILURES as error:
+            reason = f"{type(error).__name__}: {error}"
+            self.failures.append(f"{column}: {figures[0].name}: {reason}")
+            for figure in figures:
+                figure.remarks.setdefault(
+                    column, reason.replace("\n", " ").replace("|", "/")[-REMARK_CHARACTERS:]
+                )
+
+    @contextmanager
+    def server(self, column: Column) -> Iterator[Server]:
+        """A server for the time of a block."""
+        with run_server(column, self.folder, self.jupyter_path) as server:
+            yield server
+
+    def kernel_json(self, name: str) -> Path:
+        """The `kernel.json` of one of the kernelspecs; EngineMissingError if it is not there."""
+        path = self.jupyter_path / "kernels" / name / "kernel.json"
+        if not path.exists():
+            raise EngineMissingError(f"no kernelspec {name}")
+        return path
+
+
+def percentile(values: list[float], percent: float) -> float:
+    """The value that `percent` of the values do not exceed."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, int(len(ranked) * percent / 100))]
+
+
+def milliseconds_since(started: float) -> float:
+    """Of `time.perf_counter()`."""
+    return (time.perf_counter() - started) * 1000

@@ -1,0 +1,157 @@
+"""Sixteen kernels: started at once, then left alone with a client each."""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+
+from benchmarks import engine, kernelspecs, processes
+from benchmarks.bench import Bench
+from benchmarks.channel import ZmqChannel
+from benchmarks.figures.cold_start import wait_for_result
+from benchmarks.report import Bound, Figure, Target
+from benchmarks.servers import SERVERS, Column, Server
+
+KERNELS = 16
+ROUNDS = 3
+SETTLE_SECONDS = 5.0
+IDLE_SECONDS = 30.0
+MIB = 1024 * 1024
+
+
+class Rows:
+    """The figures of one kind of kernel."""
+
+    def __init__(self, where: str) -> None:
+        self.starts = Figure(
+            f"{KERNELS} starts at once, all usable, {where}", "s", Target(Bound.AT_MOST, 10)
+        )
+        self.idle = Figure(
+            f"server CPU, idle with {KERNELS} kernels and WebSockets, {where}",
+            "% of a core",
+            Target(Bound.AT_MOST, 0.5),
+        )
+        self.proportional = Figure(
+            f"server memory (PSS, all its processes), {where}", "MiB", Target(Bound.AT_MOST, 80)
+        )
+        self.resident = Figure(f"server memory (RSS, all its processes), {where}", "MiB")
+        self.main = Figure(
+            f"server memory (RSS, main process), {where}", "MiB", Target(Bound.AT_MOST, 80)
+        )
+        self.agent = Figure(
+            f"agent memory (RSS, largest), {where}", "MiB", Target(Bound.AT_MOST, 30)
+        )
+        self.agent_idle = Figure(f"agent CPU, idle, mean, {where}", "% of a core")
+
+    def all(self) -> list[Figure]:
+        """In the order of the table."""
+        return [
+            self.starts,
+            self.idle,
+            self.proportional,
+            self.resident,
+            self.main,
+            self.agent,
+            self.agent_idle,
+        ]
+
+
+def measure(bench: Bench) -> list[Figure]:
+    """Local kernels on every server, containers where there is an engine."""
+    return _measure_local(bench) + _measure_docker(bench)
+
+
+def _measure_local(bench: Bench) -> list[Figure]:
+    rows = Rows("local")
+    for column in SERVERS:
+        if column in bench.columns:
+            with bench.noting(column, *rows.all()):
+                _measure_server(bench, column, kernelspecs.PYTHON, rows)
+
+    def start(stack: ExitStack, number: int) -> None:
+        folder = bench.folder / f"bare-{number}"
+        folder.mkdir(exist_ok=True)
+        _wait_for_bare(
+            stack, stack.enter_context(kernelspecs.bare_kernel(kernelspecs.PYTHON, folder))
+        )
+
+    with bench.noting(Column.FLOOR, rows.starts):
+        for _ in range(bench.rounds(ROUNDS)):
+            rows.starts.add(Column.FLOOR, _time_together(start))
+    return rows.all()
+
+
+def _measure_docker(bench: Bench) -> list[Figure]:
+    rows = Rows("containers")
+    with bench.noting(Column.FLOOR, rows.starts):
+        image = engine.kernel_image(bench.kernel_json(kernelspecs.DOCKER))
+
+        def start(stack: ExitStack, _number: int) -> None:
+            _wait_for_bare(stack, stack.enter_context(engine.bare_kernel(image)))
+
+        for _ in range(bench.rounds(ROUNDS)):
+            rows.starts.add(Column.FLOOR, _time_together(start))
+    if Column.GATEWAY in bench.columns:
+        with bench.noting(Column.GATEWAY, *rows.all()):
+            engine.kernel_image(bench.kernel_json(kernelspecs.DOCKER))
+            _measure_server(bench, Column.GATEWAY, kernelspecs.DOCKER, rows)
+    return rows.all()
+
+
+def _measure_server(bench: Bench, column: Column, kernel: str, rows: Rows) -> None:
+    with bench.server(column) as server:
+        for _ in range(bench.rounds(ROUNDS) - 1):
+            rows.starts.add(column, _time_together(partial(_start, server, kernel)))
+            for kernel_id in list(server.kernel_ids):
+                server.delete_kernel(kernel_id)
+        with ExitStack() as stack:
+            rows.starts.add(column, _time_together(partial(_start, server, kernel), stack))
+            _measure_idle(server, rows, IDLE_SECONDS / (3 if bench.is_quick else 1))
+
+
+def _measure_idle(server: Server, rows: Rows, seconds: float) -> None:
+    time.sleep(SETTLE_SECONDS)
+    pids = server.pids()
+    agents = processes.agent_pids(server.kernel_ids)
+    server_cpu, agent_cpu = processes.cpu_seconds(pids), processes.cpu_seconds(agents)
+    time.sleep(seconds)
+    server_cpu = processes.cpu_seconds(pids) - server_cpu
+    agent_cpu = processes.cpu_seconds(agents) - agent_cpu
+    rows.idle.add(server.column, server_cpu / seconds * 100)
+    sizes = [processes.memory_bytes(pid) for pid in pids]
+    rows.resident.add(server.column, sum(resident for resident, _ in sizes) / MIB)
+    rows.proportional.add(server.column, sum(proportional for _, proportional in sizes) / MIB)
+    rows.main.add(server.column, sizes[0][0] / MIB)
+    if agents:
+        rows.agent.add(server.column, max(processes.memory_bytes(pid)[0] for pid in agents) / MIB)
+        rows.agent_idle.add(server.column, agent_cpu / len(agents) / seconds * 100)
+
+
+def _time_together(
+    start: Callable[[ExitStack, int], None], stack: ExitStack | None = None
+) -> float:
+    """Call `start` for every number at once.
+
+    What it opens is closed at the end, or with `stack`.
+
+    Returns:
+        Seconds until the last is done.
+    """
+    with ExitStack() as own, ThreadPoolExecutor(KERNELS) as pool:
+        stacks = [(stack or own).enter_context(ExitStack()) for _ in range(KERNELS)]
+        started = time.perf_counter()
+        for _ in pool.map(start, stacks, range(KERNELS)):
+            pass
+        return time.perf_counter() - started
+
+
+def _start(server: Server, kernel: str, stack: ExitStack, _number: int) -> None:
+    channel = stack.enter_context(server.connect(server.start_kernel(kernel)))
+    wait_for_result(channel)
+
+
+def _wait_for_bare(stack: ExitStack, connection: dict[str, str | int]) -> None:
+    channel = ZmqChannel(connection)
+    stack.callback(channel.close)
+    channel.wait_until_live()

@@ -1,0 +1,186 @@
+"""How fast output gets from a kernel to a client, and what it costs the gateway and the agent."""
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from uuid import uuid4
+
+from benchmarks import kernelspecs, processes
+from benchmarks.bench import Bench
+from benchmarks.channel import Channel, ZmqChannel
+from benchmarks.protocol import Codec, execute_request
+from benchmarks.report import Bound, Figure, Target
+from benchmarks.servers import SERVERS, Column
+
+ROUNDS = 5
+FLOOD_SECONDS = 90.0
+SMALL_BYTES = 200
+LARGE_BYTES = 1024 * 1024
+SMALL_MESSAGES = {Column.ENTERPRISE_GATEWAY: 600, Column.JUPYTER_SERVER: 6000}
+LARGE_MESSAGES = {Column.ENTERPRISE_GATEWAY: 60, Column.JUPYTER_SERVER: 60}
+"""Peers get as many as they move in some seconds."""
+
+
+@dataclass(frozen=True)
+class Flood:
+    """What a kernel is asked to send: how often, and by which code."""
+
+    messages: int
+    code: str
+    marker: bytes
+
+
+def order_from_flood_kernel(messages: int, size: int) -> Flood:
+    """What makes `flood_kernel` send."""
+    marker = uuid4().hex
+    code = json.dumps({"messages": messages, "bytes": size, "marker": marker})
+    return Flood(messages, code, marker.encode())
+
+
+def order_from_ipykernel(messages: int, size: int) -> Flood:
+    """What makes ipykernel send one message a call, which print does not.
+
+    The marker is not in the code, since the kernel echoes that.
+    """
+    head, tail = uuid4().hex, uuid4().hex
+    code = (
+        "publish = get_ipython().display_pub.publish\n"
+        f"for _ in range({messages}): publish({{'text/plain': 'x' * {size}}})\n"
+        f"publish({{'text/plain': '{head}' + '{tail}'}})"
+    )
+    return Flood(messages, code, (head + tail).encode())
+
+
+@dataclass
+class Path:
+    """One way from a kernel to the client.
+
+    Attributes:
+        server_pids: whose CPU time counts as the server's.
+        agent_pids: likewise the agent's; of the floor, the client itself.
+    """
+
+    column: Column
+    channel: Channel
+    server_pids: list[int]
+    agent_pids: list[int]
+
+
+def measure(bench: Bench) -> list[Figure]:
+    """Floods of small and of large messages in both codecs, then what a real kernel can send."""
+    figures = []
+    for codec in Codec:
+        figures += _measure_small(bench, codec)
+    for codec in Codec:
+        figures += _measure_large(bench, codec)
+    return figures + _measure_ipykernel(bench)
+
+
+def _measure_small(bench: Bench, codec: Codec) -> list[Figure]:
+    rate = Figure(
+        f"small iopub messages, flood kernel, {codec}", "1/s", Target(Bound.AT_LEAST, 15_000)
+    )
+    gateway = Figure(f"server CPU per small message, {codec}", "µs", Target(Bound.AT_MOST, 4))
+    agent = Figure(f"agent CPU per small message (floor: pyzmq reading it), {codec}", "µs")
+    figures = [rate, gateway, agent]
+    usual = 20_000 if bench.is_quick else 60_000
+
+    def note(path: Path) -> None:
+        messages = SMALL_MESSAGES.get(path.column, usual)
+        _flood(path, order_from_flood_kernel(messages, SMALL_BYTES), figures)
+
+    _measure_paths(bench, kernelspecs.FLOOD, codec, figures, note)
+    return figures
+
+
+def _measure_large(bench: Bench, codec: Codec) -> list[Figure]:
+    rate = Figure(f"1 MB messages, flood kernel, {codec}", "MB/s", Target(Bound.AT_LEAST, 350))
+    usual = 100 if bench.is_quick else 400
+
+    def note(path: Path) -> None:
+        flood = order_from_flood_kernel(LARGE_MESSAGES.get(path.column, usual), LARGE_BYTES)
+        path.channel.send(execute_request(flood.code, path.channel.session))
+        count = path.channel.count_until(flood.marker, time.monotonic() + FLOOD_SECONDS)
+        rate.add(path.column, count.payload_bytes / count.seconds / 1e6)
+        _note_losses(rate, path.column, flood.messages, count.messages)
+        path.channel.settle()
+
+    _measure_paths(bench, kernelspecs.FLOOD, codec, [rate], note)
+    return [rate]
+
+
+def _measure_ipykernel(bench: Bench) -> list[Figure]:
+    rate = Figure("small iopub messages, ipykernel, v1", "1/s")
+    gateway = Figure("server CPU per small message, ipykernel, v1", "µs", Target(Bound.AT_MOST, 4))
+    agent = Figure("agent CPU per small message, ipykernel (floor: pyzmq reading it), v1", "µs")
+    figures = [rate, gateway, agent]
+
+    def note(path: Path) -> None:
+        messages = 600 if path.column is Column.ENTERPRISE_GATEWAY else 6000
+        _flood(path, order_from_ipykernel(messages, SMALL_BYTES), figures)
+
+    _measure_paths(bench, kernelspecs.PYTHON, Codec.V1, figures, note)
+    return figures
+
+
+def _measure_paths(
+    bench: Bench, kernel: str, codec: Codec, figures: list[Figure], note: Callable[[Path], None]
+) -> None:
+    """Open all paths, then measure each in turn, round by round."""
+    with ExitStack() as stack:
+        paths = []
+        for column in (*SERVERS, Column.FLOOR):
+            if column in bench.columns:
+                with bench.noting(column, *figures):
+                    paths.append(_open_path(bench, stack, column, kernel, codec))
+        for _ in range(bench.rounds(ROUNDS)):
+            for path in paths:
+                if path.column not in figures[0].remarks:
+                    with bench.noting(path.column, *figures):
+                        note(path)
+
+
+def _open_path(bench: Bench, stack: ExitStack, column: Column, kernel: str, codec: Codec) -> Path:
+    if column is Column.FLOOR:
+        direct = ZmqChannel(stack.enter_context(kernelspecs.bare_kernel(kernel, bench.folder)))
+        stack.callback(direct.close)
+        direct.wait_until_live()
+        direct.settle()
+        return Path(column, direct, [], [])
+    server = stack.enter_context(bench.server(column))
+    kernel_id = server.start_kernel(kernel)
+    channel = stack.enter_context(server.connect(kernel_id, codec))
+    channel.settle()
+    return Path(column, channel, server.pids(), processes.agent_pids([kernel_id]))
+
+
+def _flood(path: Path, flood: Flood, figures: list[Figure]) -> None:
+    """Have a flood sent and note its rate, the server's CPU time and the agent's."""
+    rate, gateway, agent = figures
+    server_cpu = processes.cpu_seconds(path.server_pids)
+    agent_cpu = processes.cpu_seconds(path.agent_pids)
+    client_cpu = time.process_time()
+    path.channel.send(execute_request(flood.code, path.channel.session))
+    count = path.channel.count_until(flood.marker, time.monotonic() + FLOOD_SECONDS)
+    client_cpu = time.process_time() - client_cpu
+    rate.add(path.column, count.messages / count.seconds)
+    _note_losses(rate, path.column, flood.messages, count.messages)
+    if path.column is Column.FLOOR:
+        agent.add(path.column, client_cpu / count.messages * 1e6)
+    else:
+        gateway.add(
+            path.column,
+            (processes.cpu_seconds(path.server_pids) - server_cpu) / count.messages * 1e6,
+        )
+    if path.agent_pids:
+        agent.add(
+            path.column, (processes.cpu_seconds(path.agent_pids) - agent_cpu) / count.messages * 1e6
+        )
+    path.channel.settle()
+
+
+def _note_losses(figure: Figure, column: Column, sent: int, received: int) -> None:
+    if received < sent:
+        figure.losses[column] = figure.losses.get(column, 0) + sent - received

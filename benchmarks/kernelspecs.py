@@ -1,0 +1,65 @@
+"""The kernelspecs of a run, and bare kernels of the same commands for the floor."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jupyter_client.connect import write_connection_file
+
+from benchmarks import processes
+from benchmarks.channel import read_connection
+
+ROOT = Path(__file__).resolve().parent.parent
+INSTALLED_SPECS = "/usr/local/share/jupyter/kernels"
+"""Where the kernelspecs of `etc/kernelspecs` expect to be."""
+
+FLOOD = "bench_flood"
+PYTHON = "bench_python"
+DOCKER = "python_docker"
+
+COMMANDS = {
+    FLOOD: [sys.executable, str(ROOT / "benchmarks" / "flood_kernel.py"), "{connection_file}"],
+    # By path, so that every server runs the same ipykernel whatever its own environment holds.
+    PYTHON: [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+}
+
+
+def write_kernelspecs(folder: Path) -> Path:
+    """Write the kernelspecs of a run.
+
+    Returns:
+        A folder for `JUPYTER_PATH`.
+    """
+    kernels = folder / "kernels"
+    for name, argv in COMMANDS.items():
+        (kernels / name).mkdir(parents=True)
+        spec = {"argv": argv, "display_name": name, "language": "python", "metadata": {}}
+        (kernels / name / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    shipped = ROOT / "etc" / "kernelspecs" / DOCKER
+    if shipped.exists():
+        shutil.copytree(shipped, kernels / DOCKER)
+        spec_file = kernels / DOCKER / "kernel.json"
+        text = spec_file.read_text(encoding="utf-8")
+        spec_file.write_text(text.replace(INSTALLED_SPECS, str(kernels)), encoding="utf-8")
+    return folder
+
+
+@contextmanager
+def bare_kernel(name: str, folder: Path) -> Iterator[dict[str, str | int]]:
+    """Run the command of a kernelspec with nothing around it; yields its connection information."""
+    path, _ = write_connection_file(str(folder / f"kernel-{name}.json"), ip="127.0.0.1")
+    argv = [part.replace("{connection_file}", str(path)) for part in COMMANDS[name]]
+    env = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(folder),
+        "IPYTHONDIR": str(folder / "ipython"),
+    }
+    process = processes.spawn(argv, env, folder / "kernel.log", folder)
+    try:
+        yield read_connection(Path(path))
+    finally:
+        process.kill()
+        process.wait()

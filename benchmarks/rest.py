@@ -1,0 +1,56 @@
+"""The few REST calls that a benchmark makes, without the cost of a client library."""
+
+import json
+import socket
+from collections.abc import Mapping
+from http.client import HTTPConnection
+
+
+class RestError(Exception):
+    """The server answered with an error."""
+
+
+class Rest:
+    """One server; a connection per request, as several threads use it."""
+
+    def __init__(self, host: str, port: int, token: str) -> None:
+        self.host = host
+        self.port = port
+        self.token = token
+
+    def start_kernel(self, name: str) -> str:
+        """Start a kernel and return its id."""
+        body = {"name": name, "env": {"KERNEL_USERNAME": "bench"}}
+        model = self._call("POST", "/api/kernels", body, timeout=120.0)
+        return str(json.loads(model)["id"])
+
+    def delete_kernel(self, kernel_id: str) -> None:
+        """End a kernel."""
+        self._call("DELETE", f"/api/kernels/{kernel_id}", None, timeout=60.0)
+
+    def answers(self) -> bool:
+        """Whether the server is up."""
+        try:
+            self._call("GET", "/api", None, timeout=5.0)
+        except OSError:
+            return False
+        return True
+
+    def _call(
+        self, method: str, path: str, body: Mapping[str, object] | None, timeout: float
+    ) -> bytes:
+        connection = HTTPConnection(self.host, self.port, timeout=timeout)
+        try:
+            connection.connect()
+            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            headers = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            response = connection.getresponse()
+            answer = response.read()
+        finally:
+            connection.close()
+        if response.status >= 400:
+            raise RestError(
+                f"{method} {path}: {response.status} {answer.decode(errors='replace')[:500]}"
+            )
+        return answer

@@ -1,0 +1,186 @@
+"""The servers under test: on random ports, in temporary folders, stopped with their kernels."""
+
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from benchmarks import engine, peers, processes
+from benchmarks.channel import WebSocketChannel
+from benchmarks.protocol import Codec
+from benchmarks.rest import Rest, RestError
+
+BOOT_SECONDS = 60.0
+BOOT_POLL_SECONDS = 0.005
+
+
+class Column(StrEnum):
+    """One column of the table."""
+
+    GATEWAY = "this gateway"
+    FLOOR = "floor"
+    ENTERPRISE_GATEWAY = "EG 3.3.0"
+    JUPYTER_SERVER = "jupyter_server 2.21"
+
+
+SERVERS = (Column.GATEWAY, Column.ENTERPRISE_GATEWAY, Column.JUPYTER_SERVER)
+
+
+class ServerError(Exception):
+    """A server did not come up."""
+
+
+@dataclass
+class Server:
+    """One running server.
+
+    Attributes:
+        boot_seconds: from its start to its first answer.
+        kernel_ids: what it was asked to start and not to end yet.
+    """
+
+    column: Column
+    rest: Rest
+    pid: int
+    boot_seconds: float
+    kernel_ids: list[str] = field(default_factory=list)
+
+    def start_kernel(self, name: str) -> str:
+        """Start a kernel that goes with the server."""
+        kernel_id = self.rest.start_kernel(name)
+        self.kernel_ids.append(kernel_id)
+        return kernel_id
+
+    def delete_kernel(self, kernel_id: str) -> None:
+        """End a kernel."""
+        self.rest.delete_kernel(kernel_id)
+        self.kernel_ids.remove(kernel_id)
+
+    @contextmanager
+    def kernel(self, name: str) -> Iterator[str]:
+        """A kernel for the time of a block."""
+        kernel_id = self.start_kernel(name)
+        try:
+            yield kernel_id
+        finally:
+            self.delete_kernel(kernel_id)
+
+    @contextmanager
+    def connect(self, kernel_id: str, codec: Codec = Codec.V1) -> Iterator[WebSocketChannel]:
+        """A WebSocket for the time of a block."""
+        channel = WebSocketChannel(
+            self.rest.host, self.rest.port, self.rest.token, kernel_id, codec
+        )
+        try:
+            yield channel
+        finally:
+            channel.close()
+
+    def pids(self) -> list[int]:
+        """The server's own processes."""
+        return processes.server_pids(self.pid)
+
+
+@contextmanager
+def run_server(column: Column, folder: Path, jupyter_path: Path) -> Iterator[Server]:
+    """Run a server for the time of a block; its kernels end with it.
+
+    Args:
+        column: which.
+        folder: where it may leave its files.
+        jupyter_path: where its kernelspecs are.
+
+    Raises:
+        PeerUnreachableError: it is a peer that could not be installed.
+        ServerError: it did not answer in time; holds the end of its log.
+    """
+    port = _free_port()
+    token = secrets.token_hex(16)
+    command = _command(column, port, token)
+    work = folder / f"{column.name.lower()}-{port}"
+    work.mkdir(parents=True)
+    log = work / "log"
+    started = time.perf_counter()
+    process = processes.spawn(
+        command, _environment(column, port, token, work, jupyter_path), log, work
+    )
+    server = Server(column, Rest("127.0.0.1", port, token), process.pid, 0.0)
+    try:
+        while not server.rest.answers():
+            if process.poll() is not None or time.perf_counter() - started > BOOT_SECONDS:
+                raise ServerError(
+                    f"{column} did not start: {log.read_text(errors='replace')[-800:]}"
+                )
+            time.sleep(BOOT_POLL_SECONDS)
+        server.boot_seconds = time.perf_counter() - started
+        yield server
+    finally:
+        _end_kernels(server)
+        processes.stop(process)
+
+
+def _end_kernels(server: Server) -> None:
+    for kernel_id in server.kernel_ids:
+        with suppress(OSError, RestError):
+            server.rest.delete_kernel(kernel_id)
+    # What a server that failed left behind.
+    processes.kill(processes.kernel_pids(server.kernel_ids))
+    engine.remove_kernels(server.kernel_ids)
+
+
+def _command(column: Column, port: int, token: str) -> list[str]:
+    if column is Column.JUPYTER_SERVER:
+        return [
+            str(peers.install(peers.JUPYTER_SERVER)),
+            "--allow-root",
+            "--no-browser",
+            "--ip=127.0.0.1",
+            f"--port={port}",
+            f"--IdentityProvider.token={token}",
+            # Its limits would end the flood after a thousand messages.
+            "--ZMQChannelsWebsocketConnection.limit_rate=False",
+        ]
+    if column is Column.ENTERPRISE_GATEWAY:
+        return [str(peers.install(peers.ENTERPRISE_GATEWAY))]
+    return [str(Path(sys.executable).parent / "jupyter-enterprisegateway")]
+
+
+def _environment(
+    column: Column, port: int, token: str, work: Path, jupyter_path: Path
+) -> dict[str, str]:
+    """Nothing of this process's Jupyter set-up; both gateways understand the same `EG_*` names."""
+    env = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(work),
+        "LANG": "C.UTF-8",
+        "JUPYTER_PATH": str(jupyter_path),
+        "JUPYTER_CONFIG_DIR": str(work / "config"),
+        "JUPYTER_DATA_DIR": str(work / "data"),
+        "JUPYTER_RUNTIME_DIR": str(work / "runtime"),
+    }
+    env |= {name: value for name, value in os.environ.items() if name.startswith("DOCKER_")}
+    if column is Column.JUPYTER_SERVER:
+        return env
+    return env | {
+        "EG_IP": "127.0.0.1",
+        "EG_PORT": str(port),
+        "EG_PORT_RETRIES": "0",
+        "EG_AUTH_TOKEN": token,
+        "EG_LIST_KERNELS": "True",
+        "EG_INHERITED_ENVS": "PATH",
+        "EG_RESPONSE_PORT": str(_free_port()),
+        "EG_KERNEL_LAUNCH_TIMEOUT": "60",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
