@@ -1,0 +1,1 @@
+"""HTTP: the server, who may use it, and how errors look."""

@@ -1,6 +1,6 @@
 """`/api`, `/api/status`, `/api/me`, `/api/swagger.*`, `/healthz`, `/readyz` and `/metrics`."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
@@ -8,7 +8,7 @@ from enterprise_gateway.services.kernels.kernels import Kernels
 from enterprise_gateway.services.proxies import Proxies
 from enterprise_gateway.settings import LiveSettings
 
-Permits = Callable[[web.Request, str, str], bool]
+Permits = Callable[[web.Request, str, str], Awaitable[bool]]
 """Whether the user of a request may do an action (`read`) on a resource (`kernels`)."""
 
 PUBLIC_PATHS = frozenset({"/api", "/healthz", "/readyz"})
