@@ -1,0 +1,73 @@
+"""Whether the kernel is busy and when it last did something, read off its iopub messages.
+
+The rules are jupyter_server's (`MappingKernelManager.start_watching_activity`): what the kernel does for a request that
+is no activity of a user, such as kernel_info, changes neither.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Dict, Optional
+
+from kernel_agent.message import Message, decode_object
+
+UNTRACKED_TYPES = frozenset({
+    "comm_info_request", "comm_info_reply", "kernel_info_request", "kernel_info_reply",
+    "shutdown_request", "shutdown_reply", "interrupt_request", "interrupt_reply",
+    "debug_request", "debug_reply", "stream", "display_data", "update_display_data", "execute_input",
+    "execute_result", "error", "status", "clear_output", "debug_event", "input_request", "input_reply",
+    # Not in jupyter_server's list; they run on the control channel beside the user's code.
+    "usage_request", "create_subshell_request", "delete_subshell_request", "list_subshell_request",
+})  # fmt: skip
+
+
+class ExecutionState(Enum):
+    """The `execution_state` of the kernel model."""
+
+    STARTING = "starting"
+    IDLE = "idle"
+    BUSY = "busy"
+    RESTARTING = "restarting"
+    TERMINATING = "terminating"
+    DEAD = "dead"
+
+
+class Activity:
+    """Follows one kernel process.
+
+    One request runs at a time in each subshell, so the latest `busy` of a subshell is the only one that its `idle` ends.
+    """
+
+    def __init__(self) -> None:
+        self._running: Dict[Any, Any] = {}
+        self._parent_bytes: Optional[bytes] = None
+        self._parent: Dict[str, Any] = {}
+        self._is_tracked = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request of a user is running."""
+        return bool(self._running)
+
+    def observe(self, message: Message) -> bool:
+        """Take note of an iopub message; return whether it counts as activity."""
+        parent = message.parts[1]
+        if parent != self._parent_bytes:
+            self._parent_bytes = parent
+            self._parent = decode_object(parent) or {}
+            self._is_tracked = (
+                bool(self._parent) and self._parent.get("msg_type") not in UNTRACKED_TYPES
+            )
+        if self._is_tracked and b'"status"' in message.parts[0] and message.msg_type == "status":
+            self._observe_status(message.content().get("execution_state"))
+        return self._is_tracked or self.is_busy
+
+    def _observe_status(self, state: object) -> None:
+        subshell = self._parent.get("subshell_id")
+        request = self._parent.get("msg_id")
+        if not isinstance(subshell, (str, type(None))):
+            return
+        if state == "busy":
+            self._running[subshell] = request
+        elif state == "idle" and self._running.get(subshell) == request:
+            self._running.pop(subshell, None)

@@ -1,0 +1,294 @@
+"""The agent's HTTP/1.1 server: h11 does the protocol, this does the I/O and the limits."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+from typing import Any, AsyncIterator, Awaitable, Callable, Dict, NamedTuple, Optional, Union
+from urllib.parse import parse_qs, urlsplit
+
+import h11
+
+MAX_BODY_BYTES = 64 * 1024
+REQUEST_TIMEOUT = 10.0
+"""Seconds for reading a request."""
+IDLE_TIMEOUT = 120.0
+"""Seconds that a connection may stay open between requests."""
+JSON_TYPE = "application/json"
+
+logger = logging.getLogger(__name__)
+
+
+class HttpError(Exception):
+    """The answer is an error with this status."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+
+
+class Request(NamedTuple):
+    """A complete request."""
+
+    method: str
+    path: str
+    query: Dict[str, str]
+    headers: Dict[str, str]
+    """Names in lower case."""
+    body: bytes
+
+    def json_object(self) -> Dict[str, Any]:
+        """Return the body, which must be a JSON object; an empty body is {}.
+
+        Raises:
+            HttpError: it is not.
+        """
+        try:
+            document = json.loads(self.body or b"{}")
+        except (ValueError, RecursionError) as exc:
+            raise HttpError(400, "Bad Request", "the body is not JSON") from exc
+        if not isinstance(document, dict):
+            raise HttpError(400, "Bad Request", "the body is not a JSON object")
+        return document
+
+
+class Response(NamedTuple):
+    """A complete answer."""
+
+    status: int
+    body: bytes = b""
+    content_type: str = JSON_TYPE
+
+
+class Stream(NamedTuple):
+    """An answer without a known end, sent in chunks as they come."""
+
+    chunks: AsyncIterator[bytes]
+    content_type: str
+
+
+class Upgrade(NamedTuple):
+    """An answer that turns the connection into something else."""
+
+    headers: Dict[str, str]
+    take_over: Callable[[asyncio.Transport, bytes], None]
+    """Gets the transport and the bytes that followed the request."""
+
+
+Answer = Union[Response, Stream, Upgrade]
+Handler = Callable[[Request], Awaitable[Answer]]
+
+
+class HttpConnection(asyncio.Protocol):
+    """One client connection. Requests are answered one after the other."""
+
+    def __init__(self, handler: Handler, token: str) -> None:
+        self._handler = handler
+        self._authorization = f"Bearer {token}".encode()
+        self._loop = asyncio.get_running_loop()
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=32 * 1024)
+        self._transport: Optional[asyncio.Transport] = None
+        self._request: Optional[h11.Request] = None
+        self._body = bytearray()
+        self._task: Optional["asyncio.Task[None]"] = None
+        self._deadline: Optional[asyncio.TimerHandle] = None
+        self._can_write = asyncio.Event()
+        self._can_write.set()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with a new connection."""
+        if isinstance(transport, asyncio.Transport):
+            self._transport = transport
+            self._set_deadline(REQUEST_TIMEOUT)
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        """Stop working for a client that is gone."""
+        self._transport = None
+        self._clear_deadline()
+        if self._task is not None:
+            self._task.cancel()
+
+    def pause_writing(self) -> None:
+        """Let a stream wait for its reader."""
+        self._can_write.clear()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._can_write.set()
+
+    def data_received(self, data: bytes) -> None:
+        """Handle bytes from the client."""
+        self._h11.receive_data(data)
+        self._advance()
+
+    def eof_received(self) -> bool:
+        """Treat the end of what the client sends as the end of the connection."""
+        return False
+
+    def _advance(self) -> None:
+        """Handle what is complete, unless a request is being answered."""
+        while self._task is None and self._transport is not None:
+            try:
+                event = self._h11.next_event()
+            except h11.RemoteProtocolError as exc:
+                self._refuse(HttpError(exc.error_status_hint, "Bad Request", "malformed request"))
+                return
+            if (
+                event is h11.NEED_DATA
+                or event is h11.PAUSED
+                or isinstance(event, h11.ConnectionClosed)
+            ):
+                if isinstance(event, h11.ConnectionClosed):
+                    self._transport.close()
+                return
+            try:
+                self._handle(event)
+            except HttpError as exc:
+                self._refuse(exc)
+                return
+
+    def _handle(self, event: Any) -> None:
+        if isinstance(event, h11.Request):
+            self._set_deadline(REQUEST_TIMEOUT)
+            self._request = event
+            self._body = bytearray()
+            if not self._is_authorized(event):
+                raise HttpError(401, "Unauthorized", "the token is missing or wrong")
+        elif isinstance(event, h11.Data):
+            self._body += event.data
+            if len(self._body) > MAX_BODY_BYTES:
+                raise HttpError(
+                    413, "Request Entity Too Large", f"the body exceeds {MAX_BODY_BYTES} bytes"
+                )
+        elif isinstance(event, h11.EndOfMessage) and self._request is not None:
+            self._clear_deadline()
+            request = _make_request(self._request, bytes(self._body))
+            self._task = self._loop.create_task(self._answer(request))
+
+    def _is_authorized(self, request: h11.Request) -> bool:
+        given = next((value for name, value in request.headers if name == b"authorization"), b"")
+        return hmac.compare_digest(bytes(given), self._authorization)
+
+    async def _answer(self, request: Request) -> None:
+        """Task root: answer one request."""
+        try:
+            try:
+                answer = await self._handler(request)
+            except HttpError as exc:
+                answer = error_response(exc)
+            except Exception:
+                logger.exception("%s %s failed", request.method, request.path)
+                answer = error_response(
+                    HttpError(500, "Internal Server Error", "the agent failed; see its log")
+                )
+            if isinstance(answer, Upgrade):
+                self._upgrade(answer)
+                return
+            if isinstance(answer, Stream):
+                await self._send_stream(answer)
+            else:
+                self._send_response(answer)
+        finally:
+            self._task = None
+        self._finish()
+
+    def _upgrade(self, answer: Upgrade) -> None:
+        transport = self._transport
+        if transport is None:
+            return
+        headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+        self._write(
+            h11.InformationalResponse(
+                status_code=101, headers=headers, reason=b"Switching Protocols"
+            )
+        )
+        early_data, _ = self._h11.trailing_data
+        self._transport = None
+        self._clear_deadline()
+        answer.take_over(transport, early_data)
+
+    def _send_response(self, answer: Response) -> None:
+        headers = [("Content-Length", str(len(answer.body)))]
+        if answer.status != 204:
+            headers.append(("Content-Type", answer.content_type))
+        else:
+            headers = []
+        self._write(h11.Response(status_code=answer.status, headers=headers))
+        if answer.body:
+            self._write(h11.Data(data=answer.body))
+        self._write(h11.EndOfMessage())
+
+    async def _send_stream(self, answer: Stream) -> None:
+        headers = [("Content-Type", answer.content_type), ("Cache-Control", "no-store")]
+        self._write(h11.Response(status_code=200, headers=headers))
+        async for chunk in answer.chunks:
+            self._write(h11.Data(data=chunk))
+            await self._can_write.wait()
+        self._write(h11.EndOfMessage())
+
+    def _finish(self) -> None:
+        if self._transport is None:
+            return
+        if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
+            self._h11.start_next_cycle()
+            self._set_deadline(IDLE_TIMEOUT)
+            self._advance()
+        else:
+            self._transport.close()
+
+    def _refuse(self, error: HttpError) -> None:
+        self._clear_deadline()
+        if self._transport is None:
+            return
+        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE, h11.MIGHT_SWITCH_PROTOCOL):
+            answer = error_response(error)
+            headers = [
+                ("Content-Length", str(len(answer.body))),
+                ("Content-Type", JSON_TYPE),
+                ("Connection", "close"),
+            ]
+            self._write(h11.Response(status_code=answer.status, headers=headers))
+            self._write(h11.Data(data=answer.body))
+            self._write(h11.EndOfMessage())
+        self._transport.close()
+
+    def _write(self, event: Any) -> None:
+        if self._transport is not None:
+            data = self._h11.send(event)
+            if data:
+                self._transport.write(data)
+
+    def _set_deadline(self, seconds: float) -> None:
+        self._clear_deadline()
+        if self._transport is not None:
+            self._deadline = self._loop.call_later(seconds, self._transport.close)
+
+    def _clear_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def json_response(document: Any, status: int = 200) -> Response:
+    """Return a JSON answer."""
+    return Response(status, json.dumps(document).encode())
+
+
+def error_response(error: HttpError) -> Response:
+    """Return the JSON form of an error."""
+    return json_response({"reason": error.reason, "message": str(error)}, error.status)
+
+
+def _make_request(event: h11.Request, body: bytes) -> Request:
+    target = urlsplit(bytes(event.target).decode("latin-1"))
+    query = {
+        name: values[-1] for name, values in parse_qs(target.query, keep_blank_values=True).items()
+    }
+    headers = {
+        bytes(name).decode("latin-1"): bytes(value).decode("latin-1")
+        for name, value in event.headers
+    }
+    return Request(bytes(event.method).decode("latin-1"), target.path, query, headers, body)

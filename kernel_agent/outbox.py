@@ -1,0 +1,147 @@
+"""What one client session has not yet acknowledged.
+
+Messages pass through three stages: waiting, sent, and covered by a ping that is on its way. At most one such ping is
+under way; the pong with its number acknowledges everything that was sent before it (RFC 6455 section 5.5.3). After a
+lost connection everything not acknowledged waits again, in order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import chain
+from typing import Deque, Dict, List, NamedTuple, Optional, Sequence
+
+from kernel_agent.message import EMPTY, Message
+
+FIRST_TO_GO = frozenset({"stream", "display_data", "update_display_data"})
+"""Output that is dropped first when an outbox is full."""
+NEVER_DROPPED = frozenset({"status", "input_request"})
+"""Besides these, no message of shell, control and stdin is ever dropped."""
+SWEEP_TARGET = 0.875
+"""A sweep frees an eighth of the outbox, so that a flood does not cause one a message."""
+
+
+class Loss(NamedTuple):
+    """What a client will never see."""
+
+    messages: int
+    bytes: int
+    parent_header: bytes
+    """Of the last message dropped: where the client can show the notice."""
+
+
+class Outbox:
+    """A bounded queue with acknowledgement. Sizes count as in `Message.size`."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._waiting: Deque[Message] = deque()
+        self._sent: List[Message] = []
+        self._covered: List[Message] = []
+        self._ping_number = 0
+        self._is_ping_under_way = False
+        self._lost: Optional[Loss] = None
+        self._lost_if_resent: Optional[Loss] = None
+        self.size = 0
+        """Bytes of all messages not acknowledged."""
+
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._sent) + len(self._covered)
+
+    def extend(self, messages: Sequence[Message], size: int) -> None:
+        """Append messages of `size` bytes together; the oldest output is dropped if they do not fit."""
+        self._waiting.extend(messages)
+        self.size += size
+        if self.size > self._max_bytes:
+            self._sweep()
+
+    def take(self, max_bytes: int) -> Sequence[Message]:
+        """Return the next messages to send, about `max_bytes` of them, at least one if there is any."""
+        waiting = self._waiting
+        batch: List[Message] = []
+        taken = 0
+        while waiting and taken < max_bytes:
+            message = waiting.popleft()
+            batch.append(message)
+            taken += message.size
+        self._sent += batch
+        return batch
+
+    def take_loss(self) -> Optional[Loss]:
+        """Return once what was dropped since the last call: to be told before the next message."""
+        lost, self._lost = self._lost, None
+        return lost
+
+    def next_ping(self) -> Optional[int]:
+        """Return the number of the ping that must be sent now, None if none is due.
+
+        None is due while another is under way, nor if nothing was sent since.
+        """
+        if self._is_ping_under_way or not self._sent:
+            return None
+        self._covered, self._sent = self._sent, []
+        self._is_ping_under_way = True
+        self._ping_number += 1
+        return self._ping_number
+
+    def acknowledge(self, number: int) -> bool:
+        """Forget what the ping with this number covered; False if no such ping is under way."""
+        if not self._is_ping_under_way or number != self._ping_number:
+            return False
+        self.size -= sum(message.size for message in self._covered)
+        self._covered = []
+        self._is_ping_under_way = False
+        self._lost_if_resent = None
+        return True
+
+    def rewind(self) -> None:
+        """Let everything not acknowledged wait again: its connection is gone."""
+        self._waiting.extendleft(reversed(self._sent))
+        self._waiting.extendleft(reversed(self._covered))
+        self._sent = []
+        self._covered = []
+        self._is_ping_under_way = False
+        self._lost = _add_loss(self._lost_if_resent, self._lost)
+        self._lost_if_resent = None
+
+    def _sweep(self) -> None:
+        target = int(self._max_bytes * SWEEP_TARGET)
+        everything = chain(self._covered, self._sent, self._waiting)
+        excess = self.size - target
+        types = {id(message): message.msg_type for message in everything}
+        doomed: Dict[int, Message] = {}
+        for is_first_to_go in (True, False):
+            for message in chain(self._covered, self._sent, self._waiting):
+                if excess <= 0:
+                    break
+                msg_type = types[id(message)]
+                may_go = message.channel == b"iopub" and msg_type not in NEVER_DROPPED
+                if may_go and (msg_type in FIRST_TO_GO) is is_first_to_go:
+                    doomed[id(message)] = message
+                    excess -= message.size
+        if not doomed:
+            return
+        self._lost = _add_loss(self._lost, _loss_of(doomed, self._waiting))
+        in_flight = _loss_of(doomed, chain(self._covered, self._sent))
+        self._lost_if_resent = _add_loss(self._lost_if_resent, in_flight)
+        self._covered = [message for message in self._covered if id(message) not in doomed]
+        self._sent = [message for message in self._sent if id(message) not in doomed]
+        self._waiting = deque(message for message in self._waiting if id(message) not in doomed)
+        self.size -= sum(message.size for message in doomed.values())
+
+
+def _loss_of(
+    doomed: Dict[int, Message], stage: "chain[Message] | Deque[Message]"
+) -> Optional[Loss]:
+    lost = [message for message in stage if id(message) in doomed]
+    if not lost:
+        return None
+    payload_bytes = sum(sum(map(len, message.parts)) for message in lost)
+    return Loss(len(lost), payload_bytes, lost[-1].parts[1])
+
+
+def _add_loss(first: Optional[Loss], second: Optional[Loss]) -> Optional[Loss]:
+    if first is None or second is None:
+        return first or second
+    parent = second.parent_header if second.parent_header != EMPTY else first.parent_header
+    return Loss(first.messages + second.messages, first.bytes + second.bytes, parent)
