@@ -31,6 +31,8 @@ SUBSCRIPTION_SECONDS = 0.05
 RECONNECT_MS = 10
 """ZMQ's own 100 ms would be seen in the start of a kernel."""
 ZmqSocket: TypeAlias = "zmq.Socket[bytes]"
+Connection: TypeAlias = dict[str, str | int]
+"""What a connection file holds."""
 
 
 class Channel(ABC):
@@ -118,7 +120,7 @@ class WebSocketChannel(Channel):
 class ZmqChannel(Channel):
     """Straight to the kernel's sockets: the floor."""
 
-    def __init__(self, connection: dict[str, str | int]) -> None:
+    def __init__(self, connection: Connection) -> None:
         super().__init__()
         self._key = str(connection["key"]).encode()
         self._context: zmq.Context[ZmqSocket] = zmq.Context()
@@ -183,7 +185,7 @@ class ZmqChannel(Channel):
         self._context.destroy(linger=0)
 
 
-def read_connection(path: Path) -> dict[str, str | int]:
+def read_connection(path: Path) -> Connection:
     """Read a connection file."""
-    connection: dict[str, str | int] = json.loads(path.read_text(encoding="utf-8"))
+    connection: Connection = json.loads(path.read_text(encoding="utf-8"))
     return connection

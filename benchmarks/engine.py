@@ -10,6 +10,8 @@ import docker
 from docker.errors import APIError, DockerException, NotFound
 from requests.exceptions import RequestException
 
+from benchmarks.channel import Connection
+
 PORTS = {
     "shell_port": 5001,
     "iopub_port": 5002,
@@ -59,8 +61,16 @@ def kernel_image(kernelspec: Path) -> str:
     return image
 
 
+def build_image(context: Path, tag: str) -> None:
+    """Build an image from a folder with a Dockerfile."""
+    with _client() as client:
+        for line in client.build(path=str(context), tag=tag, rm=True, decode=True):
+            if "error" in line:
+                raise EngineMissingError(f"{tag} cannot be built: {line['error']}")
+
+
 @contextmanager
-def bare_kernel(image: str) -> Iterator[dict[str, str | int]]:
+def bare_kernel(image: str) -> Iterator[Connection]:
     """Create and start a container that is nothing but ipykernel; it goes with the block.
 
     Yields:

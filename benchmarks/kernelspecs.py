@@ -10,7 +10,7 @@ from pathlib import Path
 from jupyter_client.connect import write_connection_file
 
 from benchmarks import processes
-from benchmarks.channel import read_connection
+from benchmarks.channel import Connection, read_connection
 
 ROOT = Path(__file__).resolve().parent.parent
 INSTALLED_SPECS = "/usr/local/share/jupyter/kernels"
@@ -48,8 +48,9 @@ def write_kernelspecs(folder: Path) -> Path:
 
 
 @contextmanager
-def bare_kernel(name: str, folder: Path) -> Iterator[dict[str, str | int]]:
+def bare_kernel(name: str, folder: Path) -> Iterator[Connection]:
     """Run the command of a kernelspec with nothing around it; yields its connection information."""
+    folder.mkdir(parents=True, exist_ok=True)
     path, _ = write_connection_file(str(folder / f"kernel-{name}.json"), ip="127.0.0.1")
     argv = [part.replace("{connection_file}", str(path)) for part in COMMANDS[name]]
     env = {

@@ -41,14 +41,33 @@ def install(peer: Peer) -> Path:
     Raises:
         PeerUnreachableError: no package index, or the versions are not there.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
-    folder = cache / "enterprise-gateway" / "bench" / peer.name
+    folder = _cache() / peer.name
     complete = folder / "complete"
     if not complete.exists():
         _run([sys.executable, "-m", "venv", "--clear", str(folder)])
         _run([str(folder / "bin" / "pip"), "install", "--quiet", *peer.requirements])
         complete.touch()
     return folder / "bin" / peer.script
+
+
+def install_files(requirement: str) -> Path:
+    """Unpack a wheel without what it depends on, unless that was done before.
+
+    Returns:
+        The folder that holds its packages.
+    """
+    folder = _cache() / requirement.replace("==", "-")
+    complete = folder / "complete"
+    if not complete.exists():
+        pip = install(ENTERPRISE_GATEWAY).parent / "pip"
+        _run([str(pip), "install", "-q", "--no-deps", "--target", str(folder), requirement])
+        complete.touch()
+    return folder
+
+
+def _cache() -> Path:
+    caches = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    return caches / "enterprise-gateway" / "bench"
 
 
 def _run(command: list[str]) -> None:

@@ -6,12 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 
-from benchmarks import engine, kernelspecs, processes
+from benchmarks import kernelspecs, places, processes
 from benchmarks.bench import Bench
 from benchmarks.channel import ZmqChannel
 from benchmarks.figures.cold_start import wait_for_result
+from benchmarks.places import Place
 from benchmarks.report import Bound, Figure, Target
-from benchmarks.servers import SERVERS, Column, Server
+from benchmarks.servers import Column, Server
 
 KERNELS = 16
 ROUNDS = 3
@@ -59,44 +60,29 @@ class Rows:
 
 def measure(bench: Bench) -> list[Figure]:
     """Local kernels on every server, containers where there is an engine."""
-    return _measure_local(bench) + _measure_docker(bench)
+    local = Rows(places.LOCAL)
+    _measure_place(bench, places.local(bench, kernelspecs.PYTHON), local)
+    container = Rows(places.CONTAINER)
+    _measure_place(bench, places.containers(bench, container.all()), container)
+    return local.all() + container.all()
 
 
-def _measure_local(bench: Bench) -> list[Figure]:
-    rows = Rows("local")
-    for column in SERVERS:
-        if column in bench.columns:
-            with bench.noting(column, *rows.all()):
-                _measure_server(bench, column, kernelspecs.PYTHON, rows)
+def _measure_place(bench: Bench, place: Place, rows: Rows) -> None:
+    for column, kernel in place.kernels.items():
+        with bench.noting(column, *rows.all()):
+            _measure_server(bench, column, kernel, rows)
+    bare = place.bare
+    if bare is None or Column.FLOOR not in bench.columns:
+        return
 
     def start(stack: ExitStack, number: int) -> None:
-        folder = bench.folder / f"bare-{number}"
-        folder.mkdir(exist_ok=True)
-        _wait_for_bare(
-            stack, stack.enter_context(kernelspecs.bare_kernel(kernelspecs.PYTHON, folder))
-        )
+        channel = ZmqChannel(stack.enter_context(bare(bench.folder / f"bare-{number}")))
+        stack.callback(channel.close)
+        channel.wait_until_live()
 
     with bench.noting(Column.FLOOR, rows.starts):
         for _ in range(bench.rounds(ROUNDS)):
             rows.starts.add(Column.FLOOR, _time_together(start))
-    return rows.all()
-
-
-def _measure_docker(bench: Bench) -> list[Figure]:
-    rows = Rows("containers")
-    with bench.noting(Column.FLOOR, rows.starts):
-        image = engine.kernel_image(bench.kernel_json(kernelspecs.DOCKER))
-
-        def start(stack: ExitStack, _number: int) -> None:
-            _wait_for_bare(stack, stack.enter_context(engine.bare_kernel(image)))
-
-        for _ in range(bench.rounds(ROUNDS)):
-            rows.starts.add(Column.FLOOR, _time_together(start))
-    if Column.GATEWAY in bench.columns:
-        with bench.noting(Column.GATEWAY, *rows.all()):
-            engine.kernel_image(bench.kernel_json(kernelspecs.DOCKER))
-            _measure_server(bench, Column.GATEWAY, kernelspecs.DOCKER, rows)
-    return rows.all()
 
 
 def _measure_server(bench: Bench, column: Column, kernel: str, rows: Rows) -> None:
@@ -149,9 +135,3 @@ def _time_together(
 def _start(server: Server, kernel: str, stack: ExitStack, _number: int) -> None:
     channel = stack.enter_context(server.connect(server.start_kernel(kernel)))
     wait_for_result(channel)
-
-
-def _wait_for_bare(stack: ExitStack, connection: dict[str, str | int]) -> None:
-    channel = ZmqChannel(connection)
-    stack.callback(channel.close)
-    channel.wait_until_live()

@@ -7,12 +7,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from uuid import uuid4
 
-from benchmarks import kernelspecs, processes
+from benchmarks import kernelspecs, places, processes
 from benchmarks.bench import Bench
 from benchmarks.channel import Channel, ZmqChannel
+from benchmarks.places import Place
 from benchmarks.protocol import Codec, execute_request
 from benchmarks.report import Bound, Figure, Target
-from benchmarks.servers import SERVERS, Column
+from benchmarks.servers import Column
 
 ROUNDS = 5
 FLOOD_SECONDS = 90.0
@@ -20,6 +21,7 @@ SMALL_BYTES = 200
 LARGE_BYTES = 1024 * 1024
 SMALL_MESSAGES = {Column.ENTERPRISE_GATEWAY: 600, Column.JUPYTER_SERVER: 6000}
 LARGE_MESSAGES = {Column.ENTERPRISE_GATEWAY: 60, Column.JUPYTER_SERVER: 60}
+IPYKERNEL_MESSAGES = {Column.ENTERPRISE_GATEWAY: 600}
 """Peers get as many as they move in some seconds."""
 
 
@@ -70,28 +72,33 @@ class Path:
 
 def measure(bench: Bench) -> list[Figure]:
     """Floods of small and of large messages in both codecs, then what a real kernel can send."""
-    figures = []
+    found = []
     for codec in Codec:
-        figures += _measure_small(bench, codec)
+        found += _measure_small(bench, codec)
     for codec in Codec:
-        figures += _measure_large(bench, codec)
-    return figures + _measure_ipykernel(bench)
+        found += _measure_large(bench, codec)
+    figures = _ipykernel_figures(places.LOCAL)
+    _measure_ipykernel(bench, places.local(bench, kernelspecs.PYTHON), figures)
+    found += figures
+    figures = _ipykernel_figures(places.CONTAINER)
+    _measure_ipykernel(bench, places.containers(bench, figures), figures)
+    return found + figures
 
 
 def _measure_small(bench: Bench, codec: Codec) -> list[Figure]:
-    rate = Figure(
-        f"small iopub messages, flood kernel, {codec}", "1/s", Target(Bound.AT_LEAST, 15_000)
-    )
-    gateway = Figure(f"server CPU per small message, {codec}", "µs", Target(Bound.AT_MOST, 4))
-    agent = Figure(f"agent CPU per small message (floor: pyzmq reading it), {codec}", "µs")
-    figures = [rate, gateway, agent]
+    kind = f"flood kernel, {codec}"
+    figures = [
+        Figure(f"small iopub messages, {kind}", "1/s", Target(Bound.AT_LEAST, 15_000)),
+        Figure(f"server CPU per small message, {kind}", "µs", Target(Bound.AT_MOST, 4)),
+        Figure(f"agent CPU per small message, {kind} (floor: to read it)", "µs"),
+    ]
     usual = 20_000 if bench.is_quick else 60_000
 
     def note(path: Path) -> None:
         messages = SMALL_MESSAGES.get(path.column, usual)
         _flood(path, order_from_flood_kernel(messages, SMALL_BYTES), figures)
 
-    _measure_paths(bench, kernelspecs.FLOOD, codec, figures, note)
+    _measure_paths(bench, places.local(bench, kernelspecs.FLOOD), codec, figures, note)
     return figures
 
 
@@ -100,41 +107,51 @@ def _measure_large(bench: Bench, codec: Codec) -> list[Figure]:
     usual = 100 if bench.is_quick else 400
 
     def note(path: Path) -> None:
-        flood = order_from_flood_kernel(LARGE_MESSAGES.get(path.column, usual), LARGE_BYTES)
+        messages = LARGE_MESSAGES.get(path.column, usual)
+        flood = order_from_flood_kernel(messages, LARGE_BYTES)
         path.channel.send(execute_request(flood.code, path.channel.session))
         count = path.channel.count_until(flood.marker, time.monotonic() + FLOOD_SECONDS)
         rate.add(path.column, count.payload_bytes / count.seconds / 1e6)
         _note_losses(rate, path.column, flood.messages, count.messages)
         path.channel.settle()
 
-    _measure_paths(bench, kernelspecs.FLOOD, codec, [rate], note)
+    _measure_paths(bench, places.local(bench, kernelspecs.FLOOD), codec, [rate], note)
     return [rate]
 
 
-def _measure_ipykernel(bench: Bench) -> list[Figure]:
-    rate = Figure("small iopub messages, ipykernel, v1", "1/s")
-    gateway = Figure("server CPU per small message, ipykernel, v1", "µs", Target(Bound.AT_MOST, 4))
-    agent = Figure("agent CPU per small message, ipykernel (floor: pyzmq reading it), v1", "µs")
-    figures = [rate, gateway, agent]
+def _ipykernel_figures(label: str) -> list[Figure]:
+    kind = f"ipykernel, {label}, v1"
+    return [
+        Figure(f"small iopub messages, {kind}", "1/s"),
+        Figure(f"server CPU per small message, {kind}", "µs", Target(Bound.AT_MOST, 4)),
+        Figure(f"agent CPU per small message, {kind} (floor: to read it)", "µs"),
+    ]
 
+
+def _measure_ipykernel(bench: Bench, place: Place, figures: list[Figure]) -> None:
     def note(path: Path) -> None:
-        messages = 600 if path.column is Column.ENTERPRISE_GATEWAY else 6000
+        messages = IPYKERNEL_MESSAGES.get(path.column, 6000)
         _flood(path, order_from_ipykernel(messages, SMALL_BYTES), figures)
 
-    _measure_paths(bench, kernelspecs.PYTHON, Codec.V1, figures, note)
-    return figures
+    _measure_paths(bench, place, Codec.V1, figures, note)
 
 
 def _measure_paths(
-    bench: Bench, kernel: str, codec: Codec, figures: list[Figure], note: Callable[[Path], None]
+    bench: Bench, place: Place, codec: Codec, figures: list[Figure], note: Callable[[Path], None]
 ) -> None:
     """Open all paths, then measure each in turn, round by round."""
     with ExitStack() as stack:
         paths = []
-        for column in (*SERVERS, Column.FLOOR):
-            if column in bench.columns:
-                with bench.noting(column, *figures):
-                    paths.append(_open_path(bench, stack, column, kernel, codec))
+        for column in place.kernels:
+            with bench.noting(column, *figures):
+                paths.append(_open_path(bench, stack, place, column, codec))
+        if place.bare and Column.FLOOR in bench.columns:
+            with bench.noting(Column.FLOOR, *figures):
+                direct = ZmqChannel(stack.enter_context(place.bare(bench.folder / "bare")))
+                stack.callback(direct.close)
+                direct.wait_until_live()
+                direct.settle()
+                paths.append(Path(Column.FLOOR, direct, [], []))
         for _ in range(bench.rounds(ROUNDS)):
             for path in paths:
                 if path.column not in figures[0].remarks:
@@ -142,15 +159,9 @@ def _measure_paths(
                         note(path)
 
 
-def _open_path(bench: Bench, stack: ExitStack, column: Column, kernel: str, codec: Codec) -> Path:
-    if column is Column.FLOOR:
-        direct = ZmqChannel(stack.enter_context(kernelspecs.bare_kernel(kernel, bench.folder)))
-        stack.callback(direct.close)
-        direct.wait_until_live()
-        direct.settle()
-        return Path(column, direct, [], [])
+def _open_path(bench: Bench, stack: ExitStack, place: Place, column: Column, codec: Codec) -> Path:
     server = stack.enter_context(bench.server(column))
-    kernel_id = server.start_kernel(kernel)
+    kernel_id = server.start_kernel(place.kernels[column])
     channel = stack.enter_context(server.connect(kernel_id, codec))
     channel.settle()
     return Path(column, channel, server.pids(), processes.agent_pids([kernel_id]))

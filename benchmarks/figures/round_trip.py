@@ -3,12 +3,13 @@
 import time
 from contextlib import ExitStack
 
-from benchmarks import kernelspecs
+from benchmarks import kernelspecs, places
 from benchmarks.bench import Bench, milliseconds_since, percentile
 from benchmarks.channel import Channel, ZmqChannel
+from benchmarks.places import Place
 from benchmarks.protocol import Codec
 from benchmarks.report import Bound, Figure, Target
-from benchmarks.servers import SERVERS, Column
+from benchmarks.servers import Column
 
 ROUNDS = 9
 REQUESTS = 30
@@ -17,47 +18,58 @@ WARM_UP_REQUESTS = 5
 
 def measure(bench: Bench) -> list[Figure]:
     """The same client code against the same kernel, through each server and directly, in turn."""
-    return [figure for codec in Codec for figure in _measure_codec(bench, codec)]
+    found = []
+    for codec in Codec:
+        figures = _figures(places.LOCAL, codec)
+        _measure_place(bench, places.local(bench, kernelspecs.PYTHON), codec, figures)
+        found += figures
+    figures = _figures(places.CONTAINER, Codec.V1)
+    _measure_place(bench, places.containers(bench, figures), Codec.V1, figures)
+    return found + figures
 
 
-def _measure_codec(bench: Bench, codec: Codec) -> list[Figure]:
-    middle = Figure(f"execute round trip p50, {codec}", "ms", Target(Bound.ABOVE_FLOOR, 1.5))
-    tail = Figure(f"execute round trip p99, {codec}", "ms")
+def _figures(label: str, codec: Codec) -> list[Figure]:
+    return [
+        Figure(f"execute round trip p50, {label}, {codec}", "ms", Target(Bound.ABOVE_FLOOR, 1.5)),
+        Figure(f"execute round trip p99, {label}, {codec}", "ms"),
+    ]
+
+
+def _measure_place(bench: Bench, place: Place, codec: Codec, figures: list[Figure]) -> None:
+    middle, tail = figures
     seen: dict[Column, list[float]] = {}
     with ExitStack() as stack:
-        channels = _connect(bench, stack, codec, middle)
+        channels = _connect(bench, stack, place, codec, figures)
         for _ in range(bench.rounds(ROUNDS)):
             for column, channel in channels.items():
                 if column not in middle.remarks:
-                    with bench.noting(column, middle, tail):
+                    with bench.noting(column, *figures):
                         times = _time_requests(channel)
                         middle.add(column, percentile(times, 50))
                         seen.setdefault(column, []).extend(times)
     for column, times in seen.items():
         tail.add(column, percentile(times, 99))
-    return [middle, tail]
 
 
-def _connect(bench: Bench, stack: ExitStack, codec: Codec, figure: Figure) -> dict[Column, Channel]:
+def _connect(
+    bench: Bench, stack: ExitStack, place: Place, codec: Codec, figures: list[Figure]
+) -> dict[Column, Channel]:
     channels: dict[Column, Channel] = {}
-    for column in SERVERS:
-        if column in bench.columns:
-            with bench.noting(column, figure):
-                server = stack.enter_context(bench.server(column))
-                kernel_id = server.start_kernel(kernelspecs.PYTHON)
-                connected = stack.enter_context(server.connect(kernel_id, codec))
-                connected.settle()
-                channels[column] = connected
-    with bench.noting(Column.FLOOR, figure):
-        floor = ZmqChannel(
-            stack.enter_context(kernelspecs.bare_kernel(kernelspecs.PYTHON, bench.folder))
-        )
-        stack.callback(floor.close)
-        floor.wait_until_live()
-        floor.settle()
-        channels[Column.FLOOR] = floor
+    for column, kernel in place.kernels.items():
+        with bench.noting(column, *figures):
+            server = stack.enter_context(bench.server(column))
+            connected = stack.enter_context(server.connect(server.start_kernel(kernel), codec))
+            connected.settle()
+            channels[column] = connected
+    if place.bare and Column.FLOOR in bench.columns:
+        with bench.noting(Column.FLOOR, *figures):
+            floor = ZmqChannel(stack.enter_context(place.bare(bench.folder / "bare")))
+            stack.callback(floor.close)
+            floor.wait_until_live()
+            floor.settle()
+            channels[Column.FLOOR] = floor
     for column, channel in channels.items():
-        with bench.noting(column, figure):
+        with bench.noting(column, *figures):
             for _ in range(WARM_UP_REQUESTS):
                 channel.execute("1")
     return channels
