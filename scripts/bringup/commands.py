@@ -7,6 +7,7 @@ from bringup import checks
 from bringup.console import SetupError, say
 from bringup.engine import EngineChoice, engine
 from bringup.guardian import guard
+from bringup.kernel_image import KERNEL_IMAGE, ensure_kernel_image
 from bringup.private_engine import places
 
 
@@ -52,6 +53,9 @@ def parser() -> argparse.ArgumentParser:
     scope.add_argument("--all", action="store_true", help="everything (the default)")
     test.set_defaults(act=test_command)
 
+    images = commands.add_parser("images", prog="scripts/images", parents=[which])
+    images.set_defaults(act=images_command)
+
     guardian = commands.add_parser("guard-engine", description="started by the others")
     guardian.set_defaults(act=guard_command)
     return result
@@ -66,6 +70,18 @@ def test_command(options: argparse.Namespace, rest: list[str]) -> int:
         with engine(options.engine) as host:
             passed = checks.run_tests(rest, checks.ALL, environment(host))
     return 0 if clean and passed else 1
+
+
+def images_command(options: argparse.Namespace, rest: list[str]) -> int:
+    """Build the kernel image."""
+    if rest:
+        raise SetupError(f"unknown arguments: {' '.join(rest)}")
+    with engine(options.engine) as host:
+        if host is None:
+            return 1
+        ensure_kernel_image(host)
+        say(f"{KERNEL_IMAGE} is there")
+    return 0
 
 
 def guard_command(_options: argparse.Namespace, _rest: list[str]) -> int:
