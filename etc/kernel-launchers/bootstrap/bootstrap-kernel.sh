@@ -1,0 +1,27 @@
+#!/bin/sh
+# Entry point of kernel images: become the kernel agent, which runs the kernel of KERNEL_LANGUAGE.
+# Nothing of the environment is printed: it holds the agent's token and whatever the user passed in.
+set -eu
+
+: "${KERNEL_LANGUAGE:?is required. Set it in the image or when starting the container.}"
+: "${KERNEL_ID:?is required. Enterprise Gateway sets it.}"
+
+export PORT_RANGE="${PORT_RANGE:-${EG_PORT_RANGE:-0..0}}"
+export RESPONSE_ADDRESS="${RESPONSE_ADDRESS:-${EG_RESPONSE_ADDRESS:-}}"
+export PUBLIC_KEY="${PUBLIC_KEY:-${EG_PUBLIC_KEY:-}}"
+
+case "${KERNEL_LANGUAGE}" in
+[Pp][Yy][Tt][Hh][Oo][Nn])
+    set -- python3 -m ipykernel_launcher -f '{connection_file}'
+    if [ -n "${KERNEL_CLASS_NAME:-}" ]; then
+        set -- "$@" "--IPKernelApp.kernel_class=${KERNEL_CLASS_NAME}"
+    fi
+    ;;
+*)
+    echo "Unrecognized value for KERNEL_LANGUAGE: '${KERNEL_LANGUAGE}'!" >&2
+    exit 1
+    ;;
+esac
+
+# -I: no file of the user's working directory can pass for a module of the agent's.
+exec python3 -I -m kernel_agent -- "$@"

@@ -1,0 +1,158 @@
+"""Launch a kernel in a Docker container.
+
+Enterprise Gateway runs this script for each kernel whose kernelspec names `DockerProcessProxy`. It
+is meant to be edited: what a container gets beyond the defaults (volumes, limits, devices) is
+decided in `container_settings`, and any keyword of the Docker SDK's `containers.run` may be added
+there: https://docker-py.readthedocs.io/en/stable/containers.html
+
+The script ends once the container has been started. What it prints to stderr before it ends with an
+exit code other than 0 is what the user is told.
+"""
+
+import argparse
+import os
+import re
+import sys
+from typing import Any
+
+import docker
+import docker.errors
+import requests.exceptions
+
+# A registry with or without port, a path, a tag, a digest:
+# https://pkg.go.dev/github.com/distribution/reference
+IMAGE_NAME = re.compile(
+    r"(?:[A-Za-z0-9][A-Za-z0-9.-]*(?::[0-9]+)?/)?"
+    r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+    r"(?:@[A-Za-z0-9_+.-]+:[0-9a-fA-F]{32,})?"
+)
+
+# The gateway's own way to the engine, and its PATH, are nothing to the kernel.
+NOT_FOR_KERNELS = {
+    "PATH",
+    "DOCKER_HOST",
+    "DOCKER_TLS_VERIFY",
+    "DOCKER_CERT_PATH",
+    "EG_CONTAINER_NAME",
+}
+
+
+def container_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the keywords for `containers.run`: the place to add a site's own."""
+    # A value of the environment (kernel.json, KERNEL_*, EG_CLIENT_ENVS) wins over the argument.
+    environment = {
+        "PORT_RANGE": arguments.port_range,
+        "PUBLIC_KEY": arguments.public_key,
+        "RESPONSE_ADDRESS": arguments.response_address,
+        "KERNEL_SPARK_CONTEXT_INIT_MODE": arguments.spark_context_init_mode,
+    }
+    if arguments.kernel_class_name:
+        environment["KERNEL_CLASS_NAME"] = arguments.kernel_class_name
+    environment.update(os.environ)
+    for name in NOT_FOR_KERNELS:
+        environment.pop(name, None)
+
+    # The gateway escapes user names that are no host names.
+    name = os.environ.get("EG_CONTAINER_NAME") or (
+        f"{os.environ.get('KERNEL_USERNAME', '')}-{arguments.kernel_id}"
+    )
+    settings: dict[str, Any] = {
+        "name": name,
+        "hostname": name,
+        "environment": environment,
+        # The gateway finds its kernels by these labels.
+        "labels": {
+            "app": "enterprise-gateway",
+            "component": "kernel",
+            "kernel_id": arguments.kernel_id,
+        },
+        "network": setting("DOCKER_NETWORK", "bridge"),
+        # False leaves ended containers there to be looked into.
+        "remove": setting("REMOVE_CONTAINER", "True").lower() == "true",
+        "user": os.environ.get("KERNEL_UID"),
+        "group_add": [group for group in (os.environ.get("KERNEL_GID"), "100") if group],
+        "security_opt": ["no-new-privileges"],
+    }
+    if os.environ.get("KERNEL_WORKING_DIR"):
+        settings["working_dir"] = os.environ["KERNEL_WORKING_DIR"]
+
+    # Examples; all paths are paths of the engine's host.
+    # settings["volumes"] = {
+    #     "/home": {"bind": "/home", "mode": "rw"},
+    #     "/srv/datasets": {"bind": "/data", "mode": "ro"},
+    # }
+    # settings["mem_limit"] = "2g"
+    # settings["nano_cpus"] = 1_500_000_000
+    return settings
+
+
+def launch_docker_kernel(arguments: argparse.Namespace) -> None:
+    """Start the container, or end with a sentence that says why not."""
+    mode = setting("DOCKER_MODE", "docker").lower()
+    if mode != "docker":
+        sys.exit(f"EG_DOCKER_MODE is '{mode}', but this script knows the mode 'docker' only.")
+    image = os.environ.get("KERNEL_IMAGE", "")
+    if not image:
+        sys.exit("KERNEL_IMAGE is not set: no image to start the kernel from.")
+    if not IMAGE_NAME.fullmatch(image):
+        sys.exit(f"KERNEL_IMAGE is no image name: {image}")
+    try:
+        client = docker.from_env()
+        client.containers.run(image, detach=True, **container_settings(arguments))
+    except docker.errors.ImageNotFound as exc:
+        sys.exit(
+            f"The image {image} is not on this engine and cannot be pulled: {words_of(exc)} "
+            f"Build it, or make it available with: docker pull {image}"
+        )
+    except docker.errors.APIError as exc:
+        sys.exit(f"The Docker engine refused to start a container from {image}: {words_of(exc)}")
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as exc:
+        sys.exit(f"The Docker engine cannot be reached: {exc}")
+
+
+def words_of(error: docker.errors.APIError) -> str:
+    """Return what the engine, or the registry behind it, said."""
+    words = error.explanation
+    return (words.decode(errors="replace") if isinstance(words, bytes) else str(words)).strip()
+
+
+def setting(name: str, default: str) -> str:
+    """Return a setting, whose name may be prefixed by EG_."""
+    return os.environ.get(name, os.environ.get(f"EG_{name}", default))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Take the arguments in either spelling: older kernelspecs say `--RemoteProcessProxy.NAME`."""
+    known = {
+        # name: (where it goes, default, help)
+        "kernel-id": ("kernel_id", "", "the kernel's id"),
+        "port-range": ("port_range", "0..0", "LOW..HIGH: where the kernel's ports are taken from"),
+        "response-address": ("response_address", "", "IP:PORT that the kernel reports to"),
+        "public-key": ("public_key", "", "public key of whoever listens there"),
+        "spark-context-initialization-mode": (
+            "spark_context_init_mode",
+            "none",
+            "whether to create a Spark context",
+        ),
+        "kernel-class-name": ("kernel_class_name", "", "ipykernel class to use"),
+    }
+    parser = argparse.ArgumentParser(description="Launch a kernel in a Docker container.")
+    for name, (destination, default, text) in known.items():
+        parser.add_argument(
+            f"--{name}",
+            f"--RemoteProcessProxy.{name}",
+            dest=destination,
+            nargs="?",
+            const=default,
+            default=default,
+            help=text,
+        )
+    arguments = parser.parse_args()
+    if not arguments.kernel_id:
+        parser.error("--kernel-id is required")
+    return arguments
+
+
+if __name__ == "__main__":
+    launch_docker_kernel(parse_arguments())
