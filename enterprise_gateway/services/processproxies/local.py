@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enterprise_gateway.errors import LaunchError
+from enterprise_gateway.errors import ConflictError, LaunchError
 from enterprise_gateway.services.processproxies.argv import format_argv
 from enterprise_gateway.services.processproxies.contract import (
     AgentEndpoint,
@@ -98,6 +98,9 @@ class LocalProcessProxy(ReportingProcessProxy):
     async def launch(self, request: LaunchRequest) -> Workload:
         """See the base class."""
         port_range = resolve_port_range(request.config, self.settings.current.kernels)
+        present = await self.observe(request.kernel_id)
+        if present is not None and present.state is not WorkloadState.DEAD:
+            raise ConflictError(f"Kernel {request.kernel_id} exists already.")
         endpoint = await self.tools.responses.open(_RESPONSE_IP)
         with self.tools.responses.expect(request.kernel_id, request.agent_token) as report:
             spawning = self._begin(asyncio.to_thread(self._spawn, request, endpoint, port_range))
