@@ -13,6 +13,7 @@ import msgspec
 from aiohttp import web
 
 from enterprise_gateway.errors import ForbiddenError, NotFoundError
+from enterprise_gateway.services.bodies import json_response
 from enterprise_gateway.services.kernelspecs.access import Access, decide_access
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
@@ -55,7 +56,7 @@ async def list_kernelspecs(
             if decide_access(user, spec.proxy_config, settings.kernels) is Access.GRANTED
         }
     base_url = settings.server.base_url
-    return web.json_response(
+    return json_response(
         {
             "default": await kernelspecs.default_name(),
             "kernelspecs": {name: kernelspec_model(spec, base_url) for name, spec in specs.items()},
@@ -99,7 +100,7 @@ def _model_for(user: str | None, spec: Kernelspec, live: LiveSettings) -> web.Re
     )
     if not granted:
         raise ForbiddenError(f"User {user} is not authorized to use kernel spec {spec.name}")
-    return web.json_response(kernelspec_model(spec, settings.server.base_url))
+    return json_response(kernelspec_model(spec, settings.server.base_url))
 
 
 def _resource_key(name: str) -> str:

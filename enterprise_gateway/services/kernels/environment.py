@@ -1,0 +1,89 @@
+"""The environment of a kernel: what is taken from whom, and in which order. Pure.
+
+Nothing of the gateway's own environment reaches a kernel but the variables that `inherited_envs`
+names.
+"""
+
+import re
+from collections.abc import Mapping
+from string import Template
+
+from enterprise_gateway.errors import InvalidRequestError
+
+MAX_VALUE_CHARS = 4096
+MAX_ENVIRONMENT_BYTES = 1024 * 1024
+"""What a client may send in all.
+
+The operating system takes 2 MiB for arguments and environment together.
+"""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_PROHIBITED = frozenset("`\r\n\0")
+"""Enterprise Gateway prohibits `$` too.
+
+Nothing here expands a client's value, so it stays: passwords contain it.
+"""
+
+_SECRETS = ("EG_AUTH_TOKEN", "KG_AUTH_TOKEN", "EG_REMOTE_PWD")
+_MEANINGLESS = ("LS_COLORS",)
+_RESERVED = frozenset({"RESPONSE_ADDRESS", "PUBLIC_KEY", "PORT_RANGE"})
+_RESERVED_PREFIX = "EG_AGENT_"
+
+
+def accept_client_env(env: Mapping[str, object], client_envs: frozenset[str]) -> dict[str, str]:
+    """Return the variables of a request that may reach the kernel.
+
+    The others are dropped without a word, as in Enterprise Gateway.
+
+    Args:
+        env: as the client sent it.
+        client_envs: names accepted besides `KERNEL_*`; `*` accepts all.
+
+    Raises:
+        InvalidRequestError: one of those to return has an impossible name or a bad value, or they
+            are too large in all.
+    """
+    accepted: dict[str, str] = {}
+    for name, value in env.items():
+        is_wanted = name.startswith("KERNEL_") or name in client_envs or "*" in client_envs
+        if not is_wanted or name in _RESERVED or name.startswith(_RESERVED_PREFIX):
+            continue
+        accepted[name] = _checked(name, value)
+    if (
+        sum(len(name) + len(value.encode()) for name, value in accepted.items())
+        > MAX_ENVIRONMENT_BYTES
+    ):
+        raise InvalidRequestError(
+            f"The environment variables exceed {MAX_ENVIRONMENT_BYTES} bytes altogether"
+        )
+    return accepted
+
+
+def merge_environment(
+    *, inherited: Mapping[str, str], spec: Mapping[str, str], client: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the kernel's variables: the client's win, then inherited ones, then kernel.json's.
+
+    `$NAME` and `${NAME}` in kernel.json's values stand for inherited and client's variables;
+    unknown ones stay as they are.
+    """
+    base = {**inherited, **client}
+    defaults = {name: Template(value).safe_substitute(base) for name, value in spec.items()}
+    merged = {**defaults, **base}
+    for name in (*_SECRETS, *_MEANINGLESS):
+        merged.pop(name, None)
+    return merged
+
+
+def _checked(name: str, value: object) -> str:
+    if not _NAME.fullmatch(name):
+        raise InvalidRequestError(f"Environment variable name {name[:100]!r} is not legal")
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"Environment variable '{name}' value must be a string")
+    if len(value) > MAX_VALUE_CHARS:
+        raise InvalidRequestError(f"Environment variable '{name}' value exceeds maximum length")
+    if not _PROHIBITED.isdisjoint(value):
+        raise InvalidRequestError(
+            f"Environment variable '{name}' value contains prohibited characters"
+        )
+    return value

@@ -1,0 +1,125 @@
+"""What the gateway knows of one kernel, and what REST says of it."""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+
+from enterprise_gateway.services.kernels.agent import Agent
+from enterprise_gateway.services.kernels.state import AgentState, Annotations
+from enterprise_gateway.services.processproxies.contract import (
+    BaseProcessProxyABC,
+    LaunchRequest,
+    Workload,
+)
+
+
+class KernelModel(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A kernel as REST shows it, the model of jupyter_server's `/api/kernels`."""
+
+    id: str
+    name: str
+    last_activity: str
+    """ISO 8601, always with six digits of a second and a Z: clients parse it so."""
+    execution_state: str
+    connections: int
+    reason: str = ""
+    """Why it is dead; left out if there is nothing to say."""
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """A kernel with a workload, or the memory of one that died."""
+
+    proxy: BaseProcessProxyABC
+    workload: Workload
+    launch: LaunchRequest | None = None
+    """How to launch it again; None if another gateway process launched it."""
+    agent: Agent | None = None
+    state: AgentState | None = None
+    """The newest state document."""
+    is_current: bool = False
+    """Whether the state stream is open, so that `state` is at most a moment old."""
+    death: str | None = None
+    """Why the workload died. None: it lives."""
+    found: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    """When this gateway process first saw it, by the event loop's clock."""
+    is_known: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once there is a state, or a death."""
+    stream: asyncio.Task[None] | None = None
+    ending: asyncio.Task[None] | None = None
+    """Set while somebody ends the kernel."""
+    restarting: asyncio.Task[None] | None = None
+    """Set while somebody restarts it."""
+
+    @property
+    def kernel_id(self) -> str:
+        """The kernel's id."""
+        return self.workload.kernel_id
+
+    @property
+    def kernel_name(self) -> str:
+        """The kernelspec's name, "" while nothing is known."""
+        if self.launch is not None:
+            return self.launch.kernel_name
+        return self.state.kernel_name if self.state is not None else ""
+
+    @property
+    def username(self) -> str:
+        """Whose kernel it is, "" while nothing is known."""
+        if self.launch is not None:
+            return self.launch.username
+        return self.state.username if self.state is not None else ""
+
+    def learn_annotations(self, annotations: Annotations) -> None:
+        """Take over annotations that the agent answered."""
+        if self.state is not None and annotations.revision > self.state.annotations.revision:
+            self.state = msgspec.structs.replace(self.state, annotations=annotations)
+
+    def learn(self, state: AgentState) -> None:
+        """Take over a newer state document."""
+        known = self.state
+        if known is not None and known.annotations.revision > state.annotations.revision:
+            # A write of ours was answered while this document was under way.
+            state = msgspec.structs.replace(state, annotations=known.annotations)
+        self.state = state
+        self.is_known.set()
+
+
+def kernel_model(record: Record) -> KernelModel:
+    """Return the REST model of a kernel."""
+    state = record.state
+    reason = record.death or (state.reason.message if state and state.reason else "")
+    created = format_time(record.workload.created)
+    return KernelModel(
+        id=record.kernel_id,
+        name=record.kernel_name,
+        last_activity=state.last_activity if state else created,
+        execution_state=_execution_state(record),
+        connections=state.connections if state and record.death is None else 0,
+        reason=reason,
+    )
+
+
+def starting_model(launch: LaunchRequest, since: float) -> KernelModel:
+    """Return the REST model of a kernel that is being launched."""
+    return KernelModel(
+        id=launch.kernel_id,
+        name=launch.kernel_name,
+        last_activity=format_time(since),
+        execution_state="starting",
+        connections=0,
+    )
+
+
+def format_time(seconds: float) -> str:
+    """Return seconds since the epoch in the one form that every client can parse."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _execution_state(record: Record) -> str:
+    if record.death is not None:
+        return "dead"
+    return record.state.execution_state if record.state else "starting"

@@ -1,0 +1,347 @@
+"""The kernels that this gateway knows: a cache of what the engines and the agents say.
+
+Engines say which workloads there are (`watch`), agents what their kernels do (one event stream
+each). A workload that died by itself leaves a tombstone for some minutes, so that a client learns
+why. Nothing here is needed to find a kernel again: another gateway process builds the same from the
+same sources.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+
+from enterprise_gateway.errors import GatewayError, NotFoundError, UnavailableError
+from enterprise_gateway.services.kernels.agent import Agent
+from enterprise_gateway.services.kernels.fate import decide_death
+from enterprise_gateway.services.kernels.launches import is_kernel_id
+from enterprise_gateway.services.kernels.records import Record
+from enterprise_gateway.services.kernels.tokens import derive_agent_token
+from enterprise_gateway.services.processproxies.contract import (
+    BaseProcessProxyABC,
+    LaunchRequest,
+    Workload,
+    WorkloadState,
+)
+from enterprise_gateway.services.proxies import Proxies
+from enterprise_gateway.settings import LiveSettings
+
+TOMBSTONE_SECONDS = 300.0
+FORGET_SECONDS = 60.0
+"""How long news of a workload that was ended on purpose is not taken for a new kernel."""
+LAST_WORDS_SECONDS = 1.0
+"""How long after a workload's death its agent's last state document may still arrive."""
+ENGINE_SECONDS = 10.0
+RETRY_SECONDS = 0.1
+MAX_RETRY_SECONDS = 2.0
+MAX_CONNECTING_STREAMS = 16
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Launching:
+    """A kernel whose launch has not come to its end."""
+
+    launch: LaunchRequest
+    since: float
+    """Seconds since the epoch."""
+
+
+class Registry:
+    """Knows every kernel, and follows it."""
+
+    def __init__(self, live: LiveSettings, proxies: Proxies) -> None:
+        self._live = live
+        self._proxies = proxies
+        self._records: dict[str, Record] = {}
+        self._ended: dict[str, asyncio.TimerHandle] = {}
+        self._tombstones: dict[str, asyncio.TimerHandle] = {}
+        self._followers: dict[BaseProcessProxyABC, asyncio.Task[None]] = {}
+        self._answered: set[BaseProcessProxyABC] = set()
+        self._listed: set[BaseProcessProxyABC] = set()
+        self._launching: dict[str, Launching] = {}
+        self._connecting = asyncio.Semaphore(MAX_CONNECTING_STREAMS)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(list(self._records.values()))
+
+    def follow(self, proxy: BaseProcessProxyABC) -> None:
+        """Begin to follow a process proxy's workloads, if that has not been begun yet."""
+        if proxy not in self._followers:
+            self._followers[proxy] = asyncio.create_task(self._follow(proxy))
+
+    async def close(self) -> None:
+        """Stop following. Nothing happens to the kernels."""
+        for handle in (*self._ended.values(), *self._tombstones.values()):
+            handle.cancel()
+        streams = [record.stream for record in self if record.stream is not None]
+        tasks = [*self._followers.values(), *streams, *self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for record in self:
+            if record.agent is not None:
+                await record.agent.close()
+
+    @contextlib.contextmanager
+    def launching(self, launch: LaunchRequest) -> Iterator[None]:
+        """Reserve a kernel id while its workload is being launched.
+
+        Until then it is in nobody's list, and its failure leaves no tombstone.
+        """
+        self._launching[launch.kernel_id] = Launching(launch, time.time())
+        try:
+            yield
+        finally:
+            del self._launching[launch.kernel_id]
+            if launch.kernel_id not in self._records:
+                self._mark_ended(launch.kernel_id)
+
+    def launches(self) -> list[Launching]:
+        """Return the kernels that are being launched by this gateway process."""
+        return list(self._launching.values())
+
+    def known(self, kernel_id: str) -> Record | None:
+        """Return what is known of a kernel, without asking anybody."""
+        return self._records.get(kernel_id)
+
+    async def find(self, kernel_id: str) -> Record:
+        """Return a kernel's record; one that is not known costs one engine call per process proxy.
+
+        Raises:
+            NotFoundError: there is no such kernel.
+            UnavailableError: an engine that may have it does not answer.
+        """
+        record = self._records.get(kernel_id)
+        if record is None and is_kernel_id(kernel_id) and kernel_id not in self._ended:
+            for proxy in self._proxies.all():
+                workload = await self._observe(proxy, kernel_id)
+                if workload is not None and workload.state is not WorkloadState.DEAD:
+                    self._take(proxy, workload)
+            record = self._records.get(kernel_id)
+        if record is None:
+            raise NotFoundError(f"Kernel does not exist: {kernel_id}")
+        return record
+
+    async def list_workloads(self) -> list[Workload]:
+        """Ask every engine for its workloads.
+
+        Raises:
+            UnavailableError: an engine that counts does not answer.
+        """
+        found: list[Workload] = []
+        for proxy in self._proxies.all():
+            found.extend(await self._list(proxy))
+        return found
+
+    async def ensure_listed(self) -> None:
+        """See to it that every engine has been asked for its workloads once.
+
+        Raises:
+            UnavailableError: an engine that counts has not answered yet.
+        """
+        for proxy in self._proxies.all():
+            if proxy not in self._listed:
+                for workload in await self._list(proxy):
+                    self._take(proxy, workload)
+
+    def counts(self, proxy: BaseProcessProxyABC) -> bool:
+        """Say whether a process proxy that does not answer is a fault.
+
+        It is if it has answered before, or if the settings name an engine. Otherwise there simply
+        is none: local kernels work without Docker.
+        """
+        return proxy in self._answered or bool(self._live.current.docker.host)
+
+    def add(self, proxy: BaseProcessProxyABC, workload: Workload, launch: LaunchRequest) -> Record:
+        """Take up a kernel that has just been launched."""
+        self._unmark(workload.kernel_id)
+        known = self._records.get(workload.kernel_id)
+        if known is not None and known.death is not None:
+            self.drop(known)
+        record = self._records[workload.kernel_id] = Record(proxy, workload, launch)
+        self._attach(record)
+        return record
+
+    def drop(self, record: Record) -> None:
+        """Forget a kernel that was ended on purpose."""
+        kernel_id = record.kernel_id
+        if self._records.get(kernel_id) is record:
+            del self._records[kernel_id]
+            self._mark_ended(kernel_id)
+        self._detach(record)
+
+    async def refresh(self, record: Record) -> None:
+        """Make a record current by asking its agent, and the engine if the agent does not answer.
+
+        Raises:
+            UnavailableError: neither is to be had.
+        """
+        if record.is_current or record.death is not None or record.agent is None:
+            return
+        try:
+            record.learn(await record.agent.state())
+        except UnavailableError:
+            await self._reconsider(record)
+            if record.death is None and self._records.get(record.kernel_id) is record:
+                raise
+
+    async def _follow(self, proxy: BaseProcessProxyABC) -> None:
+        retry = RETRY_SECONDS
+        while True:
+            try:
+                async for workload in proxy.watch():
+                    self._answered.add(proxy)
+                    self._take(proxy, workload)
+                    retry = RETRY_SECONDS
+            except Exception:  # noqa: BLE001 - a task's root: following must go on, whatever it is
+                _log.exception("%s stopped telling of its workloads", type(proxy).__name__)
+            await asyncio.sleep(retry)
+            retry = min(2 * retry, MAX_RETRY_SECONDS)
+
+    def _take(self, proxy: BaseProcessProxyABC, workload: Workload) -> None:
+        """Take in what an engine says of a workload."""
+        record = self._records.get(workload.kernel_id)
+        if workload.state is WorkloadState.DEAD:
+            if record is not None and record.workload.created - workload.created < 1.0:
+                self._spawn(self._bury(record, workload.exit_reason))
+            return
+        if workload.kernel_id in self._ended or workload.kernel_id in self._launching:
+            return
+        if record is not None and record.death is not None:
+            if workload.created <= record.workload.created:
+                return
+            self.drop(record)
+            self._unmark(workload.kernel_id)
+            record = None
+        if record is None:
+            record = Record(proxy, workload)
+            self._records[workload.kernel_id] = record
+        record.workload = workload
+        self._attach(record)
+
+    def _attach(self, record: Record) -> None:
+        """Connect to the agent where it is now."""
+        endpoint = record.workload.endpoint
+        if endpoint is None or (record.agent is not None and record.agent.endpoint == endpoint):
+            return
+        self._detach(record)
+        token = derive_agent_token(self._live.current.cluster_secret, record.kernel_id)
+        record.agent = Agent(record.kernel_id, endpoint, token)
+        record.stream = asyncio.create_task(self._stream(record, record.agent))
+
+    def _detach(self, record: Record) -> None:
+        record.is_current = False
+        if record.stream is not None and record.stream is not asyncio.current_task():
+            record.stream.cancel()
+        if record.agent is not None:
+            self._spawn(record.agent.close())
+        record.agent = record.stream = None
+
+    async def _stream(self, record: Record, agent: Agent) -> None:
+        """Keep a record's state current for as long as its agent lives."""
+        retry = RETRY_SECONDS
+        while True:
+            try:
+                async with contextlib.AsyncExitStack() as stack:
+                    async with self._connecting:
+                        states = await stack.enter_async_context(agent.events())
+                    async for state in states:
+                        record.learn(state)
+                        record.is_current = True
+                        retry = RETRY_SECONDS
+                if record.state is not None and record.state.is_dead:
+                    self._settle(record, "")  # those were the agent's last words
+                    return
+            except GatewayError as exc:
+                _log.debug("Kernel %s: %s", record.kernel_id, exc)
+            finally:
+                record.is_current = False
+            await asyncio.sleep(retry)
+            retry = min(2 * retry, MAX_RETRY_SECONDS)
+            with contextlib.suppress(UnavailableError):
+                await self._reconsider(record)
+            if record.agent is not agent:
+                return
+
+    async def _reconsider(self, record: Record) -> None:
+        """Ask the engine about a kernel whose agent does not answer."""
+        workload = await self._observe(record.proxy, record.kernel_id)
+        if workload is None:
+            await self._bury(record, "")
+        elif workload.state is WorkloadState.DEAD:
+            await self._bury(record, workload.exit_reason)
+        else:
+            self._take(record.proxy, workload)
+
+    async def _bury(self, record: Record, exit_reason: str) -> None:
+        """Draw the conclusions of a workload's end, once its agent's last words have arrived."""
+        stream = record.stream
+        if stream is not None and stream is not asyncio.current_task():
+            await asyncio.wait({stream}, timeout=LAST_WORDS_SECONDS)
+        self._settle(record, exit_reason)
+
+    def _settle(self, record: Record, exit_reason: str) -> None:
+        if self._records.get(record.kernel_id) is not record or record.death is not None:
+            return
+        death = decide_death(record.state, exit_reason)
+        if death is None:
+            _log.info("Kernel %s ended", record.kernel_id)
+            self.drop(record)
+            return
+        _log.warning("Kernel %s died: %s", record.kernel_id, death)
+        record.death = death
+        record.is_known.set()
+        self._detach(record)
+        self._tombstones[record.kernel_id] = asyncio.get_running_loop().call_later(
+            TOMBSTONE_SECONDS, self.drop, record
+        )
+
+    async def _observe(self, proxy: BaseProcessProxyABC, kernel_id: str) -> Workload | None:
+        try:
+            async with asyncio.timeout(ENGINE_SECONDS):
+                workload = await proxy.observe(kernel_id)
+        except (UnavailableError, TimeoutError) as exc:
+            self._excuse(proxy, exc)
+            return None
+        self._answered.add(proxy)
+        return workload
+
+    async def _list(self, proxy: BaseProcessProxyABC) -> list[Workload]:
+        try:
+            async with asyncio.timeout(ENGINE_SECONDS):
+                workloads = await proxy.list()
+        except (UnavailableError, TimeoutError) as exc:
+            self._excuse(proxy, exc)
+            return []
+        self._answered.add(proxy)
+        self._listed.add(proxy)
+        return workloads
+
+    def _excuse(self, proxy: BaseProcessProxyABC, exc: Exception) -> None:
+        """Let the silence of an engine pass that does not count, raise otherwise."""
+        if not self.counts(proxy):
+            return
+        if isinstance(exc, UnavailableError):
+            raise exc
+        raise UnavailableError(f"{type(proxy).__name__}: its engine does not answer") from exc
+
+    def _mark_ended(self, kernel_id: str) -> None:
+        self._unmark(kernel_id)
+        loop = asyncio.get_running_loop()
+        self._ended[kernel_id] = loop.call_later(FORGET_SECONDS, self._ended.pop, kernel_id)
+
+    def _unmark(self, kernel_id: str) -> None:
+        for marks in (self._ended, self._tombstones):
+            handle = marks.pop(kernel_id, None)
+            if handle is not None:
+                handle.cancel()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

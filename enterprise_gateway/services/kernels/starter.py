@@ -1,0 +1,128 @@
+"""Starting kernels: plan, limits, launch."""
+
+import asyncio
+import contextlib
+import logging
+
+from enterprise_gateway.errors import ConflictError, ForbiddenError, NotFoundError
+from enterprise_gateway.services.kernels.completions import Completions
+from enterprise_gateway.services.kernels.launches import StartRequest, plan_launch
+from enterprise_gateway.services.kernels.limits import (
+    has_limits,
+    refusal_of_start,
+    refusal_of_started,
+)
+from enterprise_gateway.services.kernels.metrics import KernelMetrics
+from enterprise_gateway.services.kernels.records import Record
+from enterprise_gateway.services.kernels.registry import Registry
+from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
+from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, LaunchRequest
+from enterprise_gateway.services.proxies import Proxies
+from enterprise_gateway.settings import LiveSettings
+
+FIRST_STATE_SECONDS = 2.0
+"""How long a start that succeeded waits for the agent's first state document."""
+
+_log = logging.getLogger(__name__)
+
+
+class Starter:
+    """Starts kernels, and starts dead ones again."""
+
+    def __init__(
+        self,
+        live: LiveSettings,
+        proxies: Proxies,
+        kernelspecs: Kernelspecs,
+        registry: Registry,
+        completions: Completions,
+    ) -> None:
+        self._live = live
+        self._proxies = proxies
+        self._kernelspecs = kernelspecs
+        self._registry = registry
+        self._completions = completions
+        self.metrics = KernelMetrics()
+
+    async def start(self, start: StartRequest) -> Record:
+        """Start a kernel, and return when it is ready. Cancelling this leaves nothing behind.
+
+        Raises:
+            InvalidRequestError, ForbiddenError, ConflictError: the request is refused.
+            NotFoundError: there is no such kernelspec.
+            LaunchError: the kernel did not come up.
+        """
+        settings = self._live.current
+        name = start.name or await self._kernelspecs.default_name()
+        spec = await self._kernelspecs.get(name)
+        launch = plan_launch(start, spec, settings.kernels, settings.cluster_secret)
+        if start.kernel_id or "KERNEL_ID" in start.env:
+            await self._check_id_is_free(launch.kernel_id)
+        return await self._launch(self._proxies.get(spec.proxy_class), launch)
+
+    async def start_again(self, record: Record) -> None:
+        """Launch a new workload for a kernel that died, under the same id.
+
+        Raises:
+            ConflictError: another gateway process launched it, so its launch request is not known.
+            LaunchError: the kernel did not come up.
+        """
+        if record.launch is None:
+            raise ConflictError(
+                f"Kernel {record.kernel_id} is dead ({record.death}). It cannot be restarted, "
+                "since another gateway process launched it: start a new one."
+            )
+        await record.proxy.remove(record.kernel_id)
+        await self._launch(record.proxy, record.launch)
+
+    async def _launch(self, proxy: BaseProcessProxyABC, launch: LaunchRequest) -> Record:
+        self._registry.follow(proxy)
+        self._check_limits_before(launch)
+        with self.metrics.measure_start(launch.kernel_name):
+            with self._registry.launching(launch):
+                workload = await proxy.launch(launch)
+                record = self._registry.add(proxy, workload, launch)
+            try:
+                await self._check_limits_after(record, launch)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(record.is_known.wait(), FIRST_STATE_SECONDS)
+            except BaseException:
+                await self._completions.run(self._discard(record))
+                raise
+        _log.info("Kernel %s (%s) started", launch.kernel_id, launch.kernel_name)
+        return record
+
+    async def _discard(self, record: Record) -> None:
+        self._registry.drop(record)
+        await record.proxy.remove(record.kernel_id)
+
+    async def _check_id_is_free(self, kernel_id: str) -> None:
+        with contextlib.suppress(NotFoundError):
+            await self._registry.find(kernel_id)
+            raise ConflictError(f"Kernel already exists: {kernel_id}")
+
+    def _check_limits_before(self, launch: LaunchRequest) -> None:
+        """Refuse early what is plainly too much, so that nothing is launched in vain."""
+        launches = self._registry.launches()
+        if any(other.launch.kernel_id == launch.kernel_id for other in launches):
+            raise ConflictError(f"Kernel is being started: {launch.kernel_id}")
+        usernames = [
+            record.username
+            for record in self._registry
+            if record.death is None and record.kernel_id != launch.kernel_id
+        ]
+        usernames.extend(other.launch.username for other in launches)
+        settings = self._live.current.kernels
+        refusal = refusal_of_start(settings, usernames, launch.username)
+        if refusal is not None:
+            raise ForbiddenError(refusal)
+
+    async def _check_limits_after(self, record: Record, launch: LaunchRequest) -> None:
+        """Give way if starts elsewhere came first. This is the check that is exact."""
+        settings = self._live.current.kernels
+        if not has_limits(settings):
+            return
+        workloads = await self._registry.list_workloads()
+        refusal = refusal_of_started(settings, workloads, record.workload, launch.username)
+        if refusal is not None:
+            raise ForbiddenError(refusal)
