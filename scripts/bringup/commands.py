@@ -2,74 +2,100 @@
 
 import argparse
 import os
+import subprocess
+import sys
+from collections.abc import Callable
 
 from bringup import checks
 from bringup.console import SetupError, say
 from bringup.engine import EngineChoice, engine
+from bringup.gateway import install_kernelspecs, serve
 from bringup.guardian import guard
+from bringup.host import ROOT, VENV
 from bringup.kernel_image import KERNEL_IMAGE, ensure_kernel_image
 from bringup.private_engine import places
+
+Command = Callable[[argparse.Namespace, list[str]], int]
+"""Takes the options and the arguments that are for another program; gives the exit status."""
 
 
 def main() -> int:
     """Do what the command line says; the exit status."""
     options, rest = parser().parse_known_args()
+    act: Command = options.act
     try:
-        status: int = options.act(options, rest)
+        return act(options, rest)
     except SetupError as exc:
         say(f"error: {exc}")
         return 1
     except KeyboardInterrupt:
         return 130
-    return status
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    result = argparse.ArgumentParser(prog="scripts")
+    result = argparse.ArgumentParser(prog="scripts", allow_abbrev=False)
     commands = result.add_subparsers(required=True)
 
-    which = argparse.ArgumentParser(add_help=False)
-    choice = which.add_mutually_exclusive_group()
-    choice.add_argument(
-        "--private-engine",
-        dest="engine",
-        action="store_const",
-        const=EngineChoice.PRIVATE,
-        help="start a Docker engine of our own even if the machine has one",
-    )
-    choice.add_argument(
-        "--no-engine",
-        dest="engine",
-        action="store_const",
-        const=EngineChoice.NONE,
-        help="do without Docker",
-    )
-    which.set_defaults(engine=EngineChoice.ANY)
+    def add(name: str, act: Command, description: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, prog=f"scripts/{name}", description=description, allow_abbrev=False
+        )
+        command.set_defaults(act=act, engine=EngineChoice.ANY)
+        return command
 
-    test = commands.add_parser("test", prog="scripts/test", parents=[which])
+    def add_engine(command: argparse.ArgumentParser) -> None:
+        choice = command.add_mutually_exclusive_group()
+        for option, value, text in (
+            ("--private-engine", EngineChoice.PRIVATE, "use a Docker engine of our own"),
+            ("--no-engine", EngineChoice.NONE, "do without Docker"),
+        ):
+            choice.add_argument(option, dest="engine", action="store_const", const=value, help=text)
+
+    add_engine(add("run", run_command, "Serve kernels. Other arguments go to the gateway."))
+    add_engine(add("bench", bench_command, "Measure. Other arguments go to the benchmarks."))
+    add_engine(add("images", images_command, "Build the kernel image if it is not up to date."))
+    test = add("test", test_command, "Check and test. Other arguments go to pytest.")
+    add_engine(test)
     scope = test.add_mutually_exclusive_group()
     scope.add_argument("--fast", action="store_true", help="static checks and unit tests only")
     scope.add_argument("--all", action="store_true", help="everything (the default)")
-    test.set_defaults(act=test_command)
-
-    images = commands.add_parser("images", prog="scripts/images", parents=[which])
-    images.set_defaults(act=images_command)
-
-    guardian = commands.add_parser("guard-engine", description="started by the others")
-    guardian.set_defaults(act=guard_command)
+    add("guard-engine", guard_command, "Run the private engine; started by the others.")
     return result
+
+
+def run_command(options: argparse.Namespace, rest: list[str]) -> int:
+    """Serve kernels: in containers, or as local processes where there is no engine."""
+    with engine(options.engine) as host:
+        if host:
+            ensure_kernel_image(host)
+        else:
+            say("Kernels run as local processes.")
+        install_kernelspecs(containers=host is not None)
+        return serve(rest, environment(host))
 
 
 def test_command(options: argparse.Namespace, rest: list[str]) -> int:
     """Run checks and tests."""
-    clean = checks.run_checks()
+    checks.install_tools(browser=not options.fast)
+    clean = checks.run_checks(environment(None))
     if options.fast:
-        passed = checks.run_tests(rest, checks.FAST, dict(os.environ))
+        passed = checks.run_tests(rest, checks.FAST, environment(None))
     else:
         with engine(options.engine) as host:
+            if host:
+                ensure_kernel_image(host)
             passed = checks.run_tests(rest, checks.ALL, environment(host))
     return 0 if clean and passed else 1
+
+
+def bench_command(options: argparse.Namespace, rest: list[str]) -> int:
+    """Run the benchmarks."""
+    with engine(options.engine) as host:
+        if host:
+            ensure_kernel_image(host)
+        command = [sys.executable, "-m", "benchmarks", *rest]
+        return subprocess.run(command, cwd=ROOT, env=environment(host), check=False).returncode
 
 
 def images_command(options: argparse.Namespace, rest: list[str]) -> int:
@@ -80,7 +106,7 @@ def images_command(options: argparse.Namespace, rest: list[str]) -> int:
         if host is None:
             return 1
         ensure_kernel_image(host)
-        say(f"{KERNEL_IMAGE} is there")
+        say(f"{KERNEL_IMAGE} is up to date")
     return 0
 
 
@@ -91,5 +117,6 @@ def guard_command(_options: argparse.Namespace, _rest: list[str]) -> int:
 
 
 def environment(host: str | None) -> dict[str, str]:
-    """Return this process' environment with the engine in it."""
-    return {**os.environ, "DOCKER_HOST": host} if host else dict(os.environ)
+    """Return this process' environment, with the programs of .venv and the engine in it."""
+    path = f"{VENV / 'bin'}:{os.environ.get('PATH', os.defpath)}"
+    return {**os.environ, "PATH": path, **({"DOCKER_HOST": host} if host else {})}
