@@ -47,7 +47,10 @@ def prepare(image: str, folder: Path, jupyter_path: Path) -> None:
         launchers / "shared" / "scripts" / "server_listener.py",
         launcher / "kernel-launchers" / "python" / "scripts",
     )
-    shutil.copy(launchers / "bootstrap" / "bootstrap-kernel.sh", launcher)
+    bootstrap = (launchers / "bootstrap" / "bootstrap-kernel.sh").read_text(encoding="utf-8")
+    # ipykernel 7 looks for the parent that it makes up, and ends at once; 1 means: do not look.
+    bootstrap = bootstrap.replace("JPY_PARENT_PID=$$$$", "JPY_PARENT_PID=1")
+    (launcher / "bootstrap-kernel.sh").write_text(bootstrap, encoding="utf-8")
     (crypto,) = eg.parent.parent.glob("lib/python3*/site-packages/Cryptodome")
     shutil.copytree(crypto, launcher / "site" / "Cryptodome")
     (context / "Dockerfile").write_text(DOCKERFILE.format(image=image), encoding="utf-8")
