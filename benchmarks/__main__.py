@@ -34,7 +34,7 @@ def main() -> int:
         folder = Path(name)
         bench = Bench(
             folder,
-            write_kernelspecs(folder / "share"),
+            write_kernelspecs(folder / "prefix"),
             options.quick,
             frozenset(COLUMNS[column] for column in options.columns),
         )

@@ -1,10 +1,11 @@
 """The kernelspecs of a run, and bare kernels of the same commands for the floor."""
 
 import json
-import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 from jupyter_client.connect import write_connection_file
@@ -13,9 +14,6 @@ from benchmarks import processes
 from benchmarks.channel import Connection, read_connection
 
 ROOT = Path(__file__).resolve().parent.parent
-INSTALLED_SPECS = "/usr/local/share/jupyter/kernels"
-"""Where the kernelspecs of `etc/kernelspecs` expect to be."""
-
 FLOOD = "bench_flood"
 PYTHON = "bench_python"
 DOCKER = "python_docker"
@@ -27,24 +25,22 @@ COMMANDS = {
 }
 
 
-def write_kernelspecs(folder: Path) -> Path:
-    """Write the kernelspecs of a run.
+def write_kernelspecs(prefix: Path) -> Path:
+    """Write the kernelspecs of a run and install those that the project ships.
 
     Returns:
         A folder for `JUPYTER_PATH`.
     """
-    kernels = folder / "kernels"
+    jupyter_path = prefix / "share" / "jupyter"
     for name, argv in COMMANDS.items():
-        (kernels / name).mkdir(parents=True)
+        folder = jupyter_path / "kernels" / name
+        folder.mkdir(parents=True)
         spec = {"argv": argv, "display_name": name, "language": "python", "metadata": {}}
-        (kernels / name / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
-    shipped = ROOT / "etc" / "kernelspecs" / DOCKER
-    if shipped.exists():
-        shutil.copytree(shipped, kernels / DOCKER)
-        spec_file = kernels / DOCKER / "kernel.json"
-        text = spec_file.read_text(encoding="utf-8")
-        spec_file.write_text(text.replace(INSTALLED_SPECS, str(kernels)), encoding="utf-8")
-    return folder
+        (folder / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    installer = ROOT / "etc" / "kernelspecs" / "install.py"
+    options = ["--prefix", str(prefix), "--version", version("enterprise-gateway")]
+    subprocess.run([sys.executable, str(installer), *options], check=True)
+    return jupyter_path
 
 
 @contextmanager

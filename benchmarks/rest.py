@@ -29,10 +29,10 @@ class Rest:
         self._call("DELETE", f"/api/kernels/{kernel_id}", None, timeout=60.0)
 
     def answers(self) -> bool:
-        """Whether the server is up."""
+        """Whether the server is up, which is when this first succeeds."""
         try:
             self._call("GET", "/api", None, timeout=5.0)
-        except OSError:
+        except (OSError, RestError):
             return False
         return True
 
