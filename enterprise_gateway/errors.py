@@ -1,7 +1,8 @@
 """What can go wrong, named by who has to act.
 
-No HTTP here: `enterprise_gateway.web.errors` maps every class to a status code. Messages are written for the person who
-reads them in a notebook: what happened, to what, and what to do. They must never hold a token, a key or an environment value.
+No HTTP here: `enterprise_gateway.web.errors` maps every class to a status code. Messages are
+written for the person who reads them in a notebook: what happened, to what, and what to do. They
+must never hold a token, a key or an environment value.
 """
 
 
@@ -18,11 +19,11 @@ class ForbiddenError(GatewayError):
 
 
 class NotFoundError(GatewayError):
-    """The named thing does not exist. Only for certain: what is merely out of reach is `UnavailableError`."""
+    """The named thing does not exist, for certain; out of reach is `UnavailableError`."""
 
 
 class ConflictError(GatewayError):
-    """The request contradicts what is there, such as a kernel id in use or a kernel that is dead."""
+    """The request contradicts what is there, such as a kernel id in use or a dead kernel."""
 
 
 class UnavailableError(GatewayError):

@@ -1,7 +1,8 @@
 """The settings, as everything but `app.py` sees them: typed, frozen, complete.
 
-`app.py` is the only reader of environment, configuration files and command line; it makes one `Settings` out of them and, when
-the configuration file changes, another. Durations are seconds, sizes bytes. Names follow the traits of EnterpriseGatewayApp.
+`enterprise_gateway.app` is the only reader of environment, configuration files and command line; it
+makes one `Settings` out of them and, when a configuration file changes, another. Durations are
+seconds, sizes bytes. Names follow the options of EnterpriseGatewayApp.
 """
 
 from collections.abc import Callable
@@ -43,7 +44,10 @@ class AccessSettings:
     expose_headers: str = ""
     max_age: str = ""
     authorizer_class: str = ""
-    """Dotted name of a `jupyter_server.auth.Authorizer` look-alike; "": everybody who is authenticated may do everything."""
+    """Dotted name of a class like `jupyter_server.auth.Authorizer`.
+
+    "": everybody who is authenticated may do everything.
+    """
     list_kernels: bool = False
     """Whether `GET /api/kernels` and `GET /api/sessions` answer; 403 otherwise."""
 
@@ -95,7 +99,9 @@ class KernelSettings:
     impersonation_enabled: bool = False
     allowed_message_types: tuple[str, ...] = ()
     allow_tracebacks: bool = True
-    traceback_replacement_message: str = "An exception occurred at runtime, which is not shown due to security reasons."
+    traceback_replacement_message: str = (
+        "An exception occurred at runtime, which is not shown due to security reasons."
+    )
     kernelspec_cache_enabled: bool = True
     culling: CullingSettings = field(default_factory=CullingSettings)
 
@@ -148,7 +154,10 @@ class Settings:
 
 
 class LiveSettings:
-    """The settings in force now. Read `current` at each use: dynamic reload replaces it as a whole."""
+    """The settings in force now.
+
+    Read `current` at each use: dynamic reload replaces it as a whole.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._current = settings

@@ -6,6 +6,8 @@ import os
 import secrets
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -40,6 +42,9 @@ from enterprise_gateway.app.traits import (
 )
 from enterprise_gateway.errors import ConfigurationError, GatewayError
 from enterprise_gateway.settings import LiveSettings, Settings
+
+STOP_SECONDS = 8.0
+"""From the signal to stop until whatever hangs is given up."""
 
 
 class EnterpriseGatewayApp(
@@ -201,12 +206,12 @@ jupyter enterprisegateway kernels list"""
 
         settings = self.read_settings()
         live = LiveSettings(settings)
-        stop = _stop_on_signals()
         authorizer = load_authorizer(settings.access.authorizer_class, self)
-        async with serve(build(live, authorizer), live) as port, Watch(self, live):
-            self._announce(settings, port)
-            await stop.wait()
-            self.log.info("Stopping; kernels go on running.")
+        with suppress(asyncio.CancelledError), _cancelled_by_signals():
+            async with serve(build(live, authorizer), live) as port, Watch(self, live):
+                self._announce(settings, port)
+                await asyncio.get_running_loop().create_future()
+        self.log.info("Stopped; kernels go on running.")
 
     def _announce(self, settings: Settings, port: int) -> None:
         scheme = "https" if settings.server.certfile else "http"
@@ -258,17 +263,29 @@ jupyter enterprisegateway kernels list"""
         sys.exit(1)
 
 
-def _stop_on_signals() -> asyncio.Event:
-    """Return an event that SIGTERM and SIGINT set.
+@contextmanager
+def _cancelled_by_signals() -> Iterator[None]:
+    """Cancel the current task on SIGTERM or SIGINT, and once more when stopping takes too long.
 
     SIGHUP is ignored, but by a handler: children would inherit `SIG_IGN`.
     """
-    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)
-    return stop
+    task = asyncio.current_task()
+
+    def stop() -> None:
+        if task is None:
+            raise AssertionError("a coroutine runs in a task")
+        task.cancel()
+        loop.call_later(STOP_SECONDS, task.cancel)
+
+    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: lambda: None}
+    for signum, handler in handlers.items():
+        loop.add_signal_handler(signum, handler)
+    try:
+        yield
+    finally:
+        for signum in handlers:
+            loop.remove_signal_handler(signum)
 
 
 def _own_username() -> str:

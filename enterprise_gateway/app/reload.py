@@ -25,6 +25,7 @@ class Watch:
     def __init__(self, app: "EnterpriseGatewayApp", live: LiveSettings) -> None:
         self._app = app
         self._live = live
+        self._seen = _fingerprint(app.loaded_config_files)
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -50,13 +51,12 @@ class Watch:
 
     async def _watch(self) -> None:
         app = self._app
-        seen = _fingerprint(app.loaded_config_files)
         while app.dynamic_config_interval > 0:
             await asyncio.sleep(app.dynamic_config_interval)
             now = _fingerprint(app.loaded_config_files)
-            if now == seen:
+            if now == self._seen:
                 continue
-            seen = now
+            self._seen = now
             try:
                 fresh = app.read_again()
                 self._live.replace(fresh.read_settings(self._live.current))

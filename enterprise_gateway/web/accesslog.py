@@ -7,6 +7,8 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
+from enterprise_gateway.web.xheaders import REMOTE
+
 _log = logging.getLogger("enterprise_gateway.access")
 _TOKEN_SEGMENT = re.compile(r"(?:^|(?<=/))t/[^/]+")
 
@@ -36,6 +38,6 @@ class AccessLog(AbstractAccessLogger):
             response.status,
             request.method,
             path,
-            request.remote,
+            request.get(REMOTE, request.remote),
             time * 1000,
         )

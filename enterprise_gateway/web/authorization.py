@@ -67,9 +67,9 @@ def classify(method: str, path: str) -> tuple[Action, str]:
 
     Args:
         method: Of HTTP.
-        path: Relative to the base URL, without a slash in front.
+        path: Of the route, relative to the base URL, with a slash in front.
     """
-    segments = path.split("/")
+    segments = path[1:].split("/")
     named = segments[1] if segments[0] == "api" and len(segments) > 1 else segments[0]
     resource = named if named in {"kernels", "kernelspecs", "sessions"} else "api"
     if resource == "kernels" and segments[-1] == "channels":

@@ -28,7 +28,7 @@ from enterprise_gateway.web.cors import cors_headers
 from enterprise_gateway.web.errors import answer_errors
 from enterprise_gateway.web.protocol import Connection
 from enterprise_gateway.web.tls import make_ssl_context
-from enterprise_gateway.web.tokens import PATH_VARIABLE
+from enterprise_gateway.web.tokens import TOKEN_PREFIX
 
 SHUTDOWN_SECONDS = 3.0
 """What a request in progress has to end by itself when the gateway stops."""
@@ -100,7 +100,7 @@ def mount(routes: list[web.RouteDef], base_url: str) -> list[web.RouteDef]:
     base = base_url.rstrip("/")
     return [
         web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)
-        for prefix in (base, f"{base}/t/{{{PATH_VARIABLE}}}")
+        for prefix in (base, base + TOKEN_PREFIX)
         for route in routes
     ]
 

@@ -15,6 +15,9 @@ _HEADER = re.compile(r"\s*(?:token|bearer)\s+(.+?)\s*", re.IGNORECASE)
 PATH_VARIABLE = "access_token"
 """Name of the path-prefix form's variable in routes."""
 
+TOKEN_PREFIX = f"/t/{{{PATH_VARIABLE}}}"
+"""What stands before the path in such routes."""
+
 
 def present_tokens(request: web.Request) -> Iterator[str]:
     """Yield every token that a request carries.

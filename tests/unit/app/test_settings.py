@@ -1,0 +1,419 @@
+"""Every option reaches its setting, from every place, in the documented order of precedence."""
+
+import json
+import logging
+from collections.abc import Callable
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+from traitlets.config import Configurable
+
+from enterprise_gateway.app import EnterpriseGatewayApp
+from enterprise_gateway.app.managers import CLASSES
+from enterprise_gateway.errors import ConfigurationError
+
+MakeApp = Callable[..., EnterpriseGatewayApp]
+OPTION_CLASSES: tuple[type[Configurable], ...] = (EnterpriseGatewayApp, *CLASSES)
+
+takes_literals = pytest.mark.filterwarnings("ignore:.*for containers is deprecated")
+"""Enterprise Gateway's way to write lists in argv; traitlets prefers repeated options."""
+
+# variable, its value, the setting, what it must be
+VARIABLES = [
+    ("EG_IP", "0.0.0.0", "server.ip", "0.0.0.0"),
+    ("EG_PORT", "9999", "server.port", 9999),
+    ("EG_PORT_RETRIES", "0", "server.port_retries", 0),
+    ("EG_BASE_URL", "gateway", "server.base_url", "/gateway/"),
+    ("EG_CERTFILE", "/c.pem", "server.certfile", "/c.pem"),
+    ("EG_KEYFILE", "/k.pem", "server.keyfile", "/k.pem"),
+    ("EG_CLIENT_CA", "/ca.pem", "server.client_ca", "/ca.pem"),
+    ("EG_SSL_VERSION", "5", "server.ssl_version", 5),
+    ("EG_AUTHORIZED_ORIGIN", "proxy.example", "server.authorized_origin", "proxy.example"),
+    ("EG_TRUST_XHEADERS", "True", "server.trust_xheaders", True),
+    ("EG_MAX_BODY_BYTES", "2048", "server.max_body_bytes", 2048),
+    ("EG_AUTH_TOKEN", "secret", "access.auth_token", "secret"),
+    ("EG_AUTH_TOKEN", "", "access.auth_token", ""),
+    ("EG_ALLOW_CREDENTIALS", "true", "access.allow_credentials", "true"),
+    ("EG_ALLOW_HEADERS", "X-A", "access.allow_headers", "X-A"),
+    ("EG_ALLOW_METHODS", "GET", "access.allow_methods", "GET"),
+    ("EG_ALLOW_ORIGIN", "*", "access.allow_origin", "*"),
+    ("EG_EXPOSE_HEADERS", "X-B", "access.expose_headers", "X-B"),
+    ("EG_MAX_AGE", "60", "access.max_age", "60"),
+    ("EG_AUTHORIZER_CLASS", "my.Authorizer", "access.authorizer_class", "my.Authorizer"),
+    ("EG_LIST_KERNELS", "True", "access.list_kernels", True),
+    ("EG_DEFAULT_KERNEL_NAME", "r", "kernels.default_kernel_name", "r"),
+    ("EG_MAX_KERNELS", "3", "kernels.max_kernels", 3),
+    ("EG_MAX_KERNELS", "", "kernels.max_kernels", None),
+    ("EG_MAX_KERNELS_PER_USER", "2", "kernels.max_kernels_per_user", 2),
+    ("EG_CLIENT_ENVS", "A,B", "kernels.client_envs", {"A", "B"}),
+    ("EG_CLIENT_ENVS", "", "kernels.client_envs", set()),
+    ("EG_ENV_WHITELIST", "A", "kernels.client_envs", {"A"}),
+    ("EG_INHERITED_ENVS", "A, B", "kernels.inherited_envs", {"A", "B"}),
+    ("EG_ENV_PROCESS_WHITELIST", "A", "kernels.inherited_envs", {"A"}),
+    ("EG_KERNEL_HEADERS", "X-A", "kernels.kernel_headers", {"X-A"}),
+    ("EG_AUTHORIZED_USERS", "bob,alice", "kernels.authorized_users", {"bob", "alice"}),
+    ("EG_UNAUTHORIZED_USERS", "eve", "kernels.unauthorized_users", {"eve"}),
+    ("EG_DEFAULT_USERNAME", "guest", "kernels.default_username", "guest"),
+    ("EG_PROHIBITED_UIDS", "0,1", "kernels.prohibited_uids", {0, 1}),
+    ("EG_PROHIBITED_GIDS", "0,5", "kernels.prohibited_gids", {0, 5}),
+    ("EG_IMPERSONATION_ENABLED", "true", "kernels.impersonation_enabled", True),
+    ("EG_PORT_RANGE", "40000..41000", "kernels.port_range", (40000, 41000)),
+    ("EG_MIN_PORT_RANGE_SIZE", "10", "kernels.min_port_range_size", 10),
+    ("EG_MAX_PORT_RANGE_RETRIES", "7", "kernels.max_port_range_retries", 7),
+    ("EG_KERNEL_LAUNCH_TIMEOUT", "60", "kernels.launch_timeout", 60.0),
+    ("EG_WS_PING_INTERVAL_SECS", "10", "kernels.ws_ping_interval", 10.0),
+    ("EG_KERNEL_INFO_TIMEOUT", "90", "kernels.kernel_info_timeout", 90.0),
+    (
+        "EG_ALLOWED_KERNELS",
+        "'r_docker','python3'",
+        "kernels.allowed_kernels",
+        {"r_docker", "python3"},
+    ),
+    ("EG_ALLOWED_KERNELS", "null", "kernels.allowed_kernels", set()),
+    ("EG_KERNEL_WHITELIST", "['a','b']", "kernels.allowed_kernels", {"a", "b"}),
+    ("EG_KERNELSPEC_CACHE_ENABLED", "0", "kernels.kernelspec_cache_enabled", False),
+    ("EG_CULL_IDLE_TIMEOUT", "43200", "kernels.culling.cull_idle_timeout", 43200),
+    ("EG_CULL_INTERVAL", "60", "kernels.culling.cull_interval", 60),
+    ("EG_CULL_CONNECTED", "False", "kernels.culling.cull_connected", False),
+    ("EG_CULL_CONNECTED", "True", "kernels.culling.cull_connected", True),
+    ("EG_CULL_BUSY", "true", "kernels.culling.cull_busy", True),
+    ("EG_RESPONSE_IP", "10.0.0.1", "response.ip", "10.0.0.1"),
+    ("EG_RESPONSE_PORT", "9000", "response.port", 9000),
+    ("EG_RESPONSE_PORT_RETRIES", "1", "response.port_retries", 1),
+    ("EG_RESPONSE_ADDR_ANY", "True", "response.addr_any", True),
+    ("EG_PROHIBITED_LOCAL_IPS", r"10\..*", "response.prohibited_local_ips", (r"10\..*",)),
+    ("DOCKER_HOST", "tcp://e:2376", "docker.host", "tcp://e:2376"),
+    ("DOCKER_TLS_VERIFY", "1", "docker.tls_verify", True),
+    ("DOCKER_CERT_PATH", "/certs", "docker.cert_path", "/certs"),
+    ("EG_DOCKER_NETWORK", "eg", "docker.network", "eg"),
+    ("EG_KERNEL_IMAGE", "img:1", "docker.kernel_image", "img:1"),
+    ("EG_MIRROR_WORKING_DIRS", "True", "docker.mirror_working_dirs", True),
+    ("EG_REMOVE_CONTAINER", "False", "docker.remove_container", False),
+    ("REMOVE_CONTAINER", "False", "docker.remove_container", False),
+]
+FALLBACKS = [
+    "IP", "PORT", "PORT_RETRIES", "BASE_URL", "AUTH_TOKEN", "ALLOW_CREDENTIALS", "ALLOW_HEADERS",
+    "ALLOW_METHODS", "ALLOW_ORIGIN", "EXPOSE_HEADERS", "MAX_AGE", "TRUST_XHEADERS", "CERTFILE",
+    "KEYFILE", "CLIENT_CA", "SSL_VERSION", "MAX_KERNELS", "DEFAULT_KERNEL_NAME", "LIST_KERNELS",
+]  # fmt: skip
+# an option, the setting, a value and what it must become
+MANAGER_OPTIONS = [
+    ("RemoteMappingKernelManager.cull_idle_timeout=5", "kernels.culling.cull_idle_timeout", 5),
+    ("MappingKernelManager.cull_interval=6", "kernels.culling.cull_interval", 6),
+    ("AsyncMappingKernelManager.cull_busy=True", "kernels.culling.cull_busy", True),
+    ("MappingKernelManager.cull_idle_timeout=-1", "kernels.culling.cull_idle_timeout", 0),
+    ("MappingKernelManager.cull_interval=0", "kernels.culling.cull_interval", 300),
+    ("MappingKernelManager.kernel_info_timeout=7", "kernels.kernel_info_timeout", 7.0),
+    ("RemoteMappingKernelManager.default_kernel_name=r", "kernels.default_kernel_name", "r"),
+    ("MappingKernelManager.allow_tracebacks=False", "kernels.allow_tracebacks", False),
+    (
+        "MappingKernelManager.traceback_replacement_message=no",
+        "kernels.traceback_replacement_message",
+        "no",
+    ),
+    ("MappingKernelManager.allowed_message_types=['a']", "kernels.allowed_message_types", ("a",)),
+    ("RemoteKernelManager.autorestart=False", "kernels.autorestart", False),
+    ("KernelManager.shutdown_wait_time=2", "kernels.shutdown_wait_time", 2.0),
+    ("KernelRestarter.restart_limit=1", "kernels.restart_limit", 1),
+    ("AsyncIOLoopKernelRestarter.restart_limit=2", "kernels.restart_limit", 2),
+    ("KernelSpecManager.allowed_kernelspecs={'A'}", "kernels.allowed_kernels", {"a"}),
+    ("KernelSpecManager.whitelist=['A']", "kernels.allowed_kernels", {"a"}),
+    ("KernelSpecManager.ensure_native_kernel=False", "kernels.ensure_native_kernel", False),
+    ("KernelSpecCache.cache_enabled=False", "kernels.kernelspec_cache_enabled", False),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "setting", "expected"), VARIABLES)
+def test_variable_reaches_its_setting(
+    make_app: MakeApp,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    text: str,
+    setting: str,
+    expected: object,
+) -> None:
+    """Each variable of Enterprise Gateway sets what it sets there."""
+    monkeypatch.setenv(name, text)
+    assert attrgetter(setting)(make_app().read_settings()) == expected
+
+
+@pytest.mark.parametrize("name", FALLBACKS)
+def test_old_variable_is_used_only_if_the_new_one_is_unset(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """`KG_*` is a fallback for `EG_*`."""
+    _, text, setting, expected = next(row for row in VARIABLES if row[0] == f"EG_{name}" and row[1])
+    monkeypatch.setenv(f"KG_{name}", text)
+    assert attrgetter(setting)(make_app().read_settings()) == expected
+    monkeypatch.setenv(f"KG_{name}", "1")
+    monkeypatch.setenv(f"EG_{name}", text)
+    assert attrgetter(setting)(make_app().read_settings()) == expected
+
+
+@takes_literals
+@pytest.mark.parametrize(("option", "setting", "expected"), MANAGER_OPTIONS)
+def test_option_of_a_manager_class_reaches_its_setting(
+    make_app: MakeApp, option: str, setting: str, expected: object
+) -> None:
+    """Options work under the class names of jupyter_client and jupyter_server, too."""
+    assert attrgetter(setting)(make_app(f"--{option}").read_settings()) == expected
+
+
+def test_every_variable_of_an_option_is_tested() -> None:
+    """The tables above miss no variable."""
+    known = {row[0] for row in VARIABLES} | {f"KG_{name}" for name in FALLBACKS}
+    untested_on_purpose = {
+        "EG_DYNAMIC_CONFIG_INTERVAL", "EG_CLUSTER_SECRET", "EG_CLUSTER_SECRET_FILE", "EG_LOG_JSON",
+    }  # fmt: skip
+    declared = {
+        variable
+        for cls in OPTION_CLASSES
+        for trait in cls.class_traits(config=True, ignored=None).values()
+        for variable in trait.metadata.get("env", ())
+    }
+    assert declared - known - untested_on_purpose == set()
+
+
+def test_defaults_are_those_of_enterprise_gateway(make_app: MakeApp) -> None:
+    """Without any configuration the defaults of Enterprise Gateway hold."""
+    settings = make_app().read_settings()
+    assert (settings.server.ip, settings.server.port, settings.server.port_retries) == (
+        "127.0.0.1",
+        8888,
+        50,
+    )
+    assert settings.server.base_url == "/"
+    assert settings.access.list_kernels is False
+    assert settings.kernels.unauthorized_users == {"root"}
+    assert settings.kernels.max_kernels is None
+    assert settings.kernels.max_kernels_per_user == -1
+    assert settings.kernels.launch_timeout == 30.0
+    assert settings.kernels.culling.cull_idle_timeout == 0
+    assert settings.kernels.culling.cull_interval == 300
+    assert settings.response.port == 8877
+    assert settings.docker.network == "bridge"
+
+
+def test_command_line_beats_file_beats_variable_beats_default(
+    make_app: MakeApp, config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order of precedence is that of Enterprise Gateway."""
+    for name in ("EG_MAX_AGE", "EG_ALLOW_ORIGIN", "EG_ALLOW_METHODS"):
+        monkeypatch.setenv(name, "variable")
+    config_file.write_text(
+        "c.EnterpriseGatewayApp.allow_origin = 'file'\nc.EnterpriseGatewayApp.max_age = 'file'\n"
+    )
+    access = make_app("--EnterpriseGatewayApp.max_age=line").read_settings().access
+    found = (access.max_age, access.allow_origin, access.allow_methods, access.allow_headers)
+    assert found == ("line", "file", "variable", "")
+
+
+def test_file_under_a_parent_class_beats_a_variable(
+    make_app: MakeApp, config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file may name any class in the line of inheritance."""
+    monkeypatch.setenv("EG_CULL_IDLE_TIMEOUT", "1")
+    config_file.write_text("c.MappingKernelManager.cull_idle_timeout = 2\n")
+    assert make_app().read_settings().kernels.culling.cull_idle_timeout == 2
+
+
+def test_aliases_of_enterprise_gateway_work(make_app: MakeApp) -> None:
+    """The short options of Enterprise Gateway are taken."""
+    server = make_app(
+        "--ip=1.2.3.4", "--port=1", "--port_retries=2", "--keyfile=k", "--certfile=c",
+        "--client-ca=a", "--ssl_version=5",
+    ).read_settings().server  # fmt: skip
+    assert (server.ip, server.port, server.port_retries) == ("1.2.3.4", 1, 2)
+    assert (server.keyfile, server.certfile, server.client_ca) == ("k", "c", "a")
+    assert server.ssl_version == 5
+
+
+@pytest.mark.parametrize("text", ["", "/", "//"])
+def test_base_url_of_nothing_is_a_slash(make_app: MakeApp, text: str) -> None:
+    """The root is the root, however it is written."""
+    assert (
+        make_app(f"--EnterpriseGatewayApp.base_url={text}").read_settings().server.base_url == "/"
+    )
+
+
+@pytest.mark.parametrize("text", ["a/b", "/a/b", "a/b/", "/a/b/"])
+def test_base_url_slashes_do_not_matter(make_app: MakeApp, text: str) -> None:
+    """With and without slashes is the same."""
+    server = make_app(f"--EnterpriseGatewayApp.base_url={text}").read_settings().server
+    assert server.base_url == "/a/b/"
+
+
+def test_token_is_generated_when_there_is_none(make_app: MakeApp) -> None:
+    """Nobody runs an open gateway by accident."""
+    app = make_app()
+    first = app.read_settings()
+    assert len(first.access.auth_token) >= 32
+    assert app.read_settings().access.auth_token != first.access.auth_token
+    assert app.read_settings(first).access.auth_token == first.access.auth_token
+
+
+def test_requests_without_user_name_get_one_that_may_start_kernels(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that runs as root still serves clients that send no KERNEL_USERNAME."""
+    assert make_app().read_settings().kernels.default_username == "ann"
+    monkeypatch.setenv("LOGNAME", "root")
+    assert make_app().read_settings().kernels.default_username == "jovyan"
+
+
+def test_inherited_variables_bring_their_values(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings hold the values, so that nothing else reads the environment."""
+    monkeypatch.setenv("EG_INHERITED_ENVS", "HERE,NOT_THERE")
+    monkeypatch.setenv("HERE", "value")
+    assert make_app().read_settings().kernels.inherited_env == {"HERE": "value"}
+
+
+def test_launch_scripts_get_the_engine_they_must_use(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Options reach launch scripts under the variables that they read, wherever they were set."""
+    monkeypatch.setenv("DOCKER_HOST", "unix:///x.sock")
+    monkeypatch.setenv("DOCKER_NETWORK", "other")
+    docker = make_app("--EnterpriseGatewayApp.remove_container=False").read_settings().docker
+    assert docker.launch_env == {
+        "DOCKER_HOST": "unix:///x.sock",
+        "DOCKER_NETWORK": "other",
+        "EG_DOCKER_NETWORK": "bridge",
+        "EG_REMOVE_CONTAINER": "False",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("EG_PORT", "x"), ("EG_LIST_KERNELS", "maybe"), ("EG_PROHIBITED_UIDS", "root")],
+)
+def test_malformed_variable_ends_the_start_with_its_name(
+    make_app: MakeApp,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    text: str,
+) -> None:
+    """The operator reads which variable is wrong, and no traceback."""
+    monkeypatch.setenv(name, text)
+    with pytest.raises(SystemExit):
+        make_app()
+    message = capfd.readouterr().err
+    assert name in message
+    assert repr(text) in message
+    assert "Traceback" not in message
+
+
+def test_malformed_port_range_is_refused(make_app: MakeApp) -> None:
+    """A port range that is none is a configuration error."""
+    with pytest.raises(ConfigurationError, match="port_range"):
+        make_app("--EnterpriseGatewayApp.port_range=8").read_settings()
+
+
+def test_settings_without_meaning_are_answered_by_one_line(
+    make_app: MakeApp,
+    config_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """An Enterprise Gateway user's configuration keeps working, and says what has no effect."""
+    monkeypatch.setenv("EG_YARN_ENDPOINT", "http://yarn")
+    monkeypatch.setenv("EG_SSH_PORT", "22")
+    config_file.write_text(
+        "c.EnterpriseGatewayApp.remote_hosts = ['a']\n"
+        "c.FileKernelSessionManager.enable_persistence = True\n"
+        "c.MappingKernelManager.buffer_offline_messages = False\n"
+    )
+    make_app("--EnterpriseGatewayApp.availability_mode=replication").read_settings()
+    lines = [line for line in capfd.readouterr().err.splitlines() if "ignored" in line]
+    assert len(lines) == 1
+    for name in (
+        "EG_YARN_ENDPOINT", "EG_SSH_PORT", "EnterpriseGatewayApp.remote_hosts",
+        "FileKernelSessionManager.enable_persistence", "EnterpriseGatewayApp.availability_mode",
+        "MappingKernelManager.buffer_offline_messages",
+    ):  # fmt: skip
+        assert name in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "new"),
+    [
+        ("EnterpriseGatewayApp.env_whitelist=['A']", "EnterpriseGatewayApp.client_envs"),
+        ("EnterpriseGatewayApp.env_process_whitelist=['A']", "EnterpriseGatewayApp.inherited_envs"),
+        ("KernelSpecManager.whitelist=['A']", "KernelSpecManager.allowed_kernelspecs"),
+    ],
+)
+def test_old_option_is_taken_with_a_warning(
+    make_app: MakeApp, capfd: pytest.CaptureFixture[str], option: str, new: str
+) -> None:
+    """Deprecated names work and say what to write instead."""
+    make_app(f"--{option}")
+    assert f"is deprecated, use {new}" in capfd.readouterr().err
+
+
+@takes_literals
+def test_old_option_does_not_beat_the_new_one(make_app: MakeApp) -> None:
+    """Where both names are set, the new one counts."""
+    app = make_app(
+        "--EnterpriseGatewayApp.env_whitelist=['OLD']", "--EnterpriseGatewayApp.client_envs=['NEW']"
+    )
+    assert app.read_settings().kernels.client_envs == {"NEW"}
+
+
+def test_generated_configuration_loads_and_changes_nothing(
+    make_app: MakeApp, tmp_path: Path
+) -> None:
+    """`--generate-config` writes a file that names every option and is valid."""
+    path = tmp_path / "generated.py"
+    app = EnterpriseGatewayApp(config_file=str(path), generate_config=True, answer_yes=True)
+    app.write_default_config()
+    text = path.read_text()
+    assert "# c.EnterpriseGatewayApp.auth_token" in text
+    assert "# c.MappingKernelManager.cull_idle_timeout" in text
+    plain = make_app().read_settings()
+    loaded = make_app(f"--config={path}").read_settings()
+    assert (loaded.server, loaded.kernels) == (plain.server, plain.kernels)
+
+
+def test_shown_configuration_hides_secrets(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--show-config-json` tells which options are set, but not the token."""
+    monkeypatch.setenv("EG_AUTH_TOKEN", "do-not-show")
+    app = make_app("--show-config-json", "--port=1234")
+    app.start()
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["EnterpriseGatewayApp"] == {"auth_token": "<hidden>", "port": 1234}
+
+
+def test_settings_hide_secrets_in_their_text(make_app: MakeApp) -> None:
+    """A settings object that ends up in a log or traceback tells no secret."""
+    settings = make_app("--EnterpriseGatewayApp.auth_token=do-not-show").read_settings()
+    assert "do-not-show" not in repr(settings)
+    assert settings.cluster_secret.hex() not in repr(settings)
+    assert repr(settings.cluster_secret) not in repr(settings)
+
+
+def test_runtime_folder_is_private(make_app: MakeApp) -> None:
+    """Nobody else may reach the sockets of local kernels."""
+    settings = make_app().read_settings()
+    assert settings.runtime_dir.stat().st_mode & 0o777 == 0o700
+
+
+def test_every_option_has_help() -> None:
+    """`--help-all` explains every option."""
+    for cls in OPTION_CLASSES:
+        for name, trait in cls.class_own_traits(config=True).items():
+            assert trait.help, f"{cls.__name__}.{name}"
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "WARN"])
+def test_log_level_is_that_asked_for(make_app: MakeApp, level: str) -> None:
+    """`--log-level` sets the level of what is printed."""
+    app = make_app(f"--log-level={level}")
+    [handler] = logging.getLogger("enterprise_gateway").handlers
+    assert handler.level == getattr(logging, level)
+    assert app.log.handlers == [handler]
