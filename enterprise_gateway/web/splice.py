@@ -42,6 +42,7 @@ class Splice:
         self._loop = loop
         self._transports = (left, right)
         self._open = 2
+        self._is_half_closed = False
         self._deadline: asyncio.TimerHandle | None = None
         for own, peer in ((left, right), (right, left)):
             own.set_write_buffer_limits(high=HIGH_WATER_BYTES)
@@ -64,6 +65,15 @@ class Splice:
         """Do not let the connections stay much longer."""
         if self._deadline is None and not self.closed.done():
             self._deadline = self._loop.call_later(HALF_CLOSED_SECONDS, self.abort)
+
+    def end_direction(self) -> bool:
+        """Note that one direction has ended; returns whether the other one may go on."""
+        if self._is_half_closed:
+            self.close()
+            return False
+        self._is_half_closed = True
+        self.expect_end()
+        return True
 
     def end_lost(self) -> None:
         """Count one connection less."""
@@ -116,13 +126,14 @@ class _End(asyncio.BufferedProtocol):
 
         The other one goes on if the transports can do that.
         """
-        self._splice.expect_end()
         is_tls = self._own.get_extra_info("sslcontext") is not None
         if is_tls or not self._peer.can_write_eof():
             self._peer.close()
             return False
-        self._peer.write_eof()
-        return True
+        may_go_on = self._splice.end_direction()
+        if may_go_on:
+            self._peer.write_eof()
+        return may_go_on
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Close the other side too, once it has been sent all."""

@@ -63,6 +63,8 @@ class Starter:
     async def start_again(self, record: Record) -> None:
         """Launch a new workload for a kernel that died, under the same id.
 
+        The annotations move to it.
+
         Raises:
             ConflictError: another gateway process launched it, so its launch request is not known.
             LaunchError: the kernel did not come up.
@@ -73,7 +75,11 @@ class Starter:
                 "since another gateway process launched it: start a new one."
             )
         await record.proxy.remove(record.kernel_id)
-        await self._launch(record.proxy, record.launch)
+        new = await self._launch(record.proxy, record.launch)
+        if record.state is not None and new.state is not None and new.agent is not None:
+            document = record.state.annotations.document
+            revision = new.state.annotations.revision
+            new.learn_annotations(await new.agent.write_annotations(document, revision))
 
     async def _launch(self, proxy: BaseProcessProxyABC, launch: LaunchRequest) -> Record:
         self._registry.follow(proxy)
