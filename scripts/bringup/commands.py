@@ -69,9 +69,9 @@ def run_command(options: argparse.Namespace, rest: list[str]) -> int:
     with engine(options.engine) as host:
         if host:
             ensure_kernel_image(host)
+            install_kernelspecs()
         else:
             say("Kernels run as local processes.")
-        install_kernelspecs(containers=host is not None)
         return serve(rest, environment(host))
 
 

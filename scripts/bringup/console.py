@@ -25,8 +25,8 @@ def step(what: str) -> Iterator[None]:
     say(f"  {time.monotonic() - begin:.1f} s")
 
 
-def run(command: Sequence[str], *, env: dict[str, str] | None = None) -> None:
-    """Run a command that only speaks when it fails.
+def run(command: Sequence[str], *, env: dict[str, str] | None = None) -> str:
+    """Return what a command printed.
 
     Raises:
         SetupError: it is missing or failed; carries the last lines of its output.
@@ -47,3 +47,4 @@ def run(command: Sequence[str], *, env: dict[str, str] | None = None) -> None:
     if done.returncode:
         tail = "\n".join(done.stdout.splitlines()[-15:])
         raise SetupError(f"{' '.join(command)} failed ({done.returncode}):\n{tail}")
+    return done.stdout.strip()

@@ -3,7 +3,6 @@
 import os
 import re
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,25 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from bringup.console import run, say, step
+from bringup.console import run, say
 from bringup.host import ROOT, VENV, which
 from enterprise_gateway._version import __version__
 
-KERNELSPECS = VENV / "share" / "jupyter" / "kernels"
-CONTAINER_KERNELSPEC = "python_docker"
 TOKEN_FILE = VENV / "gateway-token"
 AVAILABLE = re.compile(r" is available at (\S+)$")
 
 
-def install_kernelspecs(*, containers: bool) -> None:
-    """Offer the container kernel if there is an engine; the local one came with ipykernel."""
-    folder = KERNELSPECS / CONTAINER_KERNELSPEC
-    if not containers:
-        shutil.rmtree(folder, ignore_errors=True)
-        return
+def install_kernelspecs() -> None:
+    """Offer kernels in containers; the kernelspec of the local one came with ipykernel."""
     installer = str(ROOT / "etc" / "kernelspecs" / "install.py")
-    with step(f"Installing kernelspec {CONTAINER_KERNELSPEC}"):
-        run([sys.executable, installer, "--prefix", str(VENV), "--version", __version__])
+    said = run([sys.executable, installer, "--prefix", str(VENV), "--version", __version__])
+    if said:
+        say(said)
 
 
 def keep_token(file: Path) -> str:
@@ -59,6 +53,7 @@ def banner(url: str, token: str) -> str:
 def serve(arguments: Sequence[str], env: dict[str, str]) -> int:
     """Run the gateway until it ends, and hand signals on to it; its exit status."""
     token = env["EG_AUTH_TOKEN"] if "EG_AUTH_TOKEN" in env else keep_token(TOKEN_FILE)
+    defaults = {"EG_LIST_KERNELS": "True"}  # VS Code and JupyterLab ask for the list
     setpriv = which("setpriv")
     with subprocess.Popen(
         [
@@ -67,8 +62,9 @@ def serve(arguments: Sequence[str], env: dict[str, str]) -> int:
             str(VENV / "bin" / "jupyter-enterprisegateway"),
             *arguments,
         ],
-        env={**env, "EG_AUTH_TOKEN": token},
+        env={**defaults, **env, "EG_AUTH_TOKEN": token},
         stderr=subprocess.PIPE,
+        process_group=0,  # Ctrl-C comes once, by way of this process
         text=True,
         errors="replace",
     ) as gateway:
@@ -76,10 +72,8 @@ def serve(arguments: Sequence[str], env: dict[str, str]) -> int:
         def end(_signum: int, _frame: FrameType | None) -> None:
             gateway.terminate()
 
-        # Ctrl-C at a terminal reaches both
-        signal.signal(signal.SIGINT, end)
-        signal.signal(signal.SIGTERM, end)
-        signal.signal(signal.SIGHUP, end)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, end)
         for line in gateway.stderr or ():
             say(line.rstrip("\n"))
             available = AVAILABLE.search(line.rstrip())
