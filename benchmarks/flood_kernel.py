@@ -13,6 +13,7 @@ import hmac
 import json
 import sys
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -33,6 +34,12 @@ def encode(value: JsonObject) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
+def echo(socket: ZmqSocket) -> None:
+    """Send back what comes, until the context ends."""
+    with suppress(zmq.ZMQError):
+        zmq.proxy(socket, socket)
+
+
 class FloodKernel:
     """The sockets of one kernel and what it answers."""
 
@@ -46,7 +53,7 @@ class FloodKernel:
         self._stdin = self._bind(zmq.ROUTER, connection["stdin_port"])
         self._iopub = self._bind(zmq.XPUB, connection["iopub_port"])
         heartbeat = self._bind(zmq.ROUTER, connection["hb_port"])
-        threading.Thread(target=zmq.proxy, args=(heartbeat, heartbeat), daemon=True).start()
+        threading.Thread(target=echo, args=(heartbeat,), daemon=True).start()
 
     def _bind(self, kind: int, port: str | int) -> ZmqSocket:
         socket = self._context.socket(kind)
