@@ -1,0 +1,255 @@
+"""Who gets in, and from where."""
+
+import logging
+from dataclasses import replace
+
+import aiohttp
+import pytest
+from harness.web_server import TOKEN, serve_routes
+
+from enterprise_gateway.settings import AccessSettings, LiveSettings, ServerSettings
+from enterprise_gateway.web.authorization import RequestView, User
+
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+FOREIGN = {"Origin": "http://evil.example"}
+
+
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [
+        ({"Authorization": f"token {TOKEN}"}, ""),
+        ({"Authorization": f"Token {TOKEN}"}, ""),
+        ({"Authorization": f"Bearer {TOKEN}"}, ""),
+        ({"Authorization": f"bearer   {TOKEN} "}, ""),
+        ({}, f"?token={TOKEN}"),
+        ({"Authorization": "token "}, f"?token={TOKEN}"),
+        ({"Authorization": "Basic eDp5"}, f"?token={TOKEN}"),
+        ({"Authorization": f"token {TOKEN}"}, "?token=stale"),
+    ],
+)
+async def test_right_token_is_accepted(headers: dict[str, str], query: str) -> None:
+    """In the header in either scheme, or in the query; one right token is enough."""
+    async with serve_routes() as served:
+        assert (await served.ask(f"/api/kernels{query}", headers=headers)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "query"),
+    [
+        ({}, ""),
+        ({"Authorization": "token "}, ""),
+        ({"Authorization": "token"}, ""),
+        ({"Authorization": TOKEN}, ""),
+        ({"Authorization": f"Basic {TOKEN}"}, ""),
+        ({"Authorization": f"token {TOKEN}x"}, ""),
+        ({"Authorization": f"token {TOKEN[:-1]}"}, ""),
+        ({"Authorization": "token Größe"}, ""),
+        ({}, "?token="),
+        ({}, "?token=wrong"),
+        ({}, f"?TOKEN={TOKEN}"),
+    ],
+)
+async def test_wrong_token_is_refused(headers: dict[str, str], query: str) -> None:
+    """401 with a JSON body, as Enterprise Gateway answers."""
+    async with serve_routes() as served:
+        for path in ("/api/kernels", "/api/kernels/x/channels"):
+            answer = await served.ask(path + query, headers=headers)
+            assert answer.status == 401
+            assert await answer.json() == {"reason": "Unauthorized", "message": ""}
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_token_in_the_path_is_accepted() -> None:
+    """Clients that can set nothing but a URL put the token into it, for WebSockets too."""
+    async with serve_routes(ServerSettings(port=0, base_url="/base/")) as served:
+        answer = await served.ask(f"/base/t/{TOKEN}/api/kernels/abc")
+        assert (await answer.json())["id"] == "abc"
+        assert (await served.ask("/base/t/wrong/api/kernels")).status == 401
+        assert (await served.ask(f"/t/{TOKEN}/base/api/kernels")).status == 404
+        url = f"{served.url}/base/t/{TOKEN}/api/kernels/abc/channels"
+        async with aiohttp.ClientSession() as session, session.ws_connect(url) as socket:
+            assert (await socket.receive()).type == aiohttp.WSMsgType.CLOSE
+
+
+@pytest.mark.parametrize("path", ["/t/x%2Fapi/api/kernels", "/t/x%2F..%2Fapi/api/kernels"])
+async def test_escaped_slashes_open_nothing(path: str) -> None:
+    """No spelling makes a guarded path look like an open one."""
+    async with serve_routes() as served:
+        assert (await served.ask(path.replace("%", "%25"))).status in {401, 404}
+        raw = await served.send(
+            f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+        )
+        assert raw.split()[1] in {b"401", b"404"}
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "token "}, {"Authorization": "token x"}])
+async def test_without_a_token_everything_is_open(headers: dict[str, str]) -> None:
+    """An explicit empty token switches authentication off; stray credentials do not matter."""
+    async with serve_routes(access=AccessSettings()) as served:
+        assert (await served.ask("/api/kernels", headers=headers)).status == 200
+
+
+async def test_probes_and_preflights_need_no_token() -> None:
+    """Load balancers and browsers have none to show."""
+    async with serve_routes() as served:
+        for path in ("/api", "/healthz"):
+            assert (await served.ask(path, headers=FOREIGN)).status == 200
+        for path in ("/api/kernels", "/api/kernels/x", "/api/kernels/x/channels", "/api"):
+            answer = await served.ask(path, "OPTIONS")
+            assert answer.status == 200
+            assert answer.headers["Content-Length"] == "0"
+        assert (await served.ask("/unknown", "OPTIONS")).status == 404
+        assert (await served.ask("/unknown")).status == 404
+
+
+async def test_changed_token_is_in_force_at_once() -> None:
+    """Dynamic reload reaches the gate."""
+    async with serve_routes() as served:
+        change(served.live, AccessSettings(auth_token="new"))
+        assert (await served.ask(f"/api/kernels?token={TOKEN}")).status == 401
+        assert (await served.ask("/api/kernels?token=new")).status == 200
+
+
+async def test_token_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Access lines have the path and neither the query nor the path's token."""
+    caplog.set_level(logging.DEBUG)
+    async with serve_routes() as served:
+        await served.ask(f"/api/kernels?token={TOKEN}&x=1")
+        await served.ask(f"/t/{TOKEN}/api/kernels")
+        await served.ask("/api/kernels", headers={"Authorization": f"token {TOKEN}"})
+        await served.ask(f"/unknown?token={TOKEN}")
+    lines = [record.message for record in caplog.records if record.name.endswith("access")]
+    assert [line.split()[2] for line in lines] == [
+        "/api/kernels",
+        "/t/<token>/api/kernels",
+        "/api/kernels",
+        "/unknown",
+    ]
+    assert TOKEN not in caplog.text
+
+
+# origins
+
+
+async def test_foreign_page_is_refused_without_a_token() -> None:
+    """With authentication off, a page elsewhere gets 404, and 403 for a WebSocket."""
+    async with serve_routes(access=AccessSettings()) as served:
+        assert (await served.ask("/api/kernels", headers=FOREIGN)).status == 404
+        own = {"Origin": f"http://127.0.0.1:{served.port}"}
+        assert (await served.ask("/api/kernels", headers=own)).status == 200
+        channels = "/api/kernels/x/channels"
+        assert (await served.ask(channels, headers=FOREIGN | UPGRADE)).status == 403
+        change(served.live, AccessSettings(allow_origin=FOREIGN["Origin"]))
+        assert (await served.ask("/api/kernels", headers=FOREIGN)).status == 200
+        change(served.live, AccessSettings(allow_origin="*"))
+        assert (await served.ask("/api/kernels", headers=FOREIGN)).status == 200
+
+
+async def test_foreign_page_with_a_token_is_accepted() -> None:
+    """Browsers never add a token by themselves, so whoever has it may use it."""
+    async with serve_routes() as served:
+        answer = await served.ask(f"/api/kernels?token={TOKEN}", headers=FOREIGN)
+        assert answer.status == 200
+        assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+async def test_cors_headers_are_on_every_answer() -> None:
+    """Errors and preflights have them too: browsers hide answers that lack them."""
+    access = AccessSettings(auth_token=TOKEN, allow_origin="*", max_age="60")
+    async with serve_routes(access=access) as served:
+        for path, method in (
+            ("/api", "GET"),
+            ("/api/kernels", "GET"),
+            ("/unknown", "GET"),
+            ("/api/kernels/x", "OPTIONS"),
+        ):
+            answer = await served.ask(path, method)
+            assert answer.headers["Access-Control-Allow-Origin"] == "*"
+            assert answer.headers["Access-Control-Max-Age"] == "60"
+            assert "Access-Control-Allow-Methods" not in answer.headers
+
+
+# authorizers
+
+
+class Recorder:
+    """Allows reading; remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, str]] = []
+
+    def is_authorized(self, handler: RequestView, user: User, action: str, resource: str) -> bool:
+        """Allow reading."""
+        assert handler.current_user is user
+        self.asked.append((str(user), action, resource))
+        return action == "read"
+
+
+class LateRecorder(Recorder):
+    """The same, but asynchronous, as jupyter_server allows."""
+
+    async def is_authorized(  # type: ignore[override] # an authorizer is either
+        self, handler: RequestView, user: User, action: str, resource: str
+    ) -> bool:
+        """Allow reading."""
+        return super().is_authorized(handler, user, action, resource)
+
+
+@pytest.mark.parametrize("recorder", [Recorder(), LateRecorder()], ids=["plain", "async"])
+async def test_authorizer_is_asked_about_every_resource(recorder: Recorder) -> None:
+    """Kernelspecs and single kernels included, which Enterprise Gateway forgets."""
+    headers = {"Authorization": f"token {TOKEN}"}
+    async with serve_routes(authorizer=recorder) as served:
+        assert (await served.ask("/api/kernels", headers=headers)).status == 200
+        assert (await served.ask("/api/kernels/x", headers=headers)).status == 200
+        assert (await served.ask("/api/kernelspecs", headers=headers)).status == 200
+        answer = await served.ask("/api/kernels", "POST", headers=headers)
+        assert answer.status == 403
+        message = "User is not authorized to write on resource: kernels."
+        assert (await answer.json())["message"] == message
+        channels = await served.ask("/api/kernels/x/channels", headers=headers | UPGRADE)
+        assert channels.status == 403
+        await served.ask("/api/kernels")
+    assert recorder.asked == [
+        ("anonymous", "read", "kernels"),
+        ("anonymous", "read", "kernels"),
+        ("anonymous", "read", "kernelspecs"),
+        ("anonymous", "write", "kernels"),
+        ("anonymous", "execute", "kernels"),
+    ]
+
+
+# proxies in front
+
+
+async def test_proxy_in_front_names_the_client(caplog: pytest.LogCaptureFixture) -> None:
+    """Only with trust_xheaders: everybody can write such headers."""
+    caplog.set_level(logging.INFO)
+    headers = {"X-Real-IP": "10.9.8.7", "X-Scheme": "https"}
+    async with serve_routes() as served:
+        seen = await (await served.ask("/api", headers=headers)).json()
+    assert (seen["remote"], seen["scheme"]) == ("127.0.0.1", "http")
+    async with serve_routes(ServerSettings(port=0, trust_xheaders=True)) as served:
+        seen = await (await served.ask("/api", headers=headers)).json()
+    assert (seen["remote"], seen["scheme"]) == ("10.9.8.7", "https")
+    assert "(10.9.8.7)" in caplog.text
+
+
+@pytest.mark.parametrize("base_url", ["/", "/gate/", "/a/b/"])
+async def test_everything_is_below_the_base_url(base_url: str) -> None:
+    """Nothing answers outside it."""
+    async with serve_routes(ServerSettings(port=0, base_url=base_url)) as served:
+        assert (await served.ask(f"{base_url}api")).status == 200
+        assert (await served.ask(f"{base_url}api/kernels")).status == 401
+        if base_url != "/":
+            assert (await served.ask("/api")).status == 404
+
+
+def change(live: LiveSettings, access: AccessSettings) -> None:
+    """Put other access settings in force."""
+    live.replace(replace(live.current, access=access))

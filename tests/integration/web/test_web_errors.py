@@ -1,0 +1,164 @@
+"""Whatever goes wrong, clients get JSON, and nothing that is not for them."""
+
+import asyncio
+import json
+import logging
+from io import BytesIO
+
+import pytest
+from harness.web_server import TOKEN, read_error, serve_routes
+
+HEADERS = {"Authorization": f"token {TOKEN}"}
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "message"),
+    [
+        ("/conflict", "GET", 409, "The kernel id is taken."),
+        ("/unavailable", "GET", 503, "The engine does not answer."),
+        ("/nothing/here", "GET", 404, ""),
+        ("/", "GET", 404, ""),
+        ("/api/kernels", "DELETE", 405, "The resource does not have this method."),
+    ],
+)
+async def test_error_is_json_with_reason_and_message(
+    path: str, method: str, status: int, message: str
+) -> None:
+    """Errors of handlers and of routing have the same shape."""
+    async with serve_routes() as served:
+        answer = await served.ask(path, method, headers=HEADERS)
+        assert answer.status == status
+        assert await answer.json() == {"reason": answer.reason, "message": message}
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_error_keeps_its_headers() -> None:
+    """503 says when to come back, 405 what is allowed."""
+    async with serve_routes() as served:
+        assert (await served.ask("/unavailable", headers=HEADERS)).headers["Retry-After"] == "7"
+        answer = await served.ask("/api/kernels", "DELETE", headers=HEADERS)
+        assert set(answer.headers["Allow"].split(",")) == {"GET", "HEAD", "POST"}
+
+
+async def test_bug_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    """The traceback is in the log; the client reads that something failed."""
+    async with serve_routes() as served:
+        answer = await served.ask(f"/broken?token={TOKEN}")
+        assert answer.status == 500
+        assert (await answer.json())["reason"] == "Internal Server Error"
+        assert "not-for-clients" not in await answer.text()
+        assert "Traceback" not in await answer.text()
+    assert "RuntimeError: not-for-clients" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+async def test_server_does_not_name_its_software() -> None:
+    """No versions for those who look for known holes."""
+    async with serve_routes() as served:
+        server = (await served.ask("/api")).headers["Server"]
+    assert server == "EnterpriseGateway"
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"garbage\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (b"GET /api HTTP/9.9\r\n\r\n", 400),
+        (b"GET /api HTTP/1.1\r\nHost: x\r\nBad Header: y\r\n\r\n", 400),
+        (b"GET /api HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET /api HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET /api?" + b"y" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+    ],
+)
+async def test_what_is_not_http_is_answered_and_closed(
+    caplog: pytest.LogCaptureFixture, raw: bytes, status: int
+) -> None:
+    """Malformed requests get JSON too, and no traceback fills the log."""
+    async with serve_routes() as served:
+        found, body = read_error(await served.send(raw))
+        assert found == status
+        assert set(body) == {"reason", "message"}
+        assert (await served.ask("/api")).status == 200
+    assert "Traceback" not in caplog.text
+
+
+async def test_token_in_a_malformed_request_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The parser's message quotes what the client sent, so it goes nowhere."""
+    caplog.set_level(logging.DEBUG)
+    async with serve_routes() as served:
+        raw = await served.send(f"GET /api?token={TOKEN} HTP/1.1\r\n\r\n".encode())
+    assert TOKEN.encode() not in raw
+    assert TOKEN not in caplog.text
+
+
+async def test_body_too_large_is_refused() -> None:
+    """10 MB are more than any request needs: 413, and the gateway goes on."""
+    async with serve_routes() as served:
+        answer = await served.ask(
+            "/api/kernels", "POST", headers=HEADERS, data=BytesIO(b"x" * 10_000_000)
+        )
+        assert answer.status == 413
+        assert (await answer.json())["message"] == "The request's body is too large."
+        answer = await served.ask("/api/kernels", "POST", headers=HEADERS, data=b"x" * 1_000_000)
+        assert (await answer.json())["body"] == 1_000_000
+
+
+async def test_malformed_chunked_body_is_refused() -> None:
+    """A broken body is the client's error."""
+    async with serve_routes() as served:
+        raw = await served.send(
+            b"POST /api/kernels HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            + f"Authorization: token {TOKEN}\r\n".encode()
+            + b"Transfer-Encoding: chunked\r\n\r\nZZ\r\nx\r\n0\r\n\r\n"
+        )
+        assert read_error(raw)[0] == 400
+
+
+async def test_body_that_never_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that promises a body and stays silent does not hold a request for ever."""
+    monkeypatch.setattr("enterprise_gateway.web.auth.BODY_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("enterprise_gateway.web.protocol.LINGERING_SECONDS", 0.2)
+    async with serve_routes() as served:
+        raw = await served.send(
+            b"POST /api/kernels HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n"
+            + f"Authorization: token {TOKEN}\r\n\r\n".encode()
+        )
+        assert read_error(raw)[0] == 408
+
+
+async def test_header_that_never_ends_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that trickles its header, or says nothing, is closed."""
+    monkeypatch.setattr("enterprise_gateway.web.protocol.KEEPALIVE_SECONDS", 0.2)
+    async with serve_routes() as served:
+        assert await served.send(b"GET /api HT") == b""
+        assert await served.send(b"") == b""
+
+
+async def test_client_that_goes_away_cancels_its_request() -> None:
+    """Nothing goes on working for nobody."""
+    async with serve_routes() as served:
+        _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(f"GET /waiting?token={TOKEN} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await writer.drain()
+        await asyncio.wait_for(served.started.wait(), 10)
+        writer.close()
+        await asyncio.wait_for(served.cancelled.wait(), 10)
+
+
+async def test_stopping_cancels_requests_in_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopping gateway does not wait for a request that does not end."""
+    monkeypatch.setattr("enterprise_gateway.web.server.SHUTDOWN_SECONDS", 0.2)
+    async with serve_routes() as served:
+        request = asyncio.create_task(served.ask("/waiting", headers=HEADERS))
+        await asyncio.wait_for(served.started.wait(), 10)
+    assert served.cancelled.is_set()
+    await asyncio.gather(request, return_exceptions=True)
+
+
+async def test_empty_body_of_json_type_is_no_error() -> None:
+    """Some clients say application/json and send nothing."""
+    headers = {**HEADERS, "Content-Type": "application/json"}
+    async with serve_routes() as served:
+        answer = await served.ask("/api/kernels", "POST", headers=headers)
+        assert json.loads(await answer.text())["body"] == 0
