@@ -8,10 +8,12 @@ from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.services.processproxies.reporting import LaunchTools, ReportingProcessProxy
 from enterprise_gateway.services.processproxies.responses import ResponseListener
+from enterprise_gateway.services.processproxies.scripts import ScriptRunner
 from enterprise_gateway.settings import LiveSettings
 
 LOCAL_PROCESS_PROXY = "enterprise_gateway.services.processproxies.processproxy.LocalProcessProxy"
-BUILT_IN = (LOCAL_PROCESS_PROXY,)
+DOCKER_PROCESS_PROXY = "enterprise_gateway.services.processproxies.docker_swarm.DockerProcessProxy"
+BUILT_IN = (LOCAL_PROCESS_PROXY, DOCKER_PROCESS_PROXY)
 """Always there: kernels of an earlier gateway process must be found before anybody asks for their
 kernelspec.
 """
@@ -22,7 +24,7 @@ class ProxyRegistry:
 
     def __init__(self, live: LiveSettings) -> None:
         self._live = live
-        self._tools = LaunchTools(ResponseListener(live))
+        self._tools = LaunchTools(ResponseListener(live), ScriptRunner())
         self._proxies: dict[type[BaseProcessProxyABC], BaseProcessProxyABC] = {}
         self._starting: dict[BaseProcessProxyABC, asyncio.Task[None]] = {}
         self._started = False
@@ -39,6 +41,7 @@ class ProxyRegistry:
         """Release everything; kernels go on."""
         await asyncio.gather(*self._starting.values(), return_exceptions=True)
         await asyncio.gather(*(proxy.close() for proxy in self._proxies.values()))
+        await self._tools.scripts.close()
         await self._tools.responses.close()
 
     def get(self, class_name: str) -> BaseProcessProxyABC:

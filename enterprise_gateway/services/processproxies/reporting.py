@@ -9,6 +9,7 @@ from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, LaunchRequest
 from enterprise_gateway.services.processproxies.reports import Report, ReportStatus
 from enterprise_gateway.services.processproxies.responses import ResponseListener
+from enterprise_gateway.services.processproxies.scripts import ScriptRunner
 from enterprise_gateway.settings import LiveSettings
 
 T = TypeVar("T")
@@ -19,6 +20,7 @@ class LaunchTools:
     """What all process proxies of a gateway use together."""
 
     responses: ResponseListener
+    scripts: ScriptRunner
 
 
 class ReportingProcessProxy(BaseProcessProxyABC):

@@ -100,15 +100,24 @@ def launch_docker_kernel(arguments: argparse.Namespace) -> None:
     try:
         client = docker.from_env()
         client.containers.run(image, detach=True, **container_settings(arguments))
-    except docker.errors.ImageNotFound as exc:
-        sys.exit(
-            f"The image {image} is not on this engine and cannot be pulled: {words_of(exc)} "
-            f"Build it, or make it available with: docker pull {image}"
-        )
     except docker.errors.APIError as exc:
+        if is_missing(client, image):
+            sys.exit(
+                f"The image {image} is not on this engine and cannot be pulled: {words_of(exc)} "
+                "Build or load it, or correct its name (image_name in kernel.json, KERNEL_IMAGE)."
+            )
         sys.exit(f"The Docker engine refused to start a container from {image}: {words_of(exc)}")
     except (docker.errors.DockerException, requests.exceptions.RequestException) as exc:
         sys.exit(f"The Docker engine cannot be reached: {exc}")
+
+
+def is_missing(client: docker.DockerClient, image: str) -> bool:
+    """Whether the engine has no such image."""
+    try:
+        client.images.get(image)
+    except docker.errors.ImageNotFound:
+        return True
+    return False
 
 
 def words_of(error: docker.errors.APIError) -> str:

@@ -1,0 +1,99 @@
+"""The Docker network that kernels are in, and this gateway's address in it."""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.settings import ResponseSettings
+
+_UNUSABLE = re.compile(r"host|none|container:.*")
+_DISCARD_PORT = 9
+
+
+@dataclass(frozen=True, slots=True)
+class KernelNetwork:
+    """What `docker network inspect` says of a network."""
+
+    name: str
+    subnets: tuple[ipaddress.IPv4Network, ...]
+    gateway: str
+    """An address in the network that is not a kernel's, to find the way by."""
+
+
+def check_network_name(name: str) -> None:
+    """Raise `ConfigurationError` for a name that Docker knows but kernels cannot be reached by."""
+    if _UNUSABLE.fullmatch(name):
+        raise ConfigurationError(
+            f"Kernels cannot run in the Docker network '{name}': each needs an address of its own "
+            "that the gateway can reach. Set EG_DOCKER_NETWORK to a bridge or overlay network."
+        )
+
+
+def parse_network(inspected: Mapping[str, Any]) -> KernelNetwork:
+    """Return what counts of a network from the answer to `GET /networks/NAME`.
+
+    Raises:
+        ConfigurationError: the network has no IPv4 addresses.
+    """
+    configs = (inspected.get("IPAM") or {}).get("Config") or []
+    subnets = []
+    gateway = ""
+    for config in configs:
+        subnet = ipaddress.ip_network(config.get("Subnet", "::/0"), strict=False)
+        if isinstance(subnet, ipaddress.IPv4Network):
+            subnets.append(subnet)
+            gateway = gateway or config.get("Gateway", "").partition("/")[0] or str(subnet[1])
+    if not subnets:
+        raise ConfigurationError(f"The Docker network '{inspected['Name']}' has no IPv4 addresses.")
+    return KernelNetwork(inspected["Name"], tuple(subnets), gateway)
+
+
+def response_ip(
+    network: KernelNetwork, settings: ResponseSettings, source_towards: Callable[[str], str]
+) -> str:
+    """Return the address that kernels in the network report to.
+
+    Args:
+        network: where the kernels are.
+        settings: what the operator says.
+        source_towards: returns this machine's address on the way to another one; "" if there is no
+            way.
+
+    Raises:
+        ConfigurationError: this gateway is not in the network, so no kernel could reach it, nor it
+            the kernel.
+    """
+    if settings.ip:
+        return settings.ip
+    source = source_towards(network.gateway)
+    if not source or not any(ipaddress.ip_address(source) in subnet for subnet in network.subnets):
+        raise ConfigurationError(
+            f"This gateway has no address in the Docker network '{network.name}' "
+            f"({', '.join(map(str, network.subnets))}), so kernels in it could not be reached. "
+            "Run the gateway on the engine's own host or in a container of that network, set "
+            "EG_DOCKER_NETWORK to a network that it is in, or set EG_RESPONSE_IP if there is "
+            "another way."
+        )
+    if any(re.match(pattern, source) for pattern in settings.prohibited_local_ips):
+        raise ConfigurationError(
+            f"The only address of this gateway in the Docker network '{network.name}', {source}, "
+            "is prohibited by EG_PROHIBITED_LOCAL_IPS. Set EG_RESPONSE_IP to the one to use."
+        )
+    return source
+
+
+def source_towards(address: str) -> str:
+    """Return the local address from which packets to `address` leave; "" if there is no route."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(
+                (address, _DISCARD_PORT)
+            )  # chooses a route; a datagram socket sends nothing
+        except OSError:
+            return ""
+        source: str = probe.getsockname()[0]
+        return source

@@ -1,0 +1,90 @@
+"""What the Docker engine says, as workloads: pure functions of the engine's JSON (API 1.41)."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from enterprise_gateway.services.processproxies.contract import (
+    AgentEndpoint,
+    Workload,
+    WorkloadState,
+)
+from enterprise_gateway.services.processproxies.names import username_of
+
+AGENT_PORT = 8898
+"""Where agents in containers listen: `EG_AGENT_LISTEN`'s default."""
+KERNEL_LABELS = ("app=enterprise-gateway", "component=kernel")
+
+_STATES = {
+    "created": WorkloadState.STARTING,
+    "restarting": WorkloadState.STARTING,
+    "running": WorkloadState.RUNNING,
+    "paused": WorkloadState.RUNNING,
+}
+_EXIT_CODE = re.compile(r"Exited \((\d+)\)")
+_SIGKILL_EXIT = 137
+
+
+def workload_of_container(container: Mapping[str, Any], network: str) -> Workload | None:
+    """Return the workload that an entry of `GET /containers/json` is, None without kernel id."""
+    kernel_id = (container.get("Labels") or {}).get("kernel_id", "")
+    if not kernel_id:
+        return None
+    name = (container.get("Names") or [""])[0].lstrip("/")
+    state = _STATES.get(container.get("State", ""), WorkloadState.DEAD)
+    endpoint = None
+    if state is WorkloadState.RUNNING:
+        endpoint = _endpoint(
+            (container.get("NetworkSettings") or {}).get("Networks") or {}, network
+        )
+    exit_reason = ""
+    if state is WorkloadState.DEAD:
+        match = _EXIT_CODE.search(container.get("Status", ""))
+        exit_reason = describe_exit(match[1] if match else "", out_of_memory=False)
+    return Workload(
+        kernel_id=kernel_id,
+        name=name,
+        username=username_of(name, kernel_id),
+        state=state,
+        created=float(container.get("Created", 0)),
+        endpoint=endpoint,
+        exit_reason=exit_reason,
+    )
+
+
+def workload_of_event(
+    event: Mapping[str, Any], state: WorkloadState, exit_reason: str = ""
+) -> Workload:
+    """Return the workload that an event is about, in the state that the event tells of.
+
+    The time of the event stands in for that of the creation, which events do not carry.
+    """
+    attributes = event["Actor"]["Attributes"]
+    kernel_id = attributes.get("kernel_id", "")
+    name = attributes.get("name", "")
+    return Workload(
+        kernel_id=kernel_id,
+        name=name,
+        username=username_of(name, kernel_id),
+        state=state,
+        created=event.get("timeNano", 0) / 1e9,
+        exit_reason=exit_reason,
+    )
+
+
+def describe_exit(exit_code: str, *, out_of_memory: bool) -> str:
+    """Say how a container ended."""
+    if out_of_memory:
+        return f"exit code {exit_code} (out of memory)"
+    if exit_code == str(_SIGKILL_EXIT):
+        return f"exit code {exit_code} (killed)"
+    return f"exit code {exit_code}" if exit_code else "it disappeared"
+
+
+def _endpoint(networks: Mapping[str, Any], preferred: str) -> AgentEndpoint | None:
+    """Return the agent's address in the kernels' network, or else in any that there is."""
+    candidates = [networks[preferred]] if preferred in networks else []
+    for attachment in [*candidates, *networks.values()]:
+        if attachment.get("IPAddress"):
+            return AgentEndpoint(host=attachment["IPAddress"], port=AGENT_PORT)
+    return None
