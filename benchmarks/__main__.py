@@ -43,10 +43,9 @@ def main() -> int:
             started = time.monotonic()
             figures += MEASUREMENTS[only](bench)
             print(f"{only}: {time.monotonic() - started:.0f} s", file=sys.stderr)
-    table = f"{_describe(machine)}\n\n{to_markdown(figures)}"
+    failures = "".join(f"\n- {failure}" for failure in bench.failures)
+    table = f"{_describe(machine)}\n\n{to_markdown(figures)}{failures}"
     print(table)
-    for failure in bench.failures:
-        print(failure, file=sys.stderr)
     if options.markdown:
         options.markdown.write_text(table, encoding="utf-8")
     if options.json:

@@ -15,7 +15,7 @@ from benchmarks.rest import RestError
 from benchmarks.servers import Column, Server, ServerError, run_server
 from benchmarks.websocket import WebSocketClosedError
 
-REMARK_CHARACTERS = 160
+REASON_CHARACTERS = 600
 FAILURES = (
     OSError,
     RestError,
@@ -37,7 +37,7 @@ class Bench:
         jupyter_path: the kernelspecs.
         is_quick: fewer rounds and messages: to see that everything works, not to publish.
         columns: what is measured.
-        failures: all that was noted, in full length.
+        failures: what was noted, at length.
     """
 
     folder: Path
@@ -56,12 +56,11 @@ class Bench:
         try:
             yield
         except FAILURES as error:
-            reason = f"{type(error).__name__}: {error}"
-            self.failures.append(f"{column}: {figures[0].name}: {reason}")
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            self.failures.append(f"{column}, {figures[0].name}: {reason[:REASON_CHARACTERS]}")
+            remark = str(error) if isinstance(error, EngineMissingError) else "failed, see below"
             for figure in figures:
-                figure.remarks.setdefault(
-                    column, reason.replace("\n", " ").replace("|", "/")[-REMARK_CHARACTERS:]
-                )
+                figure.remarks.setdefault(column, remark)
 
     @contextmanager
     def server(self, column: Column) -> Iterator[Server]:
