@@ -1,0 +1,95 @@
+"""The environment of a kernel."""
+
+import pytest
+
+from enterprise_gateway.errors import InvalidRequestError
+from enterprise_gateway.services.kernels.environment import (
+    MAX_ENVIRONMENT_BYTES,
+    MAX_VALUE_CHARS,
+    accept_client_env,
+    merge_environment,
+)
+
+NONE: frozenset[str] = frozenset()
+
+
+def test_client_env_is_limited_to_kernel_variables_and_those_named() -> None:
+    """KERNEL_* and client_envs pass, everything else is dropped without a word."""
+    sent = {"KERNEL_A": "1", "WANTED": "2", "OTHER": "3", "LD_PRELOAD": "x"}
+    assert accept_client_env(sent, frozenset({"WANTED"})) == {"KERNEL_A": "1", "WANTED": "2"}
+
+
+def test_client_env_star_accepts_all_but_the_agents_own() -> None:
+    """`*` accepts every name except those by which the gateway talks to its agent."""
+    sent = {"A": "1", "EG_AGENT_TOKEN": "x", "PUBLIC_KEY": "x", "RESPONSE_ADDRESS": "x"}
+    assert accept_client_env(sent, frozenset({"*"})) == {"A": "1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("KERNEL_A", 1, "must be a string"),
+        ("KERNEL_A", None, "must be a string"),
+        ("KERNEL_A", ["x"], "must be a string"),
+        ("KERNEL_A", "x" * (MAX_VALUE_CHARS + 1), "exceeds maximum length"),
+        ("KERNEL_A", "a`b`", "prohibited characters"),
+        ("KERNEL_A", "a\nb", "prohibited characters"),
+        ("KERNEL_A", "a\rb", "prohibited characters"),
+        ("KERNEL_A", "a\0b", "prohibited characters"),
+        ("KERNEL_A=B", "x", "is not legal"),
+        ("KERNEL_A B", "x", "is not legal"),
+        ("KERNEL_Ä", "x", "is not legal"),
+        ("KERNEL_\0", "x", "is not legal"),
+    ],
+)
+def test_client_env_with_a_bad_variable_is_refused(name: str, value: object, says: str) -> None:
+    """A bad name or value is the client's error, and the message says which and why."""
+    with pytest.raises(InvalidRequestError, match=says):
+        accept_client_env({name: value}, NONE)
+
+
+@pytest.mark.parametrize("value", ["", "p$ss", "${HOME}", "ä€", "x" * MAX_VALUE_CHARS, "a\tb"])
+def test_client_env_takes_any_other_value(value: str) -> None:
+    """Whatever is not prohibited reaches the kernel as it is, dollar signs included."""
+    assert accept_client_env({"KERNEL_A": value}, NONE) == {"KERNEL_A": value}
+
+
+def test_client_env_is_limited_in_all() -> None:
+    """So much that no process could be started with it is refused."""
+    count = MAX_ENVIRONMENT_BYTES // MAX_VALUE_CHARS + 1
+    sent = {f"KERNEL_{index}": "x" * MAX_VALUE_CHARS for index in range(count)}
+    with pytest.raises(InvalidRequestError, match="altogether"):
+        accept_client_env(sent, NONE)
+
+
+def test_bad_values_of_dropped_variables_do_not_matter() -> None:
+    """What is dropped is not looked at."""
+    assert accept_client_env({"OTHER": 1, "not legal": "x"}, NONE) == {}
+
+
+def test_merge_puts_client_before_inherited_before_kernelspec() -> None:
+    """The client beats what is inherited, which beats kernel.json."""
+    merged = merge_environment(
+        inherited={"B": "inherited", "C": "inherited"},
+        spec={"A": "spec", "B": "spec", "C": "spec"},
+        client={"C": "client"},
+    )
+    assert merged == {"A": "spec", "B": "inherited", "C": "client"}
+
+
+def test_merge_substitutes_kernelspec_values_once() -> None:
+    """kernel.json may refer to the others' variables; what a client wrote is never expanded."""
+    merged = merge_environment(
+        inherited={"HOME": "/home/ann"},
+        spec={"P": "$HOME/${KERNEL_X}:$UNKNOWN:$", "Q": "$KERNEL_Y"},
+        client={"KERNEL_X": "x", "KERNEL_Y": "$HOME"},
+    )
+    assert merged["P"] == "/home/ann/x:$UNKNOWN:$"
+    assert merged["Q"] == "$HOME"
+    assert merged["KERNEL_Y"] == "$HOME"
+
+
+def test_merge_removes_the_gateways_secrets() -> None:
+    """Tokens of the gateway reach no kernel, wherever they come from."""
+    secrets = {"EG_AUTH_TOKEN": "x", "KG_AUTH_TOKEN": "x", "EG_REMOTE_PWD": "x", "LS_COLORS": "x"}
+    assert merge_environment(inherited=secrets, spec=secrets, client=secrets) == {}
