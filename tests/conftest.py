@@ -42,9 +42,15 @@ def own_gateway(tmp_path: Path) -> Iterator[Gateway]:
         own.close()
 
 
+@pytest.fixture(params=["python3", pytest.param("python_docker", marks=pytest.mark.docker)])
+def kernel_name(request: pytest.FixtureRequest) -> str:
+    """The kernelspec: what works in a container must work in a local process, and the reverse."""
+    return str(request.param)
+
+
 @pytest.fixture
 def kernel(gateway: Gateway, kernel_name: str) -> Iterator[str]:
-    """The id of a kernel of the shared gateway; the test parametrises `kernel_name`."""
+    """The id of a kernel of the shared gateway."""
     kernel_id = gateway.start_kernel(kernel_name)
     yield kernel_id
     gateway.request("DELETE", f"/api/kernels/{kernel_id}")

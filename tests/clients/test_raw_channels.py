@@ -38,7 +38,7 @@ def test_execution_yields_result_output_and_states(
 
 
 def test_codecs_share_a_kernel(gateway: Gateway, kernel: str) -> None:
-    """What one client runs all others see, each in its codec; only the one that asked gets a reply."""
+    """What one client runs all others see, each in its codec; only who asked gets a reply."""
     clients = [
         gateway.connect(kernel, codec=codec)
         for codec in (Codec.V1, Codec.LEGACY, Codec.V1, Codec.LEGACY)

@@ -1,5 +1,6 @@
 """A raw client of the kernel WebSocket, in both codecs, sharing no code with the agent."""
 
+import contextlib
 import itertools
 import json
 import struct
@@ -172,7 +173,11 @@ class Channels:
         data = self.socket.recv()
         if not data:
             raise ConnectionError("the server closed the WebSocket")
-        message = decode_v1(data) if self.codec is Codec.V1 else decode_legacy(data)
+        if self.codec is Codec.V1:
+            assert isinstance(data, bytes), "v1 knows no text frames"
+            message = decode_v1(data)
+        else:
+            message = decode_legacy(data)
         self.received.append(message)
         return message
 
@@ -184,6 +189,12 @@ class Channels:
             message = self.receive(timeout=timeout)
             if condition(message):
                 return message
+
+    def receive_until_lost(self) -> None:
+        """Receive all that is still coming, until the connection is gone."""
+        with contextlib.suppress(ConnectionError, websocket.WebSocketConnectionClosedException):
+            while True:
+                self.receive(timeout=30)
 
     def request(
         self, msg_type: str, content: dict[str, Any] | None = None, *, channel: str = "shell"
@@ -218,10 +229,6 @@ class Channels:
     def execute(self, code: str, *, timeout: float = 60.0) -> "Execution":
         """Run code and return everything that belongs to it."""
         return self.finish_execution(self.start_execution(code), timeout=timeout)
-
-    def drop(self) -> None:
-        """Cut the connection without a closing handshake."""
-        self.socket.shutdown()
 
     def close(self) -> None:
         """Close the WebSocket."""

@@ -12,8 +12,9 @@ from typing import Any
 
 import requests
 
+from enterprise_gateway._version import __version__
 from harness.channels import Channels, Codec
-from harness.leftovers import remove_kernels
+from harness.leftovers import find_containers, find_processes, remove_kernels
 from harness.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +78,8 @@ class Gateway:
 
     def install_kernelspecs(self) -> None:
         """Install the project's kernelspecs where only this gateway looks."""
-        install = [sys.executable, ROOT / "etc/kernelspecs/install.py", "--prefix", self.home]
+        script = str(ROOT / "etc/kernelspecs/install.py")
+        install = [sys.executable, script, "--prefix", str(self.home), "--version", __version__]
         subprocess.run(install, env=self.env, check=True, capture_output=True, timeout=60)
         self.env["JUPYTER_PATH"] = str(self.home / "share/jupyter")
 
@@ -162,6 +164,10 @@ class Gateway:
         arguments.setdefault("timeout", REQUEST_TIMEOUT)
         return self.http.request(method, f"{self.url}{path}", **arguments)
 
+    def client_env(self, home: Path) -> dict[str, str]:
+        """Return an environment for client programs, without this gateway's address and token."""
+        return {**clean_environment(home), "LOGNAME": self.username}
+
     def get(self, path: str) -> Any:
         """Return the JSON of a GET that must succeed."""
         response = self.request("GET", path)
@@ -179,6 +185,18 @@ class Gateway:
         """Shut a kernel down."""
         response = self.request("DELETE", f"/api/kernels/{kernel_id}")
         assert response.status_code == 204, response.text
+
+    def wait_until_no_kernels(self) -> None:
+        """Wait until no container and no process of this gateway's kernels is left."""
+        wait_until(
+            lambda: not (find_containers(self.username) or find_processes(self.kernel_marker)),
+            what="end of all kernels",
+        )
+
+    @property
+    def kernel_marker(self) -> str:
+        """What each of its kernels, and nothing else, has in its environment."""
+        return f"KERNEL_USERNAME={self.username}"
 
     def list_kernels(self) -> dict[str, dict[str, Any]]:
         """Return the models of all kernels, by id."""

@@ -43,6 +43,23 @@ def find_processes(marker: str) -> list[int]:
     return found
 
 
+def find_session_members(session: int) -> list[int]:
+    """Return the ids of the processes in the session that process `session` leads or led."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
+            continue
+        try:
+            status = (folder / "stat").read_text()
+        except OSError:  # ended meanwhile
+            continue
+        # proc(5): "pid (comm) state ppid pgrp session …", where comm may hold spaces
+        state, _, _, member_of = status.rpartition(")")[2].split()[:4]
+        if int(member_of) == session and state != "Z":
+            found.append(int(folder.name))
+    return found
+
+
 def remove_kernels(username: str) -> None:
     """Remove the user's containers and kill the user's local kernels."""
     for container in find_containers(username):

@@ -1,0 +1,68 @@
+"""jupyter-kernel-client: REST with a Bearer token, WebSocket with the token in the query."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.gateway import Gateway
+from harness.snippets import run_snippet
+from jupyter_kernel_client import JupyterKernelClient
+
+pytestmark = [pytest.mark.client, pytest.mark.kernel]
+
+
+def test_documented_example_prints_the_answer(gateway: Gateway, tmp_path: Path) -> None:
+    """The example of the page starts the default kernel, runs a line in it and shuts it down."""
+    run = run_snippet(gateway, "python", "jupyter-kernel-client", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "42"
+    gateway.wait_until_no_kernels()
+
+
+def test_kernel_lives_its_whole_life(gateway: Gateway, kernel_name: str) -> None:
+    """Start, execute, set and read variables, restart and stop."""
+    client = JupyterKernelClient(
+        server_url=gateway.url,
+        token=gateway.token,
+        username=gateway.username,
+    )
+    client.start(name=kernel_name)
+    try:
+        kernel_id = client.id
+        assert kernel_id in {model["id"] for model in client.list_kernels()}
+        reply = client.execute("import time\nprint('on')\n6 * 7")
+        assert reply["status"] == "ok"
+        assert reply["outputs"][0]["text"] == "on\n"
+        assert reply["outputs"][1]["data"]["text/plain"] == "42"
+        client.set_variable("name", "Ada")
+        assert client.get_variable("name")[0]["text/plain"] == "'Ada'"
+
+        client.restart()
+        assert client.execute("name")["outputs"][0]["ename"] == "NameError"
+        assert client.is_alive()
+    finally:
+        client.stop()
+    assert gateway.request("GET", f"/api/kernels/{kernel_id}").status_code == 404
+
+
+def test_interrupt_ends_an_endless_cell(gateway: Gateway, kernel_name: str) -> None:
+    """`interrupt()` ends `while True`, and the kernel goes on."""
+    client = JupyterKernelClient(
+        server_url=gateway.url, token=gateway.token, username=gateway.username
+    )
+    client.start(name=kernel_name)
+    try:
+        interrupted = []
+
+        def interrupt_once(message: dict[str, Any]) -> None:
+            if not interrupted and message["header"]["msg_type"] == "stream":
+                interrupted.append(True)
+                client.interrupt()
+
+        client._manager.client.execute_interactive(
+            "print('on')\nwhile True: pass", output_hook=interrupt_once, timeout=60
+        )
+        assert interrupted
+        assert client.execute("1 + 1")["outputs"][0]["data"]["text/plain"] == "2"
+    finally:
+        client.stop()

@@ -1,0 +1,104 @@
+"""Programs that run whole notebooks, exactly as docs/clients.md shows them."""
+
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from harness.gateway import Gateway
+from harness.snippets import run_snippet
+
+pytestmark = [pytest.mark.client, pytest.mark.kernel]
+
+SILENCE = 48
+"""Seconds; nbclient's WebSocket gives up after 40 without a frame, and pings come every 30."""
+
+
+def write_notebook(folder: Path, *sources: str) -> None:
+    """Write `notebook.ipynb` with these code cells; `# parameters` at the head becomes a tag."""
+    notebook = nbformat.v4.new_notebook()
+    notebook.metadata["kernelspec"] = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
+    for source in sources:
+        cell = nbformat.v4.new_code_cell(source)
+        if source.startswith("# parameters"):
+            cell.metadata["tags"] = ["parameters"]
+        notebook.cells.append(cell)
+    nbformat.write(notebook, folder / "notebook.ipynb")
+
+
+def read_outputs(folder: Path) -> list[list[dict[str, Any]]]:
+    """Return each code cell's outputs of `executed.ipynb`."""
+    notebook = nbformat.read(folder / "executed.ipynb", as_version=4)
+    return [cell.outputs for cell in notebook.cells]
+
+
+def test_nbclient_runs_a_notebook(gateway: Gateway, kernel_name: str, tmp_path: Path) -> None:
+    """Streams, results, rich output and expected errors end up in the notebook; its kernel goes."""
+    write_notebook(
+        tmp_path,
+        "import sys\nprint('out')\nprint('err', file=sys.stderr)",
+        "x = 6 * 7\nx",
+        "from IPython.display import HTML, display\ndisplay(HTML('<b>bold</b>'))",
+        "#% expected\nraise ValueError('on purpose')",
+        "x + 1",
+    )
+    notebook = nbformat.read(tmp_path / "notebook.ipynb", as_version=4)
+    notebook.cells[3].metadata["tags"] = ["raises-exception"]
+    nbformat.write(notebook, tmp_path / "notebook.ipynb")
+    run = run_snippet(gateway, "python", "nbclient", cwd=tmp_path, kernel_name=kernel_name)
+    assert run.returncode == 0, run.stderr
+    outputs = read_outputs(tmp_path)
+    streams = {output["name"]: output["text"] for output in outputs[0]}
+    assert streams == {"stdout": "out\n", "stderr": "err\n"}
+    assert outputs[1][0]["data"]["text/plain"] == "42"
+    assert outputs[2][0]["data"]["text/html"] == "<b>bold</b>"
+    assert outputs[3][0]["ename"] == "ValueError"
+    assert outputs[4][0]["data"]["text/plain"] == "43"
+    gateway.wait_until_no_kernels()
+
+
+def test_nbclient_reports_a_failing_cell(
+    gateway: Gateway, kernel_name: str, tmp_path: Path
+) -> None:
+    """A cell that fails ends the run with its traceback, and leaves no kernel behind."""
+    write_notebook(tmp_path, "def f():\n    return 1 / 0\nf()", "print('never')")
+    run = run_snippet(gateway, "python", "nbclient", cwd=tmp_path, kernel_name=kernel_name)
+    assert run.returncode != 0
+    assert "CellExecutionError" in run.stderr
+    assert "ZeroDivisionError" in run.stderr
+    gateway.wait_until_no_kernels()
+
+
+def test_nbclient_survives_a_silent_cell(gateway: Gateway, tmp_path: Path) -> None:
+    """A cell that says nothing for longer than the client's socket timeout still ends well."""
+    write_notebook(tmp_path, f"import time\ntime.sleep({SILENCE})\nprint('awake')")
+    run = run_snippet(gateway, "python", "nbclient", cwd=tmp_path, kernel_name="python3")
+    assert run.returncode == 0, run.stderr
+    assert read_outputs(tmp_path)[0][0]["text"] == "awake\n"
+
+
+def test_nbconvert_executes_a_notebook(gateway: Gateway, kernel_name: str, tmp_path: Path) -> None:
+    """`jupyter nbconvert --execute` needs nothing but the kernel manager's name."""
+    write_notebook(tmp_path, "print(6 * 7)")
+    run = run_snippet(gateway, "sh", "nbconvert", cwd=tmp_path, kernel_name=kernel_name)
+    assert run.returncode == 0, run.stderr
+    assert read_outputs(tmp_path)[0][0]["text"] == "42\n"
+    gateway.wait_until_no_kernels()
+
+
+def test_papermill_runs_twenty_cells_with_parameters(
+    gateway: Gateway, kernel_name: str, tmp_path: Path
+) -> None:
+    """Twenty cells run in order with the given parameters, each on what the last one left."""
+    steps = [f"total += count\nprint({number}, name, total)" for number in range(2, 20)]
+    write_notebook(tmp_path, "# parameters\ncount = 1\nname = 'nobody'", "total = 0", *steps)
+    run = run_snippet(gateway, "python", "papermill", cwd=tmp_path, kernel_name=kernel_name)
+    assert run.returncode == 0, run.stderr
+    # papermill puts a cell with the given parameters after the tagged one
+    printed = [outputs[0]["text"] for outputs in read_outputs(tmp_path)[3:]]
+    assert printed == [f"{number} Ada {3 * (number - 1)}\n" for number in range(2, 20)]
+    gateway.wait_until_no_kernels()

@@ -1,0 +1,83 @@
+"""A stock Jupyter server or JupyterLab that gets its kernels from a gateway."""
+
+import secrets
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from harness.channels import Channels, Codec
+from harness.gateway import BIN, START_DEADLINE, Gateway, find_free_port
+from harness.snippets import read_snippet, shell_preamble
+from harness.waiting import wait_until
+
+
+class NotebookServer:
+    """`jupyter lab --gateway-url=…`, started as docs/clients.md says."""
+
+    def __init__(self, gateway: Gateway, home: Path) -> None:
+        """Prepare; `start` starts it."""
+        home.mkdir(parents=True, exist_ok=True)
+        self.gateway = gateway
+        self.home = home
+        self.port = find_free_port()
+        self.token = secrets.token_hex(16)
+        self.log_path = home / "server.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The base URL, without a slash at its end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, program: str = "lab") -> None:
+        """Start `jupyter PROGRAM` and wait until it answers."""
+        documented = read_snippet("sh", "jupyterlab").strip()
+        command = documented.replace("jupyter lab", f"exec {BIN}/jupyter {program}")
+        options = (
+            " --allow-root --no-browser --ServerApp.port_retries=0"
+            f" --port={self.port} --ServerApp.root_dir={self.home}"
+        )
+        environment = {**self.gateway.client_env(self.home), "JUPYTER_TOKEN": self.token}
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                ["bash", "-euc", shell_preamble(self.gateway) + command + options],
+                cwd=self.home,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+            )
+        wait_until(self.answers, deadline=START_DEADLINE, what="the Jupyter server's first answer")
+
+    def answers(self) -> bool:
+        """Whether the server serves requests now."""
+        if self.process is None or self.process.poll() is not None:
+            raise RuntimeError(f"the Jupyter server has ended:\n{self.read_log()}")
+        try:
+            return self.request("GET", "/api/status").ok
+        except requests.ConnectionError:
+            return False
+
+    def request(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        """Make an authenticated request; `path` begins with a slash."""
+        headers = {"Authorization": f"token {self.token}"}
+        return requests.request(
+            method, f"{self.url}{path}", headers=headers, timeout=60, **arguments
+        )
+
+    def connect(self, kernel_id: str) -> Channels:
+        """Open a WebSocket to a kernel, in the only codec that a server with a gateway speaks."""
+        url = f"ws://127.0.0.1:{self.port}/api/kernels/{kernel_id}/channels"
+        return Channels(url, token=self.token, codec=Codec.LEGACY)
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(30)
+
+    def read_log(self) -> str:
+        """Return what the process printed."""
+        return self.log_path.read_text(errors="replace")

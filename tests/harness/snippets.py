@@ -1,0 +1,53 @@
+"""The fenced examples of docs/clients.md, so that the tests run exactly what users copy."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from harness.gateway import ROOT, Gateway
+
+DOCUMENTED_URL = "127.0.0.1:8888"
+DOCUMENTED_TOKEN = "the-token-that-the-gateway-printed"
+
+
+def read_snippet(language: str, name: str) -> str:
+    """Return the example whose fence is labelled with language and name."""
+    page = (ROOT / "docs/clients.md").read_text()
+    found = re.findall(rf"^```{language} {name}\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    assert len(found) == 1, f"{len(found)} examples labelled {language} {name}"
+    return str(found[0])
+
+
+def shell_preamble(gateway: Gateway) -> str:
+    """Return the exports that the page asks for, with the test gateway's address and token."""
+    exports = read_snippet("sh", "environment") + read_snippet("sh", "nbclient-environment")
+    exports = exports.replace("KERNEL_USERNAME=ann", f"KERNEL_USERNAME={gateway.username}")
+    return exports.replace(DOCUMENTED_URL, f"127.0.0.1:{gateway.port}").replace(
+        DOCUMENTED_TOKEN, gateway.token
+    )
+
+
+def run_snippet(
+    gateway: Gateway,
+    language: str,
+    name: str,
+    *,
+    cwd: Path,
+    kernel_name: str = "python_docker",
+    timeout: float = 100,
+) -> subprocess.CompletedProcess[str]:
+    """Run an example in a shell with the page's environment; `kernel_name` replaces the page's."""
+    code = read_snippet(language, name).replace("python_docker", kernel_name)
+    if language == "python":
+        (cwd / "example.py").write_text(code)
+        code = f"{sys.executable} example.py"
+    return subprocess.run(
+        ["bash", "-euc", shell_preamble(gateway) + code],
+        cwd=cwd,
+        env=gateway.client_env(cwd),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
