@@ -111,14 +111,14 @@ class DockerEngine:
         return "".join(lines)
 
     async def output(self, container_id: str) -> AsyncIterator[bytes]:
-        """Yield what a container prints from now on, until it ends.
+        """Yield what a container printed and prints, until it ends.
 
-        To be called as soon as the container is created: with an engine that removes containers
-        when they end, this is the only way to all of their output.
+        To be called as soon as the container is created: one that the engine removes when it ends
+        takes its log with it.
         """
         with self._translated():
             container = self._connected().containers.container(container_id)
-            async with container.attach(stdout=True, stderr=True) as stream:
+            async with container.attach(stdout=True, stderr=True, logs=True) as stream:
                 while message := await stream.read_out():
                     yield message.data
 

@@ -109,9 +109,10 @@ class DockerProcessProxy(ReportingProcessProxy):
                     await self._until_ready(request, report, script, progress)
                     workload = await self._reachable(request)
             except BaseException as exc:
+                state = _describe(progress, script, endpoint)
                 await asyncio.shield(self._begin(self._discard(request.kernel_id, script)))
                 if isinstance(exc, TimeoutError):
-                    raise launch_timeout(request, _describe(progress, script, endpoint)) from exc
+                    raise launch_timeout(request, state) from exc
                 raise
             finally:
                 await progress.close()
