@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import Enum
+from pathlib import Path
 
 from docker import DockerClient
 from docker.context import ContextAPI
@@ -74,6 +75,8 @@ def connect(host: str, timeout: int = REQUEST_TIMEOUT) -> DockerClient:
 
 def answers(host: str) -> bool:
     """Whether an engine answers at this address."""
+    if host.startswith("unix://") and not Path(host.removeprefix("unix://")).is_socket():
+        return False
     try:
         client = connect(host, PING_TIMEOUT)
     except (DockerException, RequestException, ImportError):  # ssh:// needs what is not installed

@@ -1,9 +1,5 @@
 """What scripts/test hands to pytest."""
 
-from pathlib import Path
-
-import pytest
-
 from bringup.checks import pytest_arguments
 
 
@@ -12,13 +8,8 @@ def test_pytest_arguments_start_with_the_folders_that_exist() -> None:
     assert pytest_arguments(["-x"], ["tests/unit", "tests/missing"]) == ["tests/unit", "-x"]
 
 
-def test_pytest_arguments_named_paths_replace_the_folders(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pytest_arguments_named_paths_replace_the_folders() -> None:
     """A path, with or without a test's name, is all that runs."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "test_x.py").touch()
-    assert pytest_arguments(["test_x.py::test_y", "-q"], ["tests/unit"]) == [
-        "test_x.py::test_y",
-        "-q",
-    ]
+    arguments = ["tests/unit/scripts/test_checks.py::test_x", "-q"]
+    assert pytest_arguments(arguments, ["tests/unit"]) == arguments
+    assert pytest_arguments(["-k", "scripts"], ["tests/unit"]) == ["tests/unit", "-k", "scripts"]
