@@ -78,6 +78,10 @@ jupyter enterprisegateway kernels list"""
         "ssl_version": "EnterpriseGatewayApp.ssl_version",
     }
 
+    subcommands = {  # noqa: RUF012 - likewise
+        "kernels": ("enterprise_gateway.app.kernels.KernelsApp", "List and stop kernels."),
+    }
+
     log_json = Bool(default_value=False, help="Log JSON objects, one a line, instead of text.").tag(
         config=True, env=("EG_LOG_JSON",)
     )
@@ -190,18 +194,24 @@ jupyter enterprisegateway kernels list"""
         """Run the gateway until SIGTERM or SIGINT. Kernels go on running."""
         super().start()
         try:
-            asyncio.run(self._run())
+            asyncio.run(self.run())
         except GatewayError as exc:
             self._give_up(exc)
 
     def start_show_config(self) -> None:
         """Print the configuration, secrets left out."""
-        for name in type(self).class_traits(secret=True):
-            if self.config[type(self).__name__].get(name):
-                self.config[type(self).__name__][name] = "<hidden>"
+        for section in self.section_names():
+            for name in type(self).class_traits(secret=True):
+                if section in self.config and self.config[section].get(name):
+                    self.config[section][name] = "<hidden>"
         super().start_show_config()
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT.
+
+        Raises:
+            GatewayError: It cannot start; the text says why.
+        """
         from enterprise_gateway.web.server import build, serve  # noqa: PLC0415 - --help and --version need no web server
 
         settings = self.read_settings()

@@ -13,12 +13,8 @@ from aiohttp import web
 from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.api import handlers as api
 from enterprise_gateway.services.kernels import handlers as kernel_handlers
-from enterprise_gateway.services.kernels.kernels import Kernels
 from enterprise_gateway.services.kernelspecs import handlers as kernelspec_handlers
-from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
-from enterprise_gateway.services.processproxies.registry import ProxyRegistry
 from enterprise_gateway.services.sessions import handlers as session_handlers
-from enterprise_gateway.services.sessions.sessions import Sessions
 from enterprise_gateway.settings import LiveSettings
 from enterprise_gateway.web.accesslog import AccessLog
 from enterprise_gateway.web.auth import Gate
@@ -27,6 +23,7 @@ from enterprise_gateway.web.channels import Channels
 from enterprise_gateway.web.cors import cors_headers
 from enterprise_gateway.web.errors import answer_errors
 from enterprise_gateway.web.protocol import Connection
+from enterprise_gateway.web.services import Services
 from enterprise_gateway.web.tls import make_ssl_context
 from enterprise_gateway.web.tokens import TOKEN_PREFIX
 
@@ -43,28 +40,21 @@ _log = logging.getLogger(__name__)
 
 def build(live: LiveSettings, authorizer: Authorizer | None = None) -> web.Application:
     """Compose the whole gateway. Nothing is contacted before the application starts."""
-    proxies = ProxyRegistry(live)
-    kernelspecs = Kernelspecs(live, proxies)
-    kernels = Kernels(live, proxies, kernelspecs)
+    services = Services(live)
+    kernels = services.kernels
     channels = Channels(kernels)
     routes = [
-        *api.routes(kernels, proxies, live, partial(is_permitted, authorizer)),
+        *api.routes(kernels, services.proxies, live, partial(is_permitted, authorizer)),
         *kernel_handlers.routes(kernels, live),
-        *kernelspec_handlers.routes(kernelspecs, live),
-        *session_handlers.routes(Sessions(kernels), live),
+        *kernelspec_handlers.routes(services.kernelspecs, live),
+        *session_handlers.routes(services.sessions, live),
         *channels.routes(),
     ]
 
     async def run_services(_app: web.Application) -> AsyncIterator[None]:
-        await proxies.start()
-        try:
+        async with services.running():
             await kernels.start()
-            try:
-                yield
-            finally:
-                await kernels.close()
-        finally:
-            await proxies.close()
+            yield
 
     async def close_channels(_app: web.Application) -> None:
         await channels.close()
