@@ -1,7 +1,7 @@
 """Whether the kernel is busy and when it last did something, read off its iopub messages.
 
-The rules are jupyter_server's (`MappingKernelManager.start_watching_activity`): what the kernel does for a request that
-is no activity of a user, such as kernel_info, changes neither.
+The rules are jupyter_server's (`MappingKernelManager.start_watching_activity`): what the kernel
+does for a request that is no activity of a user, such as kernel_info, changes neither.
 """
 
 from __future__ import annotations
@@ -11,14 +11,36 @@ from typing import Any, Dict, Optional
 
 from kernel_agent.message import Message, decode_object
 
-UNTRACKED_TYPES = frozenset({
-    "comm_info_request", "comm_info_reply", "kernel_info_request", "kernel_info_reply",
-    "shutdown_request", "shutdown_reply", "interrupt_request", "interrupt_reply",
-    "debug_request", "debug_reply", "stream", "display_data", "update_display_data", "execute_input",
-    "execute_result", "error", "status", "clear_output", "debug_event", "input_request", "input_reply",
-    # Not in jupyter_server's list; they run on the control channel beside the user's code.
-    "usage_request", "create_subshell_request", "delete_subshell_request", "list_subshell_request",
-})  # fmt: skip
+UNTRACKED_TYPES = frozenset(
+    {
+        "comm_info_request",
+        "comm_info_reply",
+        "kernel_info_request",
+        "kernel_info_reply",
+        "shutdown_request",
+        "shutdown_reply",
+        "interrupt_request",
+        "interrupt_reply",
+        "debug_request",
+        "debug_reply",
+        "stream",
+        "display_data",
+        "update_display_data",
+        "execute_input",
+        "execute_result",
+        "error",
+        "status",
+        "clear_output",
+        "debug_event",
+        "input_request",
+        "input_reply",
+        # Not in jupyter_server's list; they run on control beside the user's code.
+        "usage_request",
+        "create_subshell_request",
+        "delete_subshell_request",
+        "list_subshell_request",
+    }
+)
 
 
 class ExecutionState(Enum):
@@ -35,7 +57,8 @@ class ExecutionState(Enum):
 class Activity:
     """Follows one kernel process.
 
-    One request runs at a time in each subshell, so the latest `busy` of a subshell is the only one that its `idle` ends.
+    One request runs at a time in each subshell, so the latest `busy` of a subshell is the only one
+    that its `idle` ends.
     """
 
     def __init__(self) -> None:

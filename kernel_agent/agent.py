@@ -4,112 +4,133 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Union
 
-from kernel_agent.codec import Codec, Request
-from kernel_agent.culling import Usage, decide_culling, next_check
-from kernel_agent.http import HttpConnection
-from kernel_agent.lifecycle import ExitReason, Phase
-from kernel_agent.notices import MessageFactory
+from kernel_agent.activity import ExecutionState
+from kernel_agent.codec import Request
+from kernel_agent.culling import Culler, Usage
+from kernel_agent.delivery import Delivery
+from kernel_agent.handshake import Handshake
+from kernel_agent.http import HttpServer
+from kernel_agent.lifecycle import ExitReason
+from kernel_agent.listener import Listener
+from kernel_agent.message import decode_object
+from kernel_agent.notices import MessageFactory, timestamp
 from kernel_agent.process import KernelProcess, Launcher
 from kernel_agent.reaper import Reaper
+from kernel_agent.relay import Relay
 from kernel_agent.report import ReportAnswer, send_report
 from kernel_agent.routes import Routes
 from kernel_agent.sessions import Session, Sessions
-from kernel_agent.settings import AgentSettings, CullingSettings
-from kernel_agent.state import VERSION, State
+from kernel_agent.settings import AgentSettings
+from kernel_agent.state import State
 from kernel_agent.supervisor import KernelDeadError, KernelSupervisor
 from kernel_agent.websocket import WebSocket
 
+VERSION = 1
+"""Of the wire contract, docs/agent-interface.md."""
 FLUSH_TIMEOUT = 2.0
 """Seconds at the end for clients to acknowledge the last messages."""
+CLOSE_TIMEOUT = 2.0
+"""Seconds at the end for requests under way."""
 EXIT_OK = 0
 EXIT_FAILED = 1
+GOING_AWAY = 1001
 
 logger = logging.getLogger(__name__)
 
 
 class Agent:
-    """The composition; everything lives as long as the event loop."""
+    """The composition; it lives as long as the event loop."""
 
-    def __init__(self, settings: AgentSettings, launcher: Launcher) -> None:
+    def __init__(self, settings: AgentSettings, launcher: Launcher, listener: Listener) -> None:
         self._settings = settings
+        self._listener = listener
         self._loop = asyncio.get_running_loop()
-        self._culling = settings.culling
-        self._culling_timer: Optional[asyncio.TimerHandle] = None
-        self._tasks: "set[asyncio.Task[Any]]" = set()
-        self._ended: "asyncio.Future[None]" = self._loop.create_future()
+        self._started = timestamp()
+        self._restarting: "Optional[asyncio.Task[None]]" = None
+        self._reporting: "Optional[asyncio.Task[None]]" = None
+        self._expiry: Optional[asyncio.TimerHandle] = None
+        self._flushed = asyncio.Event()
         self._factory = MessageFactory()
         self._sessions = Sessions(
             settings.outbox_max_bytes, settings.outbox_max_age, self._loop.time
         )
-        self._state = State(settings, self._sessions)
+        self._sessions.subscribe(self._on_progress)
+        self._state = State(self._describe)
         self._reaper = Reaper()
         self._supervisor = KernelSupervisor(
-            settings, launcher, self._reaper, self._sessions, self._factory, self._state.changed
+            settings,
+            launcher,
+            self._reaper,
+            Relay(settings, self._sessions, self._factory),
+            self._factory,
+            self._state.changed,
         )
-        self._state.supervisor = self._supervisor
+        self._culler = Culler(settings.culling, self._usage, self._cull)
         self._routes = Routes(
-            self._supervisor,
-            self._state,
-            launcher.log,
-            self._set_culling,
-            lambda: self._culling,
-            self._ended,
-            self._open_channels,
+            self._supervisor, self._state, launcher.log, self._culler, self._open_channels
         )
-        self._listen = settings.listen
+        self._http = HttpServer(self._routes.handle, settings.token)
 
-    async def run(
-        self, process: Optional[KernelProcess], spawn_failure: Optional[ExitReason]
-    ) -> int:
-        """Serve until the kernel's end; return the agent's exit code."""
-        sock = bind(self._settings.listen)
-        if sock.family == socket.AF_INET:
-            host, port = sock.getsockname()[:2]
-            self._listen = f"tcp:{host}:{port}"
-        server = await self._loop.create_server(
-            lambda: HttpConnection(self._routes.handle, self._settings.token), sock=sock
-        )
+    async def run(self, first: Union[KernelProcess, ExitReason]) -> int:
+        """Serve until the kernel's end; return the agent's exit code.
+
+        Args:
+            first: the kernel's first process, or why it could not be spawned.
+        """
+        server = await self._loop.create_server(self._http, sock=self._listener.sock)
         for signum in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(signum, self._supervisor.end)
-        self._check_culling()
+        self._culler.start()
         try:
-            if process is None:
-                await self._report_failure(spawn_failure)
-                return EXIT_FAILED
-            if await self._supervisor.run(process, self._on_ready):
+            if await self._supervisor.run(first, self._on_ready):
                 return EXIT_OK
             await self._report_failure(self._supervisor.lifecycle.reason)
             return EXIT_FAILED
         finally:
-            await self._finish(server)
+            await self._finish()
+            server.close()
+            self._reaper.close()
+
+    def _describe(self) -> Dict[str, Any]:
+        settings, supervisor = self._settings, self._supervisor
+        reason = supervisor.lifecycle.reason
+        return {
+            "version": VERSION,
+            "kernel_id": settings.kernel_id,
+            "kernel_name": settings.kernel_name,
+            "username": settings.username,
+            "language": settings.language,
+            "execution_state": supervisor.execution_state.value,
+            "last_activity": supervisor.last_activity,
+            "started": self._started,
+            "connections": self._sessions.connections,
+            "restarts": supervisor.lifecycle.restarts,
+            "reason": reason._asdict() if reason is not None else None,
+        }
 
     def _on_ready(self) -> None:
-        if self._supervisor.lifecycle.restarts == 0 and self._settings.response_address:
-            self._spawn(self._report_ready())
+        if self._reporting is None and self._settings.response_address:
+            self._reporting = self._loop.create_task(self._report_ready())
 
     async def _report_ready(self) -> None:
-        body = {
-            "status": "ready",
-            "listen": self._listen,
-            "kernel_info": self._supervisor.kernel_info,
-        }
-        answer = await self._report(body)
-        logger.info("kernel %s: report %s", self._settings.kernel_id, answer.value)
-        if answer is ReportAnswer.REJECTED or (
-            answer is ReportAnswer.UNANSWERED and not self._routes.was_asked
-        ):
+        """Task root: report, and end a kernel that nobody can know of."""
+        kernel_info = self._supervisor.kernel_info
+        listen = self._listener.address()
+        answer = await self._report(status="ready", listen=listen, kernel_info=kernel_info)
+        logger.info("kernel %s: its report is %s", self._settings.kernel_id, answer.value)
+        is_unknown = answer is ReportAnswer.UNANSWERED and not self._routes.was_asked
+        if answer is ReportAnswer.REJECTED or is_unknown:
             self._supervisor.end()
 
     async def _report_failure(self, reason: Optional[ExitReason]) -> None:
         if reason is not None and self._settings.response_address:
-            await self._report({"status": "failed", "reason": reason._asdict()})
+            await self._report(status="failed", reason=reason._asdict())
 
-    async def _report(self, body: Dict[str, Any]) -> ReportAnswer:
+    async def _report(self, **body: object) -> ReportAnswer:
         settings = self._settings
         report = {
             "version": VERSION,
@@ -125,126 +146,95 @@ class Agent:
         self,
         transport: asyncio.Transport,
         early_data: bytes,
-        codec: Codec,
-        is_tornado: bool,
+        handshake: Handshake,
         session_id: str,
     ) -> None:
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         websocket = WebSocket(
-            codec=codec,
-            is_tornado=is_tornado,
+            codec=handshake.codec,
+            delivery=Delivery(
+                handshake.codec, is_tornado=handshake.is_tornado, factory=self._factory
+            ),
+            sessions=self._sessions,
+            backlog=self._supervisor.backlog,
             max_message_bytes=self._settings.max_message_bytes,
             ping_interval=self._settings.ping_interval,
-            factory=self._factory,
             receive=self._receive,
-            disconnected=self._state.changed,
         )
-        websocket.open(transport, self._sessions, session_id, early_data)
-        self._state.changed()
+        websocket.open(transport, session_id, early_data)
 
     def _receive(self, session: Session, request: Request) -> None:
+        """Pass a client's message on to the kernel."""
         msg_type = request.header["msg_type"]
         allowed = self._settings.allowed_message_types
         if allowed and msg_type not in allowed:
-            logger.warning("a client's %s was dropped: its type is not allowed", msg_type)
+            logger.warning("a client's message was dropped: its type is not allowed")
             return
         self._sessions.learn_origin(session, str(request.header.get("session", "")))
         self._supervisor.submit(request.channel, request.parts)
         if msg_type == "shutdown_request":
-            self._on_shutdown_request(request)
-
-    def _on_shutdown_request(self, request: Request) -> None:
-        if b'"restart"' in request.parts[3] and b"true" in request.parts[3]:
-            self._spawn(self._restart_for_client())
-        else:
-            self._supervisor.end(is_requested_of_kernel=True)
+            content = decode_object(request.parts[3]) or {}
+            if not content.get("restart"):
+                self._supervisor.end(is_requested_of_kernel=True)
+            elif self._restarting is None or self._restarting.done():
+                self._restarting = self._loop.create_task(self._restart_for_client())
 
     async def _restart_for_client(self) -> None:
+        """Task root: the client learns the outcome from status messages."""
         try:
             await self._supervisor.restart(is_requested_of_kernel=True)
         except KernelDeadError as exc:
-            logger.warning("a restart failed: %s", exc)
+            logger.warning("kernel %s: restart failed: %s", self._settings.kernel_id, exc)
 
-    def _set_culling(self, culling: CullingSettings) -> None:
-        self._culling = culling
-        self._check_culling()
+    def _usage(self) -> Usage:
+        state = self._supervisor.execution_state
+        is_busy = state not in (ExecutionState.IDLE, ExecutionState.DEAD)
+        return Usage(self._supervisor.idle_since, is_busy, self._sessions.connections)
 
-    def _check_culling(self) -> None:
-        if self._culling_timer is not None:
-            self._culling_timer.cancel()
-        supervisor = self._supervisor
-        is_busy = (
-            supervisor.lifecycle.phase not in (Phase.RUNNING, Phase.DEAD) or supervisor.is_busy
-        )
-        usage = Usage(supervisor.idle_since, is_busy, self._sessions.connections)
-        now = self._loop.time()
-        if decide_culling(now, usage, self._culling):
-            logger.info(
-                "kernel %s: idle for %d s", self._settings.kernel_id, now - usage.idle_since
-            )
-            supervisor.end()
-            return
-        delay = next_check(now, usage, self._culling)
+    def _cull(self, idle_seconds: float) -> None:
+        logger.info("kernel %s: idle for %d s", self._settings.kernel_id, idle_seconds)
+        self._supervisor.end()
+
+    def _on_progress(self) -> None:
+        """A client took something, came or went."""
+        self._state.changed()
+        if self._state.has_ended and self._sessions.is_flushed():
+            self._flushed.set()
+        if self._expiry is None:
+            self._forget_expired()
+
+    def _forget_expired(self) -> None:
+        self._expiry = None
+        delay = self._sessions.forget_expired()
         if delay is not None:
-            self._culling_timer = self._loop.call_later(delay, self._check_culling)
+            self._expiry = self._loop.call_later(delay, self._forget_expired)
 
-    def _spawn(self, coroutine: Any) -> None:
-        task = self._loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _finish(self, server: asyncio.AbstractServer) -> None:
-        self._sessions.broadcast([self._factory.status("dead")])
+    async def _finish(self) -> None:
+        """Tell everybody that the kernel is gone, and let them go."""
+        self._culler.stop()
+        for task in (self._reporting, self._restarting):
+            if task is not None:
+                task.cancel()
+        self._sessions.broadcast([self._factory.status(ExecutionState.DEAD.value)])
         self._state.end()
-        flushed = asyncio.Event()
-        self._sessions.when_flushed(flushed.set)
+        self._on_progress()
         try:
-            await asyncio.wait_for(flushed.wait(), FLUSH_TIMEOUT)
+            await asyncio.wait_for(self._flushed.wait(), FLUSH_TIMEOUT)
         except asyncio.TimeoutError:
             logger.warning("a client did not take the last messages")
-        self._sessions.close_all(1001, "the kernel has ended")
-        self._ended.set_result(None)
-        server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        if self._culling_timer is not None:
-            self._culling_timer.cancel()
-        await asyncio.sleep(0.05)
-        self._reaper.close()
-        if self._settings.listen.startswith("unix:"):
-            os.unlink(self._settings.listen[5:])
-
-
-def bind(listen: str) -> socket.socket:
-    """Open the listening socket that `tcp:HOST:PORT` or `unix:PATH` names."""
-    kind, _, rest = listen.partition(":")
-    if kind == "unix":
-        try:
-            os.unlink(rest)
-        except FileNotFoundError:
-            pass
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        old_mask = os.umask(0o177)
-        try:
-            sock.bind(rest)
-        finally:
-            os.umask(old_mask)
-    else:
-        host, _, port = rest.rpartition(":")
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, int(port)))
-    sock.setblocking(False)
-    return sock
+        self._sessions.close_all(GOING_AWAY, "the kernel has ended")
+        await self._http.close(CLOSE_TIMEOUT)
+        if self._expiry is not None:
+            self._expiry.cancel()
 
 
 async def run(
     settings: AgentSettings,
     launcher: Launcher,
-    process: Optional[KernelProcess],
-    failure: Optional[ExitReason],
+    listener: Listener,
+    first: Union[KernelProcess, ExitReason],
 ) -> int:
     """Run the agent; return its exit code."""
-    return await Agent(settings, launcher).run(process, failure)
+    return await Agent(settings, launcher, listener).run(first)

@@ -1,4 +1,4 @@
-"""Whether the kernel's out-of-memory killer struck in this process's control group, versions 1 and 2."""
+"""Whether the out-of-memory killer struck in the own control group, version 1 or 2."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class OomCounter:
 
 
 def parse_oom_kills(text: str) -> int:
-    """Return `oom_kill` of a `memory.events` (version 2) or `memory.oom_control` (version 1) file, 0 if it has none."""
+    """Return `oom_kill` of a `memory.events` or `memory.oom_control` file, 0 if it has none."""
     for line in text.splitlines():
         name, _, value = line.partition(" ")
         if name == "oom_kill" and value.strip().isdecimal():
@@ -44,11 +44,12 @@ def parse_oom_kills(text: str) -> int:
 def counter_candidates(proc_cgroup: str, root: Path) -> List[Path]:
     """Return where the counter may be, most specific first, given the text of /proc/self/cgroup.
 
-    In a container the path in that file may be the host's while the mount shows the container's own group as root.
+    In a container the path in that file may be the host's while the mount shows the container's own
+    group as root.
     """
     candidates: List[Path] = []
     for line in proc_cgroup.splitlines():
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if "memory" in controllers.split(","):
             base, name = root / "memory", "memory.oom_control"
         elif controllers == "":

@@ -1,7 +1,12 @@
-"""The agent's ZeroMQ side: one set of sockets for one kernel process, whatever the number of clients.
+"""The agent's ZeroMQ side: one set of sockets for a kernel process, whatever the number of clients.
 
-Sockets are drained with NOBLOCK from the event loop's reader callbacks. The descriptor of a ZeroMQ socket is edge
-triggered, so every callback drains until nothing is left, and every send looks for events that it may have swallowed.
+Sockets are drained with NOBLOCK from the event loop's reader callbacks. The descriptor of a ZeroMQ
+socket is edge triggered, so every callback drains until nothing is left or comes back by itself,
+and every send is followed by a drain, since it may have swallowed an event.
+
+Signatures: what the agent sends is signed, since kernels insist; what it receives is not verified.
+It arrives over loopback connections that the agent opened itself, and the check would cost as much
+as all else done with a message.
 """
 
 from __future__ import annotations
@@ -10,24 +15,34 @@ import asyncio
 import hmac
 import os
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, Sequence
+from typing import Callable, Deque, Dict, List, Sequence
 
 import zmq
 
+from kernel_agent.backlog import Backlog
 from kernel_agent.connection_file import LOOPBACK, ConnectionInfo
 from kernel_agent.message import CONTROL, DELIMITER, IOPUB, SHELL, STDIN, Message, split_frames
 
 BATCH_MESSAGES = 256
-"""After so many messages other events get their turn."""
-IOPUB_RECEIVE_LIMIT_MESSAGES = 65536
-"""High-water mark of the iopub socket: the kernel's own, at most 1000, is what a stalled agent would overflow."""
+BATCH_BYTES = 2 * 1024 * 1024
+"""After so many messages or bytes of one socket, other events get their turn."""
+IOPUB_QUEUE_MESSAGES = 250
+"""High-water mark of the iopub socket. It bounds what ZeroMQ holds, outside the accounts of the
+outboxes, while the agent does not read; the kernel has a queue of its own."""
 LAST_OUTPUT_TIMEOUT = 0.5
-"""Seconds to wait for the end of iopub after the process; children that it forked may hold the connection open."""
+"""Seconds to wait for the end of iopub after the process; children that it forked may hold the
+connection open."""
 CONNECT_RETRY_MILLISECONDS = 20
-"""The kernel binds while we are already connecting; a short interval makes it usable at once."""
+"""The kernel binds while we already connect; a short interval makes it usable at once."""
 
 _NOBLOCK = int(zmq.NOBLOCK)
 _RCVMORE = int(zmq.RCVMORE)
+_PORTS = {
+    SHELL: "shell_port",
+    CONTROL: "control_port",
+    STDIN: "stdin_port",
+    IOPUB: "iopub_port",
+}
 
 Handler = Callable[[List[Message]], None]
 
@@ -36,53 +51,68 @@ class KernelChannels:
     """Shell, control, stdin and iopub of one kernel process."""
 
     def __init__(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", info: ConnectionInfo, handler: Handler
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        info: ConnectionInfo,
+        handler: Handler,
+        backlog: Backlog,
     ) -> None:
-        """Connect; `handler` gets every batch of messages from the event loop."""
+        """Connect; `handler` gets every batch of messages, all of one channel."""
         self._handler = handler
+        self._backlog = backlog
         self._loop = asyncio.get_running_loop()
         self._hmac = hmac.new(info.key.encode(), digestmod="sha256")
-        identity = os.urandom(16).hex().encode()
-        self._sockets: Dict[bytes, Any] = {}
         self._unsent: Dict[bytes, Deque[Sequence[bytes]]] = {}
-        for channel, port in (
-            (SHELL, "shell_port"),
-            (CONTROL, "control_port"),
-            (STDIN, "stdin_port"),
-        ):
-            sock = context.socket(zmq.DEALER)
-            sock.setsockopt(zmq.IDENTITY, identity)
-            self._connect(channel, sock, info.ports[port])
-            self._unsent[channel] = deque()
-        iopub = context.socket(zmq.SUB)
-        iopub.setsockopt(zmq.RCVHWM, IOPUB_RECEIVE_LIMIT_MESSAGES)
-        iopub.setsockopt(zmq.SUBSCRIBE, b"")
-        self._connect(IOPUB, iopub, info.ports["iopub_port"])
+        self._is_iopub_paused = False
+        self._sockets: "Dict[bytes, zmq.Socket[bytes]]" = {}
+        # ipykernel sends input requests to the identity that the request on shell came from.
+        identity = os.urandom(16).hex().encode()
+        for channel, port_name in _PORTS.items():
+            sock = context.socket(zmq.SUB if channel == IOPUB else zmq.DEALER)
+            sock.setsockopt(zmq.RECONNECT_IVL, CONNECT_RETRY_MILLISECONDS)
+            if channel == IOPUB:
+                sock.setsockopt(zmq.RCVHWM, IOPUB_QUEUE_MESSAGES)
+                sock.setsockopt(zmq.SUBSCRIBE, b"")
+                self._monitor = sock.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+            else:
+                sock.setsockopt(zmq.IDENTITY, identity)
+                self._unsent[channel] = deque()
+            sock.connect(f"tcp://{LOOPBACK}:{info.ports[port_name]}")
+            self._sockets[channel] = sock
+            self._loop.add_reader(sock.fileno(), self._drain, channel)
         self._iopub_lost: "asyncio.Future[None]" = self._loop.create_future()
-        self._monitor = iopub.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._loop.add_reader(self._monitor.fileno(), self._on_monitor)
-        for channel, sock in self._sockets.items():
-            self._loop.add_reader(sock.fileno(), self._drain, channel, sock)
 
     def send(self, channel: bytes, parts: Sequence[bytes]) -> None:
-        """Sign and send a message. Never blocks: what the kernel does not take yet waits, in order."""
+        """Sign and send a message. Never blocks: what the kernel does not take waits, in order."""
         digest = self._hmac.copy()
         for part in parts[:4]:
             digest.update(part)
         frames = [DELIMITER, digest.hexdigest().encode(), *parts]
+        self._backlog.add(sum(map(len, frames)))
         self._unsent[channel].append(frames)
         self._flush(channel)
 
-    def drain(self) -> None:
-        """Handle everything that has arrived."""
-        for channel, sock in self._sockets.items():
-            while self._drain(channel, sock):
-                pass
+    def pause_iopub(self) -> None:
+        """Leave iopub messages with ZeroMQ and the kernel until `resume_iopub`."""
+        self._is_iopub_paused = True
+
+    def resume_iopub(self) -> None:
+        """Go on reading iopub."""
+        if self._is_iopub_paused:
+            self._is_iopub_paused = False
+            self._loop.call_soon(self._drain, IOPUB)
 
     async def drain_until_disconnected(self) -> None:
-        """Handle what a process that has ended sent last: all of it has arrived when ZeroMQ says that iopub lost its peer."""
+        """Handle what a process that has ended sent last.
+
+        All of it has arrived when ZeroMQ says that iopub lost its peer.
+        """
+        self._is_iopub_paused = False
         await asyncio.wait({self._iopub_lost}, timeout=LAST_OUTPUT_TIMEOUT)
-        self.drain()
+        for channel in self._sockets:
+            while self._drain(channel):
+                pass
 
     def close(self) -> None:
         """Close the sockets; what was not sent is dropped."""
@@ -93,57 +123,61 @@ class KernelChannels:
             self._loop.remove_reader(sock.fileno())
             sock.close(linger=0)
         self._sockets = {}
-
-    def _connect(self, channel: bytes, sock: Any, port: int) -> None:
-        sock.setsockopt(zmq.RECONNECT_IVL, CONNECT_RETRY_MILLISECONDS)
-        sock.setsockopt(zmq.LINGER, 0)
-        sock.connect(f"tcp://{LOOPBACK}:{port}")
-        self._sockets[channel] = sock
+        for unsent in self._unsent.values():
+            self._backlog.remove(sum(sum(map(len, frames)) for frames in unsent))
+            unsent.clear()
 
     def _flush(self, channel: bytes) -> None:
-        sock = self._sockets.get(channel)
+        sock = self._sockets[channel]
         unsent = self._unsent[channel]
-        while sock is not None and unsent:
+        while unsent:
             try:
-                sock.send_multipart(unsent[0], _NOBLOCK, copy=True)
+                sock.send_multipart(unsent[0], _NOBLOCK)
             except zmq.Again:
                 break
-            unsent.popleft()
-        self._loop.call_soon(self._drain, channel, sock)
+            self._backlog.remove(sum(map(len, unsent.popleft())))
+        self._loop.call_soon(self._drain, channel)
 
-    def _drain(self, channel: bytes, sock: Any) -> bool:
+    def _drain(self, channel: bytes) -> bool:
         """Handle a batch; return whether there may be more."""
-        if self._sockets.get(channel) is not sock:
+        sock = self._sockets.get(channel)
+        if sock is None or (self._is_iopub_paused and channel == IOPUB):
             return False
         messages: List[Message] = []
-        append = messages.append
         recv = sock.recv
         getsockopt = sock.getsockopt
+        size = 0
         has_more = True
         try:
-            for _ in range(BATCH_MESSAGES):
+            while len(messages) < BATCH_MESSAGES and size < BATCH_BYTES:
                 frames = [recv(_NOBLOCK)]
                 while getsockopt(_RCVMORE):
                     frames.append(recv())
                 parts = split_frames(frames)
                 if parts is not None:
-                    append(Message(channel, parts))
+                    message = Message(channel, parts)
+                    messages.append(message)
+                    size += message.size
         except zmq.Again:
             has_more = False
         if messages:
             self._handler(messages)
         if has_more:
-            self._loop.call_soon(self._drain, channel, sock)
-        elif self._unsent.get(channel):
-            self._loop.call_soon(self._retry, channel, sock)
+            self._loop.call_soon(self._drain, channel)
+        elif self._unsent.get(channel) and self._can_send(channel):
+            self._loop.call_soon(self._flush_if_open, channel)
         return has_more
 
+    def _can_send(self, channel: bytes) -> bool:
+        sock = self._sockets.get(channel)
+        return sock is not None and bool(int(sock.getsockopt(zmq.EVENTS)) & zmq.POLLOUT)
+
+    def _flush_if_open(self, channel: bytes) -> None:
+        if channel in self._sockets:
+            self._flush(channel)
+
     def _on_monitor(self) -> None:
-        while self._monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._monitor.recv_multipart()
             if not self._iopub_lost.done():
                 self._iopub_lost.set_result(None)
-
-    def _retry(self, channel: bytes, sock: Any) -> None:
-        if self._sockets.get(channel) is sock and sock.getsockopt(zmq.EVENTS) & zmq.POLLOUT:
-            self._flush(channel)

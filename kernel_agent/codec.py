@@ -1,7 +1,9 @@
-"""The WebSocket forms of a Jupyter message: v1, legacy, and text for peers that cannot read binary frames.
+"""The WebSocket forms of a Jupyter message.
 
-Both forms are described in jupyter_server's documentation ("WebSocket kernel wire protocols"). The JSON parts are
-spliced, not decoded, on their way to a client.
+They are v1, legacy, and text alone for peers that cannot read binary frames.
+
+Both forms are described in jupyter_server's documentation ("WebSocket kernel wire protocols"). The
+JSON parts are spliced, not decoded, on their way to a client.
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from kernel_agent.message import CONTROL, SHELL, STDIN, Message, decode_object, 
 
 V1_SUBPROTOCOL = "v1.kernel.websocket.jupyter.org"
 JOIN_MAX_BYTES = 64 * 1024
-"""Messages up to here are joined once for all clients; larger ones stay in pieces, so that they are not held twice."""
+"""Messages up to here are joined once for all clients; larger ones stay in pieces, so that they
+are not held twice."""
 
 _CLIENT_CHANNELS = {b"shell": SHELL, b"control": CONTROL, b"stdin": STDIN}
 _PLAIN_V1_TABLE = struct.Struct("<7Q").pack
@@ -44,7 +47,7 @@ class Request(NamedTuple):
 
 
 def encode(message: Message, codec: Codec) -> Sequence[bytes]:
-    """Return the pieces of the WebSocket frame that carries the message; encoded once for all clients of a codec."""
+    """Return the pieces of the frame that carries the message; made once for all clients."""
     pieces: Optional[Sequence[bytes]] = message.wire.get(codec)
     if pieces is None:
         pieces = _ENCODERS[codec](message)
@@ -79,9 +82,10 @@ def _legacy_json(message: Message, buffers: bytes) -> List[bytes]:
     header, parent, metadata, content = message.parts[:4]
     msg_id, msg_type = message.raw_id_and_type()
     pieces = [
-        b'{"header":', header, b',"msg_id":', msg_id, b',"msg_type":', msg_type, b',"parent_header":', parent,
-        b',"metadata":', metadata, b',"content":', content, buffers, b',"channel":"', message.channel, b'"}',
-    ]  # fmt: skip
+        *(b'{"header":', header, b',"msg_id":', msg_id, b',"msg_type":', msg_type),
+        *(b',"parent_header":', parent, b',"metadata":', metadata, b',"content":', content),
+        *(buffers, b',"channel":"', message.channel, b'"}'),
+    ]
     # A text frame that is not UTF-8 would cost the client its connection.
     return [piece if piece.isascii() else _as_utf8(piece) for piece in pieces]
 
@@ -115,8 +119,8 @@ _ENCODERS = {
 def decode(payload: bytes, codec: Codec) -> Request:
     """Read a client's message.
 
-    What the payload looks like decides between the legacy forms: JSON text begins with `{` or white space, the
-    binary form with 0x00, the high byte of its 32-bit number of items.
+    What the payload looks like decides between the legacy forms: JSON text begins with `{` or white
+    space, the binary form with 0x00, the high byte of its 32-bit number of items.
 
     Raises:
         DecodeError: the message is malformed or for a channel that takes none.

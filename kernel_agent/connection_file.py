@@ -9,6 +9,8 @@ import json
 import os
 import random
 import socket
+from contextlib import suppress
+from pathlib import Path
 from typing import Dict, List, NamedTuple, Tuple, Union
 
 LOOPBACK = "127.0.0.1"
@@ -39,9 +41,9 @@ class PortsExhaustedError(OSError):
 class PortReservation:
     """Holds five ports so that nobody else gets them while the kernel uses them.
 
-    Each is bound alone, which makes it exclusive, and then allows reuse: Linux lets a kernel that sets SO_REUSEADDR, as
-    ZeroMQ does, bind and listen beside a socket that is bound but not listening, and gives the port to nobody who asks for
-    any free one.
+    Each is bound alone, which makes it exclusive, and then allows reuse: Linux lets a kernel that
+    sets SO_REUSEADDR, as ZeroMQ does, bind and listen beside a socket that is bound but not
+    listening, and gives the port to nobody who asks for any free one.
     """
 
     def __init__(self, port_range: Tuple[int, int]) -> None:
@@ -94,7 +96,5 @@ def write_connection_file(path: str, info: ConnectionInfo) -> None:
 
 def remove_connection_file(path: str) -> None:
     """Remove the file if it is there."""
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass
+    with suppress(FileNotFoundError):
+        Path(path).unlink()

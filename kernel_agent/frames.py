@@ -1,8 +1,8 @@
 """WebSocket frames of a server (RFC 6455 section 5), bytes in and bytes out.
 
-Incoming frames are taken apart by wsproto's `FrameDecoder`. Its `MessageDecoder` is left out on purpose: it refuses text
-that is not UTF-8, and Jupyter servers that act as gateway clients send legacy-binary messages, whose first byte is
-always 0x00, in text frames.
+Incoming frames are taken apart by wsproto's `FrameDecoder`. Its `MessageDecoder` is left out on
+purpose: it refuses text that is not UTF-8, and Jupyter servers that act as gateway clients send
+legacy-binary messages, whose first byte is always 0x00, in text frames.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ BINARY = 0x80 | Opcode.BINARY.value
 CLOSE = 0x80 | Opcode.CLOSE.value
 PING = 0x80 | Opcode.PING.value
 PONG = 0x80 | Opcode.PONG.value
+NO_STATUS = 1000
+"""What to answer a close frame without a code with."""
 
 
 class EventKind(Enum):
@@ -93,7 +95,7 @@ class FrameReader:
                     yield _control_event(frame.opcode, payload)
                     continue
                 event = self._take(
-                    frame.opcode, payload, frame.frame_finished and frame.message_finished
+                    frame.opcode, payload, finished=frame.frame_finished and frame.message_finished
                 )
                 if event is not None:
                     yield event
@@ -109,7 +111,7 @@ class FrameReader:
         if announced > self._max_message_bytes:
             raise FrameError(int(CloseReason.MESSAGE_TOO_BIG), "message too big")
 
-    def _take(self, opcode: Opcode, payload: bytes, finished: bool) -> Optional[Event]:
+    def _take(self, opcode: Opcode, payload: bytes, *, finished: bool) -> Optional[Event]:
         if self._kind is None:
             if opcode is Opcode.CONTINUATION:
                 raise FrameError(int(CloseReason.PROTOCOL_ERROR), "unexpected continuation")

@@ -6,11 +6,24 @@ import asyncio
 import hmac
 import json
 import logging
-from typing import Any, AsyncIterator, Awaitable, Callable, Dict, NamedTuple, Optional, Union
+from typing import (
+    Any,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+    Union,
+)
 from urllib.parse import parse_qs, urlsplit
 
 import h11
 
+MAX_HEADER_BYTES = 64 * 1024
 MAX_BODY_BYTES = 64 * 1024
 REQUEST_TIMEOUT = 10.0
 """Seconds for reading a request."""
@@ -18,16 +31,31 @@ IDLE_TIMEOUT = 120.0
 """Seconds that a connection may stay open between requests."""
 JSON_TYPE = "application/json"
 
+REASONS = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    409: "Conflict",
+    413: "Request Entity Too Large",
+    428: "Precondition Required",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+}
+
 logger = logging.getLogger(__name__)
 
 
 class HttpError(Exception):
-    """The answer is an error with this status."""
+    """The answer is an error.
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    Attributes:
+        status: its status code.
+    """
+
+    def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-        self.reason = reason
 
 
 class Request(NamedTuple):
@@ -44,14 +72,14 @@ class Request(NamedTuple):
         """Return the body, which must be a JSON object; an empty body is {}.
 
         Raises:
-            HttpError: it is not.
+            HttpError: it is something else.
         """
         try:
             document = json.loads(self.body or b"{}")
         except (ValueError, RecursionError) as exc:
-            raise HttpError(400, "Bad Request", "the body is not JSON") from exc
+            raise HttpError(400, "the body is not JSON") from exc
         if not isinstance(document, dict):
-            raise HttpError(400, "Bad Request", "the body is not a JSON object")
+            raise HttpError(400, "the body is not a JSON object")
         return document
 
 
@@ -82,32 +110,84 @@ Answer = Union[Response, Stream, Upgrade]
 Handler = Callable[[Request], Awaitable[Answer]]
 
 
-class HttpConnection(asyncio.Protocol):
-    """One client connection. Requests are answered one after the other."""
+class HttpServer:
+    """Makes connections and ends them."""
 
     def __init__(self, handler: Handler, token: str) -> None:
         self._handler = handler
         self._authorization = f"Bearer {token}".encode()
+        self._connections: "Set[HttpConnection]" = set()
+        self._is_closing = False
+        self._all_closed = asyncio.Event()
+
+    def __call__(self) -> HttpConnection:
+        """Make the protocol of a new connection."""
+        return HttpConnection(self)
+
+    async def answer(self, request: Request) -> Answer:
+        """Answer an authenticated request; every failure becomes an answer."""
+        try:
+            return await self._handler(request)
+        except HttpError as exc:
+            return error_response(exc)
+        except Exception:
+            logger.exception("%s %s failed", request.method, request.path)
+            return error_response(HttpError(500, "the agent failed; its log says how"))
+
+    def is_authorized(self, authorization: bytes) -> bool:
+        """Return whether a request with this header may be answered."""
+        return hmac.compare_digest(authorization, self._authorization)
+
+    def add(self, connection: HttpConnection) -> None:
+        """Take note of an open connection."""
+        self._connections.add(connection)
+
+    def discard(self, connection: HttpConnection) -> None:
+        """Take note that a connection is closed or no longer HTTP."""
+        self._connections.discard(connection)
+        if self._is_closing and not self._connections:
+            self._all_closed.set()
+
+    async def close(self, timeout: float) -> None:  # noqa: ASYNC109  # for the peers, not for us
+        """Let requests under way be answered for a while, then cut all connections."""
+        self._is_closing = True
+        for connection in list(self._connections):
+            connection.close_when_idle()
+        if not self._connections:
+            return
+        try:
+            await asyncio.wait_for(self._all_closed.wait(), timeout)
+        except asyncio.TimeoutError:
+            for connection in list(self._connections):
+                connection.abort()
+
+
+class HttpConnection(asyncio.Protocol):
+    """One client connection. Requests are answered one after the other."""
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
         self._loop = asyncio.get_running_loop()
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=32 * 1024)
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
         self._transport: Optional[asyncio.Transport] = None
         self._request: Optional[h11.Request] = None
         self._body = bytearray()
-        self._task: Optional["asyncio.Task[None]"] = None
+        self._task: "Optional[asyncio.Task[None]]" = None
         self._deadline: Optional[asyncio.TimerHandle] = None
         self._can_write = asyncio.Event()
         self._can_write.set()
+        self._is_last = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with a new connection."""
         if isinstance(transport, asyncio.Transport):
             self._transport = transport
+            self._server.add(self)
             self._set_deadline(REQUEST_TIMEOUT)
 
-    def connection_lost(self, exc: Optional[Exception]) -> None:
+    def connection_lost(self, exc: Optional[Exception]) -> None:  # noqa: ARG002  # Protocol's
         """Stop working for a client that is gone."""
-        self._transport = None
-        self._clear_deadline()
+        self._let_go()
         if self._task is not None:
             self._task.cancel()
 
@@ -124,75 +204,62 @@ class HttpConnection(asyncio.Protocol):
         self._h11.receive_data(data)
         self._advance()
 
-    def eof_received(self) -> bool:
-        """Treat the end of what the client sends as the end of the connection."""
-        return False
+    def close_when_idle(self) -> None:
+        """Close after the request under way, if any."""
+        self._is_last = True
+        if self._task is None and self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def _advance(self) -> None:
         """Handle what is complete, unless a request is being answered."""
-        while self._task is None and self._transport is not None:
-            try:
+        try:
+            while self._task is None and self._transport is not None:
                 event = self._h11.next_event()
-            except h11.RemoteProtocolError as exc:
-                self._refuse(HttpError(exc.error_status_hint, "Bad Request", "malformed request"))
-                return
-            if (
-                event is h11.NEED_DATA
-                or event is h11.PAUSED
-                or isinstance(event, h11.ConnectionClosed)
-            ):
+                if event is h11.NEED_DATA or event is h11.PAUSED:
+                    return
                 if isinstance(event, h11.ConnectionClosed):
                     self._transport.close()
-                return
-            try:
+                    return
                 self._handle(event)
-            except HttpError as exc:
-                self._refuse(exc)
-                return
+        except h11.RemoteProtocolError as exc:
+            self._refuse(HttpError(exc.error_status_hint, "malformed request"))
+        except HttpError as exc:
+            self._refuse(exc)
 
-    def _handle(self, event: Any) -> None:
+    def _handle(self, event: object) -> None:
         if isinstance(event, h11.Request):
             self._set_deadline(REQUEST_TIMEOUT)
             self._request = event
             self._body = bytearray()
-            if not self._is_authorized(event):
-                raise HttpError(401, "Unauthorized", "the token is missing or wrong")
+            given = (bytes(value) for name, value in event.headers if name == b"authorization")
+            if not self._server.is_authorized(next(given, b"")):
+                raise HttpError(401, "the token is missing or wrong")
         elif isinstance(event, h11.Data):
             self._body += event.data
             if len(self._body) > MAX_BODY_BYTES:
-                raise HttpError(
-                    413, "Request Entity Too Large", f"the body exceeds {MAX_BODY_BYTES} bytes"
-                )
+                raise HttpError(413, f"the body exceeds {MAX_BODY_BYTES} bytes")
         elif isinstance(event, h11.EndOfMessage) and self._request is not None:
             self._clear_deadline()
             request = _make_request(self._request, bytes(self._body))
             self._task = self._loop.create_task(self._answer(request))
 
-    def _is_authorized(self, request: h11.Request) -> bool:
-        given = next((value for name, value in request.headers if name == b"authorization"), b"")
-        return hmac.compare_digest(bytes(given), self._authorization)
-
     async def _answer(self, request: Request) -> None:
         """Task root: answer one request."""
-        try:
-            try:
-                answer = await self._handler(request)
-            except HttpError as exc:
-                answer = error_response(exc)
-            except Exception:
-                logger.exception("%s %s failed", request.method, request.path)
-                answer = error_response(
-                    HttpError(500, "Internal Server Error", "the agent failed; see its log")
-                )
-            if isinstance(answer, Upgrade):
-                self._upgrade(answer)
-                return
-            if isinstance(answer, Stream):
-                await self._send_stream(answer)
-            else:
-                self._send_response(answer)
-        finally:
+        answer = await self._server.answer(request)
+        if isinstance(answer, Upgrade):
             self._task = None
+            self._upgrade(answer)
+            return
+        if isinstance(answer, Stream):
+            await self._send_stream(answer)
+        else:
+            self._send_response(answer)
+        self._task = None
         self._finish()
 
     def _upgrade(self, answer: Upgrade) -> None:
@@ -200,23 +267,20 @@ class HttpConnection(asyncio.Protocol):
         if transport is None:
             return
         headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
-        self._write(
-            h11.InformationalResponse(
-                status_code=101, headers=headers, reason=b"Switching Protocols"
-            )
-        )
+        self._write(h11.InformationalResponse(status_code=101, headers=headers))
         early_data, _ = self._h11.trailing_data
-        self._transport = None
-        self._clear_deadline()
+        self._let_go()
         answer.take_over(transport, early_data)
 
-    def _send_response(self, answer: Response) -> None:
-        headers = [("Content-Length", str(len(answer.body)))]
+    def _send_response(self, answer: Response, *extra: Tuple[str, str]) -> None:
+        headers = [*extra]
         if answer.status != 204:
-            headers.append(("Content-Type", answer.content_type))
-        else:
-            headers = []
-        self._write(h11.Response(status_code=answer.status, headers=headers))
+            headers += [
+                ("Content-Type", answer.content_type),
+                ("Content-Length", str(len(answer.body))),
+            ]
+        reason = REASONS.get(answer.status, "").encode()
+        self._write(h11.Response(status_code=answer.status, headers=headers, reason=reason))
         if answer.body:
             self._write(h11.Data(data=answer.body))
         self._write(h11.EndOfMessage())
@@ -232,7 +296,8 @@ class HttpConnection(asyncio.Protocol):
     def _finish(self) -> None:
         if self._transport is None:
             return
-        if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
+        is_done = self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE
+        if is_done and not self._is_last:
             self._h11.start_next_cycle()
             self._set_deadline(IDLE_TIMEOUT)
             self._advance()
@@ -240,26 +305,23 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
 
     def _refuse(self, error: HttpError) -> None:
-        self._clear_deadline()
         if self._transport is None:
             return
-        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE, h11.MIGHT_SWITCH_PROTOCOL):
-            answer = error_response(error)
-            headers = [
-                ("Content-Length", str(len(answer.body))),
-                ("Content-Type", JSON_TYPE),
-                ("Connection", "close"),
-            ]
-            self._write(h11.Response(status_code=answer.status, headers=headers))
-            self._write(h11.Data(data=answer.body))
-            self._write(h11.EndOfMessage())
+        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._send_response(error_response(error), ("Connection", "close"))
         self._transport.close()
 
-    def _write(self, event: Any) -> None:
+    def _write(self, event: Any) -> None:  # noqa: ANN401  # whatever h11 sends
         if self._transport is not None:
             data = self._h11.send(event)
             if data:
                 self._transport.write(data)
+
+    def _let_go(self) -> None:
+        self._transport = None
+        self._clear_deadline()
+        self._can_write.set()
+        self._server.discard(self)
 
     def _set_deadline(self, seconds: float) -> None:
         self._clear_deadline()
@@ -272,23 +334,28 @@ class HttpConnection(asyncio.Protocol):
             self._deadline = None
 
 
-def json_response(document: Any, status: int = 200) -> Response:
+def json_response(document: Any, status: int = 200) -> Response:  # noqa: ANN401  # any JSON
     """Return a JSON answer."""
     return Response(status, json.dumps(document).encode())
 
 
 def error_response(error: HttpError) -> Response:
     """Return the JSON form of an error."""
-    return json_response({"reason": error.reason, "message": str(error)}, error.status)
+    reason = REASONS.get(error.status, "Error")
+    return json_response({"reason": reason, "message": str(error)}, error.status)
 
 
 def _make_request(event: h11.Request, body: bytes) -> Request:
     target = urlsplit(bytes(event.target).decode("latin-1"))
-    query = {
-        name: values[-1] for name, values in parse_qs(target.query, keep_blank_values=True).items()
-    }
-    headers = {
-        bytes(name).decode("latin-1"): bytes(value).decode("latin-1")
+    query = parse_qs(target.query, keep_blank_values=True)
+    headers: List[Tuple[str, str]] = [
+        (bytes(name).decode("latin-1"), bytes(value).decode("latin-1"))
         for name, value in event.headers
-    }
-    return Request(bytes(event.method).decode("latin-1"), target.path, query, headers, body)
+    ]
+    return Request(
+        bytes(event.method).decode("latin-1"),
+        target.path,
+        {name: values[-1] for name, values in query.items()},
+        dict(headers),
+        body,
+    )

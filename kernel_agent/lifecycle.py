@@ -1,4 +1,4 @@
-"""The life of a kernel as a state machine: what its events mean, and what to do when a process ends.
+"""The life of a kernel as a state machine: what to do when one of its processes ends.
 
 No I/O and no clock: whoever calls tells the time. `KernelSupervisor` acts on the answers.
 """
@@ -9,7 +9,8 @@ from enum import Enum
 from typing import NamedTuple, Optional
 
 STABLE_AFTER = 10.0
-"""Seconds; a process that ran for so long ends a series of automatic restarts, as in jupyter_client's restarter."""
+"""Seconds; a process that ran for so long ends a series of automatic restarts, as it does in
+jupyter_client's restarter."""
 
 
 class Phase(Enum):
@@ -68,18 +69,16 @@ class Lifecycle:
     def request_restart(self) -> bool:
         """Somebody asked for a restart; return whether the process must be ended for it.
 
-        False: none is running, or its restart is under way.
+        False: there is no process, or one that is starting, which is as good as a restart.
         """
-        if self.phase is Phase.TERMINATING:
+        if self.phase not in (Phase.RUNNING, Phase.DEAD):
             return False
-        must_end = self.phase is Phase.RUNNING or (
-            self.phase is Phase.STARTING and not self._is_restart_wanted
-        )
+        has_process = self.phase is Phase.RUNNING
         self._is_restart_wanted = True
         self._consecutive = 0
         self.reason = None
         self.phase = Phase.RESTARTING
-        return must_end
+        return has_process
 
     def request_end(self) -> None:
         """Somebody asked for the end of the kernel."""

@@ -19,8 +19,8 @@ EMPTY = b"{}"
 OVERHEAD_BYTES = 512
 """What a message costs in memory besides its payload, roughly."""
 
-# Header values cannot be mistaken for keys: inside a JSON string every quote has a backslash before it, and these
-# patterns need a bare quote, the name, a bare quote and a colon.
+# Header values cannot be mistaken for keys: inside a JSON string every quote has a backslash before
+# it, and these patterns need a bare quote, the name, a bare quote and a colon.
 _STRING = rb'\s*:\s*("(?:[^"\\]|\\.)*")'
 _MSG_TYPE = re.compile(rb'"msg_type"' + _STRING)
 _MSG_ID = re.compile(rb'"msg_id"' + _STRING)
@@ -91,7 +91,7 @@ def decode_object(data: bytes) -> Optional[Dict[str, Any]]:
     return document if isinstance(document, dict) else None
 
 
-def encode_json(document: Any) -> bytes:
+def encode_json(document: Any) -> bytes:  # noqa: ANN401  # any JSON
     """Encode as compact ASCII JSON."""
     return json.dumps(document, separators=(",", ":")).encode("ascii")
 
@@ -99,8 +99,8 @@ def encode_json(document: Any) -> bytes:
 def split_frames(frames: List[bytes]) -> Optional[List[bytes]]:
     """Return the parts of a ZMQ multipart message, without identities, delimiter and signature.
 
-    None if it is not a Jupyter message. There may be no frame at all before the delimiter: the topic list of
-    `iopub_welcome` is empty.
+    None if it is not a Jupyter message. There may be no frame at all before the delimiter: the
+    topic list of `iopub_welcome` is empty.
     """
     try:
         start = frames.index(DELIMITER) + 2

@@ -1,13 +1,14 @@
 """Messages that the agent makes itself: requests to the kernel, and what it tells clients.
 
-What clients get carries the kernel's own session id: JupyterLab drops messages of a session other than the one it saw last.
+What clients get carries the kernel's own session id: JupyterLab drops messages of a session other
+than the one it saw last.
 """
 
 from __future__ import annotations
 
 import os
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Dict, List, Mapping
 
 from kernel_agent.message import EMPTY, IOPUB, Message, encode_json, make_header, make_message
 from kernel_agent.outbox import Loss
@@ -30,13 +31,13 @@ class MessageFactory:
         self.own_session = os.urandom(16).hex()
         self.kernel_session = self.own_session
 
-    def request(self, msg_type: str, content: Mapping[str, Any]) -> Tuple[str, List[bytes]]:
-        """Return the id and the parts of a request to the kernel."""
+    def request(self, msg_type: str, content: Mapping[str, Any]) -> List[bytes]:
+        """Return the parts of a request to the kernel."""
         header = self._header(msg_type, self.own_session)
-        return header["msg_id"], [encode_json(header), EMPTY, EMPTY, encode_json(content)]
+        return [encode_json(header), EMPTY, EMPTY, encode_json(content)]
 
     def status(self, execution_state: str) -> Message:
-        """Return a `status` message without a parent, as Jupyter servers send for `restarting` and `dead`."""
+        """Return a `status` without a parent, as Jupyter servers send for `restarting`, `dead`."""
         header = self._header("status", self.kernel_session)
         return make_message(IOPUB, header, {"execution_state": execution_state})
 
@@ -48,7 +49,7 @@ class MessageFactory:
     def loss(self, loss: Loss) -> Message:
         """Return the notice of what a full outbox dropped."""
         text = (
-            f"\n[{loss.messages} output messages ({loss.bytes} bytes) were dropped here: "
+            f"\n[{loss.messages} output messages ({loss.payload_bytes} bytes) were dropped here: "
             "this client reads more slowly than the kernel writes.]\n"
         )
         return self.stderr(text, loss.parent_header)

@@ -1,8 +1,8 @@
 """What one client session has not yet acknowledged.
 
-Messages pass through three stages: waiting, sent, and covered by a ping that is on its way. At most one such ping is
-under way; the pong with its number acknowledges everything that was sent before it (RFC 6455 section 5.5.3). After a
-lost connection everything not acknowledged waits again, in order.
+Messages pass through three stages: waiting, sent, and covered by a ping that is on its way. At most
+one such ping is under way; the pong with its number acknowledges everything that was sent before it
+(RFC 6455 section 5.5.3). After a lost connection everything not acknowledged waits again, in order.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ SWEEP_TARGET = 0.875
 """A sweep frees an eighth of the outbox, so that a flood does not cause one a message."""
 
 
+LARGE_BYTES = 16 * 1024
+"""Average size of waiting messages from which on a client may slow the kernel down."""
+
+
 class Loss(NamedTuple):
     """What a client will never see."""
 
     messages: int
-    bytes: int
+    payload_bytes: int
     parent_header: bytes
     """Of the last message dropped: where the client can show the notice."""
 
@@ -42,21 +46,34 @@ class Outbox:
         self._is_ping_under_way = False
         self._lost: Optional[Loss] = None
         self._lost_if_resent: Optional[Loss] = None
+        self._waiting_size = 0
         self.size = 0
         """Bytes of all messages not acknowledged."""
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._sent) + len(self._covered)
 
+    @property
+    def is_lagging(self) -> bool:
+        """Whether half of the outbox is large messages that wait to be sent."""
+        waiting = self._waiting_size
+        return waiting > self._max_bytes // 2 and waiting > LARGE_BYTES * len(self._waiting)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether three quarters are free of messages that wait: the end of a lag."""
+        return self._waiting_size <= self._max_bytes // 4
+
     def extend(self, messages: Sequence[Message], size: int) -> None:
-        """Append messages of `size` bytes together; the oldest output is dropped if they do not fit."""
+        """Append messages of `size` bytes together; what is too much is dropped, oldest first."""
         self._waiting.extend(messages)
         self.size += size
+        self._waiting_size += size
         if self.size > self._max_bytes:
             self._sweep()
 
     def take(self, max_bytes: int) -> Sequence[Message]:
-        """Return the next messages to send, about `max_bytes` of them, at least one if there is any."""
+        """Return the next messages to send, about `max_bytes` of them, at least one if any."""
         waiting = self._waiting
         batch: List[Message] = []
         taken = 0
@@ -65,6 +82,7 @@ class Outbox:
             batch.append(message)
             taken += message.size
         self._sent += batch
+        self._waiting_size -= taken
         return batch
 
     def take_loss(self) -> Optional[Loss]:
@@ -100,6 +118,7 @@ class Outbox:
         self._waiting.extendleft(reversed(self._covered))
         self._sent = []
         self._covered = []
+        self._waiting_size = self.size
         self._is_ping_under_way = False
         self._lost = _add_loss(self._lost_if_resent, self._lost)
         self._lost_if_resent = None
@@ -128,6 +147,7 @@ class Outbox:
         self._sent = [message for message in self._sent if id(message) not in doomed]
         self._waiting = deque(message for message in self._waiting if id(message) not in doomed)
         self.size -= sum(message.size for message in doomed.values())
+        self._waiting_size = sum(message.size for message in self._waiting)
 
 
 def _loss_of(
@@ -144,4 +164,6 @@ def _add_loss(first: Optional[Loss], second: Optional[Loss]) -> Optional[Loss]:
     if first is None or second is None:
         return first or second
     parent = second.parent_header if second.parent_header != EMPTY else first.parent_header
-    return Loss(first.messages + second.messages, first.bytes + second.bytes, parent)
+    return Loss(
+        first.messages + second.messages, first.payload_bytes + second.payload_bytes, parent
+    )

@@ -1,6 +1,7 @@
 """One kernel process: spawned, signalled, its output passed on, its end explained.
 
-Importing this must stay cheap: it runs before the kernel is spawned, everything else is imported while the kernel boots.
+Importing this must stay cheap: it runs before the kernel is spawned, everything else is imported
+while the kernel boots.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import os
 import signal
 import subprocess
 import threading
-from typing import Dict, List, Optional, Sequence
+from typing import IO, Dict, List, Optional, Sequence, Tuple
 
 from kernel_agent.connection_file import (
     ConnectionInfo,
@@ -21,6 +22,9 @@ from kernel_agent.lifecycle import ExitReason
 
 LOG_TAIL_BYTES = 65536
 STDERR_TAIL_BYTES = 4096
+CHUNK_BYTES = 65536
+STDOUT = 1
+STDERR = 2
 CONNECTION_FILE_FIELD = "{connection_file}"
 
 
@@ -46,23 +50,27 @@ class OutputTail:
 
 
 class KernelProcess:
-    """A running kernel process, the leader of a process group of its own."""
+    """A running kernel process, the leader of a process group of its own.
+
+    Attributes:
+        pid: its process id and process group.
+        info: how to reach it.
+    """
 
     def __init__(
         self, popen: "subprocess.Popen[bytes]", info: ConnectionInfo, log: OutputTail
     ) -> None:
         self._popen = popen
         self._stderr_tail = OutputTail(STDERR_TAIL_BYTES)
-        self._log = log
         self.pid = popen.pid
         self.info = info
         self._pumps = [
-            self._start_pump(popen.stdout.fileno(), 1, []),  # type: ignore[union-attr]  # opened as a pipe
-            self._start_pump(popen.stderr.fileno(), 2, [self._stderr_tail]),  # type: ignore[union-attr]  # likewise
+            _start_pump(popen.stdout, STDOUT, [log]),
+            _start_pump(popen.stderr, STDERR, [log, self._stderr_tail]),
         ]
 
     def signal_group(self, signum: int) -> bool:
-        """Send a signal to the process and its children, as Jupyter does; False if they are gone."""
+        """Signal the process and its children, as Jupyter does; return False if they are gone."""
         try:
             os.killpg(self.pid, signum)
         except ProcessLookupError:
@@ -74,45 +82,40 @@ class KernelProcess:
         self._popen.returncode = code
 
     def wait_for_output(self, timeout: float) -> None:
-        """Wait until all output has been passed on, or children that outlived the process keep it open. Blocks."""
+        """Wait until all output was passed on; children that live on may keep it open. Blocks."""
         for pump in self._pumps:
             pump.join(timeout / len(self._pumps))
 
     def explain_exit(self, code: int, *, out_of_memory: bool) -> ExitReason:
         """Say why the process ended; a negative code is a signal, as in `Popen.returncode`."""
-        return explain_exit(
-            code, out_of_memory=out_of_memory, stderr=self._stderr_tail.read(STDERR_TAIL_BYTES)
-        )
+        return explain_exit(code, out_of_memory=out_of_memory, stderr=self.stderr())
 
     def stderr(self) -> str:
         """Return the last lines of stderr."""
         return self._stderr_tail.read(STDERR_TAIL_BYTES)
 
-    def _start_pump(self, source: int, target: int, tails: List[OutputTail]) -> threading.Thread:
-        pump = threading.Thread(
-            target=_pump, args=(source, target, [self._log, *tails]), daemon=True
-        )
-        pump.start()
-        return pump
-
 
 class Launcher:
-    """Starts processes of one kernel, one after the other, always with the same command and connection file path."""
+    """Starts processes of one kernel, one after the other, with the same connection file path.
+
+    Attributes:
+        log: the end of what all of them printed.
+    """
 
     def __init__(
         self,
         argv: Sequence[str],
         env: Dict[str, str],
-        port_range: "tuple[int, int]",
+        port_range: Tuple[int, int],
         connection_file: str,
     ) -> None:
         self._argv = [word.replace(CONNECTION_FILE_FIELD, connection_file) for word in argv]
+        # ipykernel ends when its parent is gone.
         self._env = {**env, "JPY_PARENT_PID": str(os.getpid())}
         self._port_range = port_range
         self._connection_file = connection_file
         self._ports: Optional[PortReservation] = None
         self.log = OutputTail(LOG_TAIL_BYTES)
-        """What all processes printed."""
 
     def spawn(self) -> KernelProcess:
         """Start a process with fresh ports and a fresh key.
@@ -121,9 +124,9 @@ class Launcher:
             SpawnError: the command cannot be executed, or there are no ports.
         """
         self.release()
-        # A shell that starts the agent in the background ignores SIGINT for it; the kernel must not inherit that.
-        restored = signal.getsignal(signal.SIGINT)
-        if restored is signal.SIG_IGN:
+        # A shell that starts the agent in the background has SIGINT ignored, and the kernel would
+        # inherit that.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
             self._ports = PortReservation(self._port_range)
@@ -168,15 +171,21 @@ def explain_exit(code: int, *, out_of_memory: bool, stderr: str) -> ExitReason:
     )
 
 
-def _pump(source: int, target: int, tails: List[OutputTail]) -> None:
-    """Pass on everything from one descriptor to another. A reader of the target that is slow or gone never stops the kernel's life."""
+def _start_pump(
+    source: Optional[IO[bytes]], target: int, tails: List[OutputTail]
+) -> threading.Thread:
+    pump = threading.Thread(target=_pump, args=(source, target, tails), daemon=True)
+    pump.start()
+    return pump
+
+
+def _pump(source: IO[bytes], target: int, tails: List[OutputTail]) -> None:
+    """Pass on everything that comes from a pipe. A target that is gone does not end that."""
     is_target_open = True
     while True:
-        try:
-            chunk = os.read(source, 65536)
-        except OSError:
-            return
+        chunk = source.read(CHUNK_BYTES)
         if not chunk:
+            source.close()
             return
         for tail in tails:
             tail.append(chunk)

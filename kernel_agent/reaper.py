@@ -17,7 +17,10 @@ class Reaper:
         self._loop.add_signal_handler(signal.SIGCHLD, self.reap)
 
     def watch(self, pid: int) -> "asyncio.Future[int]":
-        """Return a future of the child's exit code, negative for a signal. Call once a child, before yielding to the loop."""
+        """Return a future of a child's exit code, negative for a signal.
+
+        It must be called before the event loop runs again after the child was spawned.
+        """
         future: "asyncio.Future[int]" = self._loop.create_future()
         self._exits[pid] = future
         self.reap()

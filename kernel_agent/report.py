@@ -35,10 +35,10 @@ class UntrustedPeerError(Exception):
 
 
 async def send_report(
-    address: str, public_key: str, report: Mapping[str, Any], timeout: float
-) -> ReportAnswer:  # several attempts share it
-    """Send the report until somebody answers it or the time is over."""
-    deadline = asyncio.get_running_loop().time() + timeout
+    address: str, public_key: str, report: Mapping[str, Any], patience: float
+) -> ReportAnswer:
+    """Send the report until somebody answers it or `patience` seconds are over."""
+    deadline = asyncio.get_running_loop().time() + patience
     backoff = FIRST_BACKOFF
     while True:
         remaining = deadline - asyncio.get_running_loop().time()
@@ -63,7 +63,8 @@ async def send_report(
 async def _exchange(address: str, public_key: str, report: Mapping[str, Any]) -> ReportAnswer:
     host, _, port = address.rpartition(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # The peer proves to hold the key of its certificate in the handshake; that key is compared below, and nothing else counts.
+    # The peer proves to hold the key of its certificate in the handshake; that key is compared
+    # below, and nothing else counts.
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=context)

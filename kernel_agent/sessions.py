@@ -1,10 +1,9 @@
-"""Client sessions: who gets which of the kernel's messages, connected or not."""
+"""Client sessions: who gets which of the kernel's messages, connected or not. No I/O."""
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Protocol, Sequence
 
 from kernel_agent.message import Message
 from kernel_agent.outbox import Outbox
@@ -13,20 +12,18 @@ MAX_DISCONNECTED = 32
 """Sessions kept without a connection; a browser makes a new one with every page load."""
 MAX_ORIGINS = 1024
 """Different `header.session` values remembered for one client session."""
+TAKEN_OVER = 1001
+"""Close code (RFC 6455 section 7.4.1) for a connection whose session is used by another one."""
 
-logger = logging.getLogger(__name__)
 
-
-class Connection:
+class Connection(Protocol):
     """What a session needs of its WebSocket."""
 
     def pump(self) -> None:
         """Send what waits in the outbox, as far as the peer takes it."""
-        raise TypeError
 
     def close(self, code: int, reason: str) -> None:
         """Close the WebSocket."""
-        raise TypeError
 
 
 class Session:
@@ -35,7 +32,9 @@ class Session:
     Attributes:
         session_id: the `session_id` of its requests; "" if the session ends with its connection.
         outbox: what it has not acknowledged.
-        connection: the WebSocket it uses now.
+        connection: the WebSocket that it uses now.
+        disconnected_at: when it lost the last one.
+        origins: the `header.session` values it used, oldest first.
     """
 
     def __init__(self, session_id: str, outbox_max_bytes: int) -> None:
@@ -57,25 +56,36 @@ class Sessions:
         self._clock = clock
         self._sessions: List[Session] = []
         self._by_origin: Dict[str, Session] = {}
-        self._on_flushed: Optional[Callable[[], None]] = None
+        self._listeners: List[Callable[[], None]] = []
         self.connections = 0
         """How many sessions are connected."""
 
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever a client took or acknowledged something, came or went."""
+        self._listeners.append(listener)
+
+    def note_progress(self) -> None:
+        """Tell the subscribers."""
+        for listener in self._listeners:
+            listener()
+
     def connect(self, session_id: str, connection: Connection) -> Session:
-        """Attach a connection to its session, new or not; an earlier connection of the session is closed."""
+        """Attach a connection to its session, new or not; an earlier connection of it is closed."""
         self.forget_expired()
-        session = next(
-            (one for one in self._sessions if session_id and one.session_id == session_id), None
-        )
+        session = None
+        if session_id:
+            same = (one for one in self._sessions if one.session_id == session_id)
+            session = next(same, None)
         if session is None:
             session = Session(session_id, self._outbox_max_bytes)
             self._sessions.append(session)
         elif session.connection is not None:
             earlier = session.connection
             self.disconnect(session, earlier)
-            earlier.close(1001, "another connection took over")
+            earlier.close(TAKEN_OVER, "another connection took over")
         session.connection = connection
         self.connections += 1
+        self.note_progress()
         return session
 
     def disconnect(self, session: Session, connection: Connection) -> None:
@@ -107,43 +117,52 @@ class Sessions:
     def broadcast(self, messages: Sequence[Message]) -> None:
         """Give iopub messages to every session."""
         size = sum(message.size for message in messages)
-        for session in self._sessions:
-            self._deliver(session, messages, size)
+        for session in list(self._sessions):
+            _deliver(session, messages, size)
 
     def reply(self, message: Message) -> None:
-        """Give a reply or an input request to the session that sent its parent; nobody else may see it."""
+        """Give a reply or an input request to the session that sent its parent, and only to it."""
         session = self._by_origin.get(message.parent_session)
         if session is not None:
-            self._deliver(session, [message], message.size)
+            _deliver(session, [message], message.size)
 
-    def when_flushed(self, callback: Callable[[], None]) -> None:
-        """Call back once every connected session has acknowledged everything; at once if that is so now."""
-        self._on_flushed = callback
-        self.note_progress()
+    def is_flushed(self) -> bool:
+        """Return whether every connected session acknowledged everything."""
+        return not any(len(session.outbox) for session in self._connected())
 
-    def note_progress(self) -> None:
-        """Take note that a session acknowledged something or is gone."""
-        if self._on_flushed is None:
-            return
-        if any(len(session.outbox) for session in self._sessions if session.connection is not None):
-            return
-        callback, self._on_flushed = self._on_flushed, None
-        callback()
+    def is_lagging(self) -> bool:
+        """Return whether there are connected sessions and none keeps up with large output."""
+        connected = self._connected()
+        return bool(connected) and all(session.outbox.is_lagging for session in connected)
+
+    def has_room(self) -> bool:
+        """Return whether a connected session can take more large output, or none is connected."""
+        connected = self._connected()
+        return not connected or any(session.outbox.has_room for session in connected)
 
     def close_all(self, code: int, reason: str) -> None:
         """Close every connection."""
-        for session in list(self._sessions):
+        for session in self._connected():
             if session.connection is not None:
                 session.connection.close(code, reason)
 
-    def forget_expired(self) -> None:
-        """Forget sessions that were disconnected for too long, and the oldest if there are too many."""
+    def forget_expired(self) -> Optional[float]:
+        """Forget sessions disconnected for too long, and the oldest if there are too many.
+
+        Returns:
+            After how many seconds the next one expires; None if none is disconnected.
+        """
         idle = [session for session in self._sessions if session.connection is None]
         idle.sort(key=lambda session: session.disconnected_at)
-        deadline = self._clock() - self._outbox_max_age
-        for index, session in enumerate(idle):
-            if session.disconnected_at <= deadline or index < len(idle) - MAX_DISCONNECTED:
-                self._forget(session)
+        now = self._clock()
+        while idle and (
+            len(idle) > MAX_DISCONNECTED or now - idle[0].disconnected_at >= self._outbox_max_age
+        ):
+            self._forget(idle.pop(0))
+        return idle[0].disconnected_at + self._outbox_max_age - now if idle else None
+
+    def _connected(self) -> List[Session]:
+        return [session for session in self._sessions if session.connection is not None]
 
     def _forget(self, session: Session) -> None:
         self._sessions.remove(session)
@@ -154,8 +173,8 @@ class Sessions:
         if self._by_origin.get(origin) is session:
             del self._by_origin[origin]
 
-    @staticmethod
-    def _deliver(session: Session, messages: Sequence[Message], size: int) -> None:
-        session.outbox.extend(messages, size)
-        if session.connection is not None:
-            session.connection.pump()
+
+def _deliver(session: Session, messages: Sequence[Message], size: int) -> None:
+    session.outbox.extend(messages, size)
+    if session.connection is not None:
+        session.connection.pump()

@@ -1,13 +1,14 @@
 """What the agent is told at launch: environment and command line, read once and frozen.
 
-The names and defaults are those of docs/agent-interface.md, section 1. Nothing else in the package reads the environment.
+The names and defaults are those of docs/agent-interface.md, section 1. Nothing else in the package
+reads the environment.
 """
 
 from __future__ import annotations
 
 import json
 import signal
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 OWN_VARIABLES = ("RESPONSE_ADDRESS", "PUBLIC_KEY", "PORT_RANGE")
 OWN_PREFIX = "EG_AGENT_"
@@ -146,11 +147,11 @@ def _read_port_range(text: str) -> Tuple[int, int]:
     return int(low), int(high)
 
 
-def _typed(given: Mapping[str, object], defaults: NamedTuple) -> Dict[str, object]:
+def _typed(given: Mapping[str, object], defaults: NamedTuple) -> Dict[str, Any]:
     """Take the known keys of `given` whose values have the type of their default."""
     known = defaults._asdict()
     launch_only = set(AgentSettings._fields[:8])
-    result: Dict[str, object] = {}
+    result: Dict[str, Any] = {}
     for key, value in given.items():
         if key not in known or key in launch_only:
             continue

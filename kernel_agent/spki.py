@@ -1,4 +1,7 @@
-"""Reads the SubjectPublicKeyInfo out of an X.509 certificate (RFC 5280 section 4.1); the standard library cannot."""
+"""Reads the public key out of an X.509 certificate (RFC 5280 section 4.1).
+
+The standard library has nothing for it.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,16 @@
-"""One client's WebSocket: the I/O shell around frames, codec and outbox."""
+"""One client's WebSocket: the I/O shell around frames, codec, delivery and outbox."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Callable, List, Optional
+from typing import Callable, Optional
 
-from kernel_agent.codec import Codec, DecodeError, Request, decode, encode
+from kernel_agent.backlog import Backlog
+from kernel_agent.codec import Codec, DecodeError, Request, decode
+from kernel_agent.delivery import Delivery
 from kernel_agent.frames import (
+    NO_STATUS,
     PING,
     PONG,
     Event,
@@ -17,63 +20,67 @@ from kernel_agent.frames import (
     close_frame,
     frame_header,
 )
-from kernel_agent.message import Message
-from kernel_agent.notices import MessageFactory
-from kernel_agent.sessions import Connection, Session, Sessions
+from kernel_agent.sessions import Session, Sessions
 
 WRITE_BATCH_BYTES = 512 * 1024
 WRITE_BUFFER_BYTES = 256 * 1024
-TORNADO_MAX_BYTES = 10 * 1024 * 1024
-"""Tornado's WebSocket client closes the connection on a larger message, and would do so after every resend."""
 CLOSE_TIMEOUT = 5.0
 """Seconds for the peer to read what is under way before the connection is cut."""
 SILENT_INTERVALS = 3
-"""After so many ping intervals without a pong the connection is closed."""
+"""After so many ping intervals in which nothing came from the peer the connection is cut."""
 KEEP_ALIVE = frame_header(PING, 4) + b"live"
+NUMBER_BYTES = 8
+"""Length of the payload of pings that ask for an acknowledgement."""
 
 logger = logging.getLogger(__name__)
 
 
-class WebSocket(asyncio.Protocol, Connection):
-    """A connected client. `receive` is called with every well-formed message."""
+class WebSocket(asyncio.Protocol):
+    """A connected client; a `sessions.Connection`."""
 
     def __init__(
         self,
         *,
         codec: Codec,
-        is_tornado: bool,
+        delivery: Delivery,
+        sessions: Sessions,
+        backlog: Backlog,
         max_message_bytes: int,
         ping_interval: float,
-        factory: MessageFactory,
         receive: Callable[[Session, Request], None],
-        disconnected: Callable[[], None],
     ) -> None:
+        """Prepare; `open` begins.
+
+        Args:
+            codec: of the client's messages.
+            delivery: encodes what it gets.
+            sessions: where its session lives.
+            backlog: nothing is read from the client while it is full.
+            max_message_bytes: a larger message closes the connection.
+            ping_interval: seconds between keep-alive pings.
+            receive: gets every well-formed message.
+        """
         self._codec = codec
-        self._is_tornado = is_tornado
+        self._delivery = delivery
+        self._sessions = sessions
+        self._backlog = backlog
         self._ping_interval = ping_interval
-        self._factory = factory
         self._receive = receive
-        self._disconnected = disconnected
         self._reader = FrameReader(max_message_bytes)
+        self._loop = asyncio.get_running_loop()
         self._transport: Optional[asyncio.Transport] = None
         self._session: Optional[Session] = None
-        self._sessions: Optional[Sessions] = None
-        self._loop = asyncio.get_running_loop()
         self._last_heard = self._loop.time()
         self._timer: Optional[asyncio.TimerHandle] = None
-        self._is_paused = False
-        self._is_closing = False
-        self._has_warned = False
+        self._is_write_paused = False
+        self._is_read_paused = False
 
-    def open(
-        self, transport: asyncio.Transport, sessions: Sessions, session_id: str, early_data: bytes
-    ) -> None:
+    def open(self, transport: asyncio.Transport, session_id: str, early_data: bytes) -> None:
         """Take over an upgraded connection; `early_data` is what followed the handshake."""
         self._transport = transport
-        self._sessions = sessions
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         transport.set_protocol(self)
-        self._session = sessions.connect(session_id, self)
+        self._session = self._sessions.connect(session_id, self)
         self._timer = self._loop.call_later(self._ping_interval, self._keep_alive)
         self.pump()
         if early_data:
@@ -82,35 +89,24 @@ class WebSocket(asyncio.Protocol, Connection):
     def pump(self) -> None:
         """Send what waits in the outbox until the transport asks to pause."""
         session, transport = self._session, self._transport
-        if session is None or transport is None:
-            return
-        outbox = session.outbox
-        codec = self._codec
-        is_plain = codec is not Codec.TEXT_ONLY and not self._is_tornado
-        while not self._is_paused and not self._is_closing:
-            pieces: List[bytes] = []
-            loss = outbox.take_loss()
-            if loss is not None:
-                pieces += encode(self._factory.loss(loss), codec)
-            for message in outbox.take(WRITE_BATCH_BYTES):
-                if is_plain:
-                    pieces += encode(message, codec)
-                else:
-                    self._add_guarded(message, pieces)
+        while session is not None and transport is not None and not self._is_write_paused:
+            loss = session.outbox.take_loss()
+            pieces = self._delivery.encode_batch(session.outbox.take(WRITE_BATCH_BYTES), loss)
             if not pieces:
                 return
-            self._add_ping(pieces)
+            number = session.outbox.next_ping()
+            if number is not None:
+                pieces.append(_ping_frame(number))
             transport.writelines(pieces)
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame and let go; a peer that does not read is cut off after a while."""
         transport = self._transport
-        if self._is_closing or transport is None:
+        if transport is None or transport.is_closing():
             return
-        self._is_closing = True
+        self._detach()
         transport.write(close_frame(code, reason))
         transport.close()
-        self._detach()
         self._timer = self._loop.call_later(CLOSE_TIMEOUT, transport.abort)
 
     def data_received(self, data: bytes) -> None:
@@ -118,55 +114,55 @@ class WebSocket(asyncio.Protocol, Connection):
         self._last_heard = self._loop.time()
         try:
             for event in self._reader.receive(data):
-                if self._is_closing:
-                    return
                 self._handle(event)
+                if self._session is None:
+                    return
         except FrameError as exc:
             logger.warning("closing a WebSocket: %s", exc)
             self.close(exc.code, str(exc))
+        if self._backlog.is_full and self._transport is not None and not self._is_read_paused:
+            self._is_read_paused = True
+            self._transport.pause_reading()
+            self._backlog.when_relieved(self._resume_reading)
 
     def pause_writing(self) -> None:
         """Leave messages in the outbox until the peer has read what is under way."""
-        self._is_paused = True
+        self._is_write_paused = True
 
     def resume_writing(self) -> None:
         """Go on sending."""
-        self._is_paused = False
+        self._is_write_paused = False
         self.pump()
+        self._sessions.note_progress()
 
-    def connection_lost(self, exc: Optional[Exception]) -> None:
+    def connection_lost(self, exc: Optional[Exception]) -> None:  # noqa: ARG002  # Protocol's
         """Let the session wait for its next connection."""
-        self._is_closing = True
         self._detach()
-        if self._timer is not None:
-            self._timer.cancel()
         self._transport = None
 
     def _detach(self) -> None:
-        if self._session is not None and self._sessions is not None:
-            session, self._session = self._session, None
-            self._sessions.disconnect(session, self)
-            self._disconnected()
         if self._timer is not None:
             self._timer.cancel()
+        session, self._session = self._session, None
+        if session is not None:
+            self._sessions.disconnect(session, self)
+
+    def _resume_reading(self) -> None:
+        self._is_read_paused = False
+        self._last_heard = self._loop.time()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _handle(self, event: Event) -> None:
         session, transport = self._session, self._transport
         if session is None or transport is None:
             return
         if event.kind is EventKind.PONG:
-            if len(event.payload) == 8 and session.outbox.acknowledge(
-                int.from_bytes(event.payload, "big")
-            ):
-                pieces: List[bytes] = []
-                self._add_ping(pieces)
-                transport.writelines(pieces)
-                if self._sessions is not None:
-                    self._sessions.note_progress()
+            self._acknowledge(session, transport, event.payload)
         elif event.kind is EventKind.PING:
             transport.write(frame_header(PONG, len(event.payload)) + event.payload)
         elif event.kind is EventKind.CLOSE:
-            self.close(int.from_bytes(event.payload[:2], "big") or 1000, "")
+            self.close(int.from_bytes(event.payload[:2], "big") or NO_STATUS, "")
         else:
             try:
                 request = decode(event.payload, self._codec)
@@ -175,32 +171,28 @@ class WebSocket(asyncio.Protocol, Connection):
                 return
             self._receive(session, request)
 
-    def _add_ping(self, pieces: List[bytes]) -> None:
-        number = self._session.outbox.next_ping() if self._session is not None else None
+    def _acknowledge(self, session: Session, transport: asyncio.Transport, payload: bytes) -> None:
+        is_number = len(payload) == NUMBER_BYTES
+        if not is_number or not session.outbox.acknowledge(int.from_bytes(payload, "big")):
+            return
+        number = session.outbox.next_ping()
         if number is not None:
-            pieces.append(frame_header(PING, 8) + number.to_bytes(8, "big"))
-
-    def _add_guarded(self, message: Message, pieces: List[bytes]) -> None:
-        """Add a message for a peer that must not get everything as it is."""
-        if self._codec is Codec.TEXT_ONLY and message.buffers and not self._has_warned:
-            self._has_warned = True
-            text = (
-                "\n[this client cannot receive binary buffers; they were left out of a message]\n"
-            )
-            pieces += encode(self._factory.stderr(text, message.parts[1]), self._codec)
-        encoded = encode(message, self._codec)
-        size = sum(map(len, encoded))
-        if self._is_tornado and size > TORNADO_MAX_BYTES:
-            message.wire.pop(self._codec, None)
-            encoded = encode(self._factory.replacement(message, size), self._codec)
-        pieces += encoded
+            transport.write(_ping_frame(number))
+        self._sessions.note_progress()
 
     def _keep_alive(self) -> None:
-        if self._transport is None or self._is_closing:
+        transport = self._transport
+        if transport is None or self._session is None:
             return
-        if self._loop.time() - self._last_heard > SILENT_INTERVALS * self._ping_interval:
+        silence = self._loop.time() - self._last_heard
+        if silence > SILENT_INTERVALS * self._ping_interval and not self._is_read_paused:
             logger.warning("closing a WebSocket: its peer is silent")
-            self._transport.abort()
+            transport.abort()
             return
-        self._transport.write(KEEP_ALIVE)
+        if not self._is_write_paused:
+            transport.write(KEEP_ALIVE)
         self._timer = self._loop.call_later(self._ping_interval, self._keep_alive)
+
+
+def _ping_frame(number: int) -> bytes:
+    return frame_header(PING, NUMBER_BYTES) + number.to_bytes(NUMBER_BYTES, "big")

@@ -1,0 +1,39 @@
+"""What clients sent and the kernel has not taken: counted, so that they can be asked to wait."""
+
+from __future__ import annotations
+
+from typing import Callable, List
+
+FULL_BYTES = 16 * 1024 * 1024
+"""From here on nothing more is read from clients."""
+
+
+class Backlog:
+    """A byte count with an upper mark, and who waits for it to fall below."""
+
+    def __init__(self, full_bytes: int = FULL_BYTES) -> None:
+        self._full_bytes = full_bytes
+        self._size = 0
+        self._waiters: List[Callable[[], None]] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether clients must wait."""
+        return self._size >= self._full_bytes
+
+    def add(self, size: int) -> None:
+        """Count bytes that came from a client."""
+        self._size += size
+
+    def remove(self, size: int) -> None:
+        """Count bytes that the kernel took, or that were dropped; tell who waits."""
+        self._size -= size
+        if self.is_full or not self._waiters:
+            return
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter()
+
+    def when_relieved(self, waiter: Callable[[], None]) -> None:
+        """Call `waiter` once, as soon as the backlog is no longer full."""
+        self._waiters.append(waiter)

@@ -1,0 +1,118 @@
+"""The agent as a client of one kernel process: its own requests, and the readiness barrier.
+
+A kernel is ready when it has answered kernel_info on shell and on control and something arrived on
+iopub: a subscription that is not yet live would lose the first output of the first request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+import zmq
+
+from kernel_agent.backlog import Backlog
+from kernel_agent.channels import KernelChannels
+from kernel_agent.connection_file import ConnectionInfo
+from kernel_agent.message import CONTROL, IOPUB, SHELL, Message
+from kernel_agent.notices import MessageFactory
+
+NUDGE_INTERVAL = 0.1
+"""Seconds between kernel_info requests on control while iopub is silent: each makes the kernel
+publish a status."""
+
+
+class KernelLink:
+    """Talks to one kernel process.
+
+    Attributes:
+        channels: its sockets.
+        ready: done when the kernel is ready.
+        kernel_info: content of its latest kernel_info reply.
+    """
+
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        info: ConnectionInfo,
+        factory: MessageFactory,
+        backlog: Backlog,
+        *,
+        on_iopub: Callable[[List[Message]], None],
+        on_reply: Callable[[Message], None],
+    ) -> None:
+        """Connect and begin to ask for kernel_info.
+
+        Args:
+            context: where the sockets are made.
+            info: how to reach the process.
+            factory: makes the agent's requests.
+            backlog: counts what the kernel does not take.
+            on_iopub: gets iopub messages, in batches, but for the status of the agent's requests.
+            on_reply: gets everything else that is not an answer to the agent.
+        """
+        self._factory = factory
+        self._on_iopub = on_iopub
+        self._on_reply = on_reply
+        self._loop = asyncio.get_running_loop()
+        self._awaited = {SHELL, CONTROL, IOPUB}
+        self._own_session = factory.own_session.encode()
+        self.kernel_info: Dict[str, Any] = {}
+        self.ready: "asyncio.Future[None]" = self._loop.create_future()
+        self.channels = KernelChannels(context, info, self._on_messages, backlog)
+        self._nudge_timer: Optional[asyncio.TimerHandle] = None
+        self.request(SHELL, "kernel_info_request")
+        self._nudge()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether clients' messages may go to the kernel."""
+        return self.ready.done()
+
+    def request(self, channel: bytes, msg_type: str, **content: object) -> None:
+        """Send a request of the agent's own; its reply and status stay with the agent."""
+        self.channels.send(channel, self._factory.request(msg_type, content))
+
+    def send(self, channel: bytes, parts: Sequence[bytes]) -> None:
+        """Send a client's message."""
+        self.channels.send(channel, parts)
+
+    def close(self) -> None:
+        """Close the sockets and stop asking."""
+        if self._nudge_timer is not None:
+            self._nudge_timer.cancel()
+        self.channels.close()
+
+    def _nudge(self) -> None:
+        """Ask on control, again and again while it answers and iopub does not show anything."""
+        if self.ready.done():
+            return
+        if CONTROL not in self._awaited or self._nudge_timer is None:
+            self.request(CONTROL, "kernel_info_request")
+        self._nudge_timer = self._loop.call_later(NUDGE_INTERVAL, self._nudge)
+
+    def _on_messages(self, messages: List[Message]) -> None:
+        if messages[0].channel == IOPUB:
+            if IOPUB in self._awaited:
+                self._note_alive(IOPUB)
+            own = self._own_session
+            others = [
+                message
+                for message in messages
+                if own not in message.parts[1] or message.msg_type != "status"
+            ]
+            if others:
+                self._on_iopub(others)
+            return
+        for message in messages:
+            if message.parent_session != self._factory.own_session:
+                self._on_reply(message)
+            elif message.msg_type == "kernel_info_reply":
+                self.kernel_info = message.content()
+                self._factory.kernel_session = message.session
+                self._note_alive(message.channel)
+
+    def _note_alive(self, channel: bytes) -> None:
+        self._awaited.discard(channel)
+        if not self._awaited and not self.ready.done():
+            self.ready.set_result(None)
