@@ -3,12 +3,13 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from bringup.console import run, say, step
 from bringup.host import ROOT, can_install, distribution, install_commands, which
 
-FAST = ("tests/unit",)
-ALL = ("tests/unit", "tests/contract", "tests/integration", "tests/docker", "tests/clients")
+ORDER = ("unit", "contract", "integration", "docker", "clients")
+"""The folders of tests that come first: what is quick, and what others build upon."""
 
 
 def install_tools(*, browser: bool) -> None:
@@ -37,12 +38,19 @@ def static_checks() -> list[list[str]]:
     ]
 
 
+def folders_with_tests(tests: Path, *, fast: bool) -> list[str]:
+    """Return the folders with tests in the order to run them; only the unit tests if `fast`."""
+    names = {file.relative_to(tests).parts[0] for file in tests.glob("*/**/test_*.py")}
+    chosen = [name for name in ORDER[: 1 if fast else None] if name in names]
+    rest = [] if fast else sorted(names.difference(ORDER))
+    return [str(tests / name) for name in (*chosen, *rest)]
+
+
 def pytest_arguments(arguments: Sequence[str], folders: Sequence[str]) -> list[str]:
     """Return the arguments of pytest: the folders give way to paths that the caller names."""
     paths = [argument.split("::")[0] for argument in arguments]
     named = any("/" in path and (ROOT / path).exists() for path in paths)
-    chosen = [] if named else [folder for folder in folders if (ROOT / folder).is_dir()]
-    return [*chosen, *arguments]
+    return [*([] if named else folders), *arguments]
 
 
 def run_checks(env: dict[str, str]) -> bool:
@@ -58,7 +66,8 @@ def run_checks(env: dict[str, str]) -> bool:
     return not failed
 
 
-def run_tests(arguments: Sequence[str], folders: Sequence[str], env: dict[str, str]) -> bool:
+def run_tests(arguments: Sequence[str], env: dict[str, str], *, fast: bool) -> bool:
     """Run pytest, its summary coming last; whether it passed."""
+    folders = folders_with_tests(ROOT / "tests", fast=fast)
     command = [sys.executable, "-m", "pytest", *pytest_arguments(arguments, folders)]
     return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode == 0

@@ -80,12 +80,12 @@ def test_command(options: argparse.Namespace, rest: list[str]) -> int:
     checks.install_tools(browser=not options.fast)
     clean = checks.run_checks(environment(None))
     if options.fast:
-        passed = checks.run_tests(rest, checks.FAST, environment(None))
+        passed = checks.run_tests(rest, environment(None), fast=True)
     else:
         with engine(options.engine) as host:
             if host:
                 ensure_kernel_image(host)
-            passed = checks.run_tests(rest, checks.ALL, environment(host))
+            passed = checks.run_tests(rest, environment(host), fast=False)
     return 0 if clean and passed else 1
 
 
