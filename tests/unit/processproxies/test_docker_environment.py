@@ -1,0 +1,112 @@
+"""What Docker launch scripts find in their environment."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from enterprise_gateway.errors import ForbiddenError
+from enterprise_gateway.services.processproxies.docker_environment import (
+    DEFAULT_IMAGE,
+    launch_environment,
+)
+from enterprise_gateway.services.processproxies.processproxy import LaunchRequest
+from enterprise_gateway.settings import DockerSettings, KernelSettings, Settings
+
+REQUEST = LaunchRequest(
+    kernel_id="00000000-0000-0000-0000-000000000007",
+    kernel_name="python_docker",
+    username="ann",
+    argv=("python",),
+    env={"KERNEL_LANGUAGE": "python"},
+    resource_dir="/k",
+    config={},
+    agent_settings={"kernel_name": "python_docker"},
+    agent_token="secret",
+    timeout=30,
+)
+
+
+def environment(settings: DockerSettings | None = None, **changes: Any) -> dict[str, str]:
+    """Return the environment for the request, changed."""
+    request = dataclasses.replace(REQUEST, **changes)
+    return launch_environment(request, Settings(docker=settings or DockerSettings()), "docker")
+
+
+def test_defaults_are_those_of_enterprise_gateway() -> None:
+    """Without anything said, the documented values hold."""
+    env = environment()
+    expected = {
+        "EG_CONTAINER_NAME": f"ann-{REQUEST.kernel_id}",
+        "EG_DOCKER_MODE": "docker",
+        "EG_DOCKER_NETWORK": "bridge",
+        "EG_REMOVE_CONTAINER": "True",
+        "KERNEL_GID": "100",
+        "KERNEL_ID": REQUEST.kernel_id,
+        "KERNEL_IMAGE": DEFAULT_IMAGE,
+        "KERNEL_LANGUAGE": "python",
+        "KERNEL_UID": "1000",
+        "KERNEL_USERNAME": "ann",
+        "PORT_RANGE": "0..0",
+    }
+    assert expected.items() <= env.items()
+    assert env["PATH"]
+    assert json.loads(env["EG_AGENT_SETTINGS"]) == {"kernel_name": "python_docker"}
+    assert env["EG_AGENT_TOKEN"] == "secret"
+
+
+def test_image_is_the_requests_then_the_kernelspecs_then_the_settings() -> None:
+    """KERNEL_IMAGE beats image_name beats EG_KERNEL_IMAGE."""
+    settings = DockerSettings(kernel_image="c")
+    asked = {"KERNEL_IMAGE": "a"}
+    config = {"image_name": "b"}
+    assert environment(settings, env=asked, config=config)["KERNEL_IMAGE"] == "a"
+    assert environment(settings, config=config)["KERNEL_IMAGE"] == "b"
+    assert environment(settings)["KERNEL_IMAGE"] == "c"
+
+
+def test_working_dir_reaches_the_container_only_if_mirrored() -> None:
+    """A directory of the client's machine means nothing in a container, unless it is mounted."""
+    asked = {"KERNEL_WORKING_DIR": "/home/ann"}
+    assert "KERNEL_WORKING_DIR" not in environment(env=asked)
+    mirrored = environment(DockerSettings(mirror_working_dirs=True), env=asked)
+    assert mirrored["KERNEL_WORKING_DIR"] == "/home/ann"
+
+
+def test_kernel_cannot_choose_the_engine_or_its_name() -> None:
+    """Where to launch, and as whom, is not up to the kernel's environment."""
+    asked = {"DOCKER_HOST": "tcp://elsewhere", "EG_CONTAINER_NAME": "x", "EG_DOCKER_MODE": "swarm"}
+    env = environment(DockerSettings(host="unix:///here"), env=asked)
+    assert env["DOCKER_HOST"] == "unix:///here"
+    assert env["EG_CONTAINER_NAME"] == f"ann-{REQUEST.kernel_id}"
+    assert env["EG_DOCKER_MODE"] == "docker"
+
+
+def test_kernelspec_may_keep_its_containers() -> None:
+    """EG_REMOVE_CONTAINER in the kernel's environment beats that of the gateway."""
+    gateway = DockerSettings(launch_env={"EG_REMOVE_CONTAINER": "True"})
+    assert (
+        environment(gateway, env={"EG_REMOVE_CONTAINER": "False"})["EG_REMOVE_CONTAINER"] == "False"
+    )
+    assert environment(DockerSettings(remove_container=False))["EG_REMOVE_CONTAINER"] == "False"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("KERNEL_UID", "x", "Invalid KERNEL_UID value 'x': not a valid integer!"),
+        ("KERNEL_GID", "", "Invalid KERNEL_GID value '': not a valid integer!"),
+        ("KERNEL_UID", "-1", "Invalid KERNEL_UID value '-1': must be in range 0-4294967295!"),
+        ("KERNEL_UID", "0", "Kernel's UID value of '0' has been denied via EG_PROHIBITED_UIDS!"),
+        ("KERNEL_UID", "00", "Kernel's UID value of '00' has been denied via EG_PROHIBITED_UIDS!"),
+        ("KERNEL_GID", "50", "Kernel's GID value of '50' has been denied via EG_PROHIBITED_GIDS!"),
+    ],
+)
+def test_id_that_is_none_or_prohibited_is_forbidden(name: str, value: str, message: str) -> None:
+    """The words are Enterprise Gateway's, which people look for."""
+    settings = Settings(kernels=KernelSettings(prohibited_gids=frozenset({0, 50})))
+    request = dataclasses.replace(REQUEST, env={name: value})
+    with pytest.raises(ForbiddenError) as refusal:
+        launch_environment(request, settings, "docker")
+    assert str(refusal.value) == message
