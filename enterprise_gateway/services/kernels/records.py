@@ -39,19 +39,25 @@ class Record:
     agent: Agent | None = None
     state: AgentState | None = None
     """The newest state document."""
-    is_current: bool = False
-    """Whether the state stream is open, so that `state` is at most a moment old."""
     death: str | None = None
     """Why the workload died. None: it lives."""
     found: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     """When this gateway process first saw it, by the event loop's clock."""
     is_known: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once there is a state, or a death."""
+    is_silent: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set unless the state stream is open, so that `state` is at most a moment old."""
+    is_over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once it has died, or was forgotten."""
     stream: asyncio.Task[None] | None = None
     ending: asyncio.Task[None] | None = None
     """Set while somebody ends the kernel."""
     restarting: asyncio.Task[None] | None = None
     """Set while somebody restarts it."""
+
+    def __post_init__(self) -> None:
+        """Begin without a stream."""
+        self.is_silent.set()
 
     @property
     def kernel_id(self) -> str:

@@ -145,9 +145,7 @@ class Registry:
             UnavailableError: an engine that counts has not answered yet.
         """
         for proxy in self._proxies.all():
-            if proxy not in self._listed:
-                for workload in await self._list(proxy):
-                    self._take(proxy, workload)
+            await self._ensure_listed(proxy)
 
     def counts(self, proxy: BaseProcessProxyABC) -> bool:
         """Say whether a process proxy that does not answer is a fault.
@@ -173,6 +171,7 @@ class Registry:
         if self._records.get(kernel_id) is record:
             del self._records[kernel_id]
             self._mark_ended(kernel_id)
+        record.is_over.set()
         self._detach(record)
 
     async def refresh(self, record: Record) -> None:
@@ -181,7 +180,7 @@ class Registry:
         Raises:
             UnavailableError: neither is to be had.
         """
-        if record.is_current or record.death is not None or record.agent is None:
+        if not record.is_silent.is_set() or record.death is not None or record.agent is None:
             return
         try:
             record.learn(await record.agent.state())
@@ -194,10 +193,13 @@ class Registry:
         retry = RETRY_SECONDS
         while True:
             try:
+                await self._ensure_listed(proxy)
                 async for workload in proxy.watch():
                     self._answered.add(proxy)
                     self._take(proxy, workload)
                     retry = RETRY_SECONDS
+            except UnavailableError as exc:
+                _log.debug("%s: %s", type(proxy).__name__, exc)
             except Exception:  # noqa: BLE001 - a task's root: following must go on, whatever it is
                 _log.exception("%s stopped telling of its workloads", type(proxy).__name__)
             await asyncio.sleep(retry)
@@ -235,7 +237,7 @@ class Registry:
         record.stream = asyncio.create_task(self._stream(record, record.agent))
 
     def _detach(self, record: Record) -> None:
-        record.is_current = False
+        record.is_silent.set()
         if record.stream is not None and record.stream is not asyncio.current_task():
             record.stream.cancel()
         if record.agent is not None:
@@ -252,7 +254,7 @@ class Registry:
                         states = await stack.enter_async_context(agent.events())
                     async for state in states:
                         record.learn(state)
-                        record.is_current = True
+                        record.is_silent.clear()
                         retry = RETRY_SECONDS
                 if record.state is not None and record.state.is_dead:
                     self._settle(record, "")  # those were the agent's last words
@@ -260,7 +262,8 @@ class Registry:
             except GatewayError as exc:
                 _log.debug("Kernel %s: %s", record.kernel_id, exc)
             finally:
-                record.is_current = False
+                if record.agent is agent:
+                    record.is_silent.set()
             await asyncio.sleep(retry)
             retry = min(2 * retry, MAX_RETRY_SECONDS)
             with contextlib.suppress(UnavailableError):
@@ -272,17 +275,17 @@ class Registry:
         """Ask the engine about a kernel whose agent does not answer."""
         workload = await self._observe(record.proxy, record.kernel_id)
         if workload is None:
-            await self._bury(record, "")
+            # Why it disappeared may be on its way from the engine.
+            await _wait(record.is_over, LAST_WORDS_SECONDS)
+            self._settle(record, "")
         elif workload.state is WorkloadState.DEAD:
-            await self._bury(record, workload.exit_reason)
+            self._settle(record, workload.exit_reason)
         else:
             self._take(record.proxy, workload)
 
     async def _bury(self, record: Record, exit_reason: str) -> None:
         """Draw the conclusions of a workload's end, once its agent's last words have arrived."""
-        stream = record.stream
-        if stream is not None and stream is not asyncio.current_task():
-            await asyncio.wait({stream}, timeout=LAST_WORDS_SECONDS)
+        await _wait(record.is_silent, LAST_WORDS_SECONDS)
         self._settle(record, exit_reason)
 
     def _settle(self, record: Record, exit_reason: str) -> None:
@@ -296,6 +299,7 @@ class Registry:
         _log.warning("Kernel %s died: %s", record.kernel_id, death)
         record.death = death
         record.is_known.set()
+        record.is_over.set()
         self._detach(record)
         self._tombstones[record.kernel_id] = asyncio.get_running_loop().call_later(
             TOMBSTONE_SECONDS, self.drop, record
@@ -310,6 +314,11 @@ class Registry:
             return None
         self._answered.add(proxy)
         return workload
+
+    async def _ensure_listed(self, proxy: BaseProcessProxyABC) -> None:
+        if proxy not in self._listed:
+            for workload in await self._list(proxy):
+                self._take(proxy, workload)
 
     async def _list(self, proxy: BaseProcessProxyABC) -> list[Workload]:
         try:
@@ -345,3 +354,10 @@ class Registry:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, but not for ever."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

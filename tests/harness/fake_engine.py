@@ -1,0 +1,173 @@
+"""A process proxy without an engine: workloads are fake agents, and the test decides their fate."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from enterprise_gateway.errors import LaunchError, UnavailableError
+from enterprise_gateway.services.processproxies.contract import (
+    AgentEndpoint,
+    BaseProcessProxyABC,
+    LaunchRequest,
+    Workload,
+    WorkloadState,
+)
+from enterprise_gateway.settings import LiveSettings
+from harness.fake_agent import FakeAgent
+
+
+class FakeEngine(BaseProcessProxyABC):
+    """One process proxy for every class name; also the registry of process proxies.
+
+    Attributes:
+        agents: of the running workloads, by kernel id.
+        requests: every launch request so far.
+        is_down: whether each call fails as if the engine did not answer.
+        failure: what the next launches fail with.
+        gate: cleared, launches wait until it is set.
+        cancelled: how many launches were cancelled.
+    """
+
+    def __init__(self, settings: LiveSettings, folder: Path) -> None:
+        super().__init__(settings)
+        self.agents: dict[str, FakeAgent] = {}
+        self.requests: list[LaunchRequest] = []
+        self.is_down = False
+        self.failure: Exception | None = None
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.cancelled = 0
+        self.observations: list[str] = []
+        self.removals: list[str] = []
+        self._folder = folder
+        self._workloads: dict[str, Workload] = {}
+        self._watchers: set[asyncio.Queue[Workload]] = set()
+
+    # the registry
+
+    def get(self, class_name: str) -> BaseProcessProxyABC:
+        """Return itself."""
+        del class_name
+        return self
+
+    def all(self) -> list[BaseProcessProxyABC]:
+        """Return itself."""
+        return [self]
+
+    async def close(self) -> None:
+        """Leave the kernels running, as a real one does."""
+
+    # the test's side
+
+    async def discard(self) -> None:
+        """Stop all agents."""
+        for agent in self.agents.values():
+            await agent.stop()
+
+    async def kill(self, kernel_id: str, exit_reason: str = "") -> None:
+        """End a workload as the engine would see it; its agent says nothing."""
+        await self.agents.pop(kernel_id).stop()
+        self._publish(kernel_id, exit_reason)
+
+    def _publish(self, kernel_id: str, exit_reason: str) -> None:
+        dead = replace(
+            self._workloads.pop(kernel_id),
+            state=WorkloadState.DEAD,
+            endpoint=None,
+            exit_reason=exit_reason,
+        )
+        for queue in self._watchers:
+            queue.put_nowait(dead)
+
+    def _check(self) -> None:
+        if self.is_down:
+            raise UnavailableError("the engine is down")
+
+    # the process proxy
+
+    async def check(self) -> None:
+        """See the base class."""
+        self._check()
+
+    async def launch(self, request: LaunchRequest) -> Workload:
+        """See the base class."""
+        self._check()
+        self.requests.append(request)
+        created = time.time()
+        try:
+            await self.gate.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self.failure is not None:
+            raise self.failure
+        if request.kernel_id in self._workloads:
+            raise LaunchError("the name is taken")
+        path = self._folder / f"{request.kernel_id[:8]}-{len(self.requests)}.sock"
+        agent = FakeAgent(
+            path,
+            request.kernel_id,
+            request.agent_token,
+            kernel_name=request.kernel_name,
+            username=request.username,
+        )
+        await agent.start()
+        self.agents[request.kernel_id] = agent
+        workload = Workload(
+            kernel_id=request.kernel_id,
+            name=f"{request.username}-{request.kernel_id}",
+            username=request.username,
+            state=WorkloadState.RUNNING,
+            created=created,
+            endpoint=AgentEndpoint(unix_path=str(path)),
+        )
+        self._workloads[request.kernel_id] = workload
+        for queue in self._watchers:
+            queue.put_nowait(workload)
+        return workload
+
+    async def observe(self, kernel_id: str) -> Workload | None:
+        """See the base class."""
+        self.observations.append(kernel_id)
+        self._check()
+        return self._workloads.get(kernel_id)
+
+    async def list(self) -> list[Workload]:
+        """See the base class."""
+        self._check()
+        return [*self._workloads.values()]
+
+    async def watch(self) -> AsyncIterator[Workload]:
+        """See the base class."""
+        queue: asyncio.Queue[Workload] = asyncio.Queue()
+        self._watchers.add(queue)
+        try:
+            for workload in self._workloads.values():
+                yield workload
+            while True:
+                yield await queue.get()
+        finally:
+            self._watchers.discard(queue)
+
+    async def read_log(self, kernel_id: str, max_bytes: int) -> str:
+        """See the base class."""
+        del kernel_id, max_bytes
+        return ""
+
+    async def remove(self, kernel_id: str) -> None:
+        """See the base class."""
+        self._check()
+        self.removals.append(kernel_id)
+        agent = self.agents.pop(kernel_id, None)
+        if agent is not None:
+            await agent.stop()
+        if kernel_id in self._workloads:
+            self._publish(kernel_id, "removed")
+
+
+def proxies_of(engine: FakeEngine) -> Any:
+    """Return what stands in for the class `ProxyRegistry`."""
+    return lambda _live: engine

@@ -1,0 +1,532 @@
+"""`/api/kernels` over HTTP, with fake agents: status codes, models, failures."""
+
+import asyncio
+import re
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+import pytest
+from harness.fake_agent import FakeAgent
+from harness.fake_engine import FakeEngine
+from harness.service import Service, eventually, serve_settings
+
+from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
+from enterprise_gateway.settings import CullingSettings, DockerSettings, LiveSettings
+
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+
+
+def agent_of(engine: FakeEngine, kernel_id: str) -> FakeAgent:
+    """Return a kernel's agent."""
+    return engine.agents[kernel_id]
+
+
+async def state_of(service: Service, kernel_id: str) -> str:
+    """Return a kernel's execution state, "gone" if there is no such kernel."""
+    answer = await service.ask("GET", f"/api/kernels/{kernel_id}")
+    return str(answer.body["execution_state"]) if answer.status == 200 else "gone"
+
+
+async def is_state(service: Service, kernel_id: str, wanted: str) -> bool:
+    """Say whether a kernel is in a state."""
+    return await state_of(service, kernel_id) == wanted
+
+
+async def test_start_answers_the_model_and_its_place(service: Service) -> None:
+    """201, Location and a model that every client can parse."""
+    answer = await service.ask("POST", "/api/kernels")
+    model = answer.body
+    assert answer.status == 201
+    assert answer.headers["Location"] == f"/api/kernels/{model['id']}"
+    assert answer.headers["Content-Type"].startswith("application/json")
+    assert str(uuid.UUID(model["id"])) == model["id"]
+    assert model["name"] == "python3"
+    assert model["execution_state"] == "idle"
+    assert model["connections"] == 0
+    assert TIME.fullmatch(model["last_activity"])
+    assert "reason" not in model
+    assert await service.get(f"/api/kernels/{model['id']}") == model
+    assert await service.get("/api/kernels") == [model]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"null", b'{"path": null}', b'{"env": null}'])
+async def test_start_needs_no_body(service: Service, body: bytes) -> None:
+    """Without a name it is the default kernel."""
+    headers = {"Content-Type": "application/json"}
+    answer = await service.ask("POST", "/api/kernels", data=body, headers=headers)
+    assert answer.status == 201
+    assert answer.body["name"] == "python3"
+
+
+async def test_start_takes_the_clients_id_in_both_forms(
+    service: Service, engine: FakeEngine
+) -> None:
+    """`kernel_id` and `KERNEL_ID` name the kernel; a taken one is a conflict."""
+    first, second = str(uuid.uuid4()), str(uuid.uuid4())
+    assert await service.start_kernel(kernel_id=first) == first
+    assert await service.start_kernel(env={"KERNEL_ID": second}) == second
+    for body in ({"kernel_id": first}, {"env": {"KERNEL_ID": first}}):
+        answer = await service.ask("POST", "/api/kernels", json=body)
+        assert answer.status == 409
+        assert first in answer.message
+    assert len(engine.requests) == 2
+
+
+async def test_start_with_an_id_that_is_being_started_is_a_conflict(
+    service: Service, engine: FakeEngine
+) -> None:
+    """Two starts of one id at once: one kernel."""
+    kernel_id = str(uuid.uuid4())
+    engine.gate.clear()
+    first = asyncio.create_task(service.start_kernel(kernel_id=kernel_id))
+    await eventually(lambda: is_state(service, kernel_id, "starting"))
+    second = await service.ask("POST", "/api/kernels", json={"kernel_id": kernel_id})
+    deleted = await service.ask("DELETE", f"/api/kernels/{kernel_id}")
+    engine.gate.set()
+    assert await first == kernel_id
+    assert second.status == deleted.status == 409
+
+
+async def test_environment_reaches_the_launch(service: Service, engine: FakeEngine) -> None:
+    """What the client may set is there, the rest of its wishes is not."""
+    await service.start_kernel(env={"KERNEL_X": "a$b", "OTHER": "x", "KERNEL_USERNAME": "ann"})
+    env = engine.requests[0].env
+    assert env["KERNEL_X"] == "a$b"
+    assert env["KERNEL_USERNAME"] == "ann"
+    assert "OTHER" not in env
+    assert "PATH" not in env
+
+
+async def test_concurrent_starts_do_not_mix_their_environments(
+    service: Service, engine: FakeEngine
+) -> None:
+    """Each kernel has the environment of its own request, and a request without any has none."""
+    engine.gate.clear()
+    starts = [
+        asyncio.create_task(service.start_kernel(env={"KERNEL_X": str(n)} if n else {}))
+        for n in range(8)
+    ]
+
+    async def all_there() -> bool:
+        return len(engine.requests) == len(starts)
+
+    await eventually(all_there)
+    engine.gate.set()
+    ids = await asyncio.gather(*starts)
+    seen = {request.kernel_id: request.env.get("KERNEL_X") for request in engine.requests}
+    assert [seen[kernel_id] for kernel_id in ids] == [None, *(str(n) for n in range(1, 8))]
+
+
+async def test_unknown_kernelspec_is_not_found(service: Service) -> None:
+    """404 with the name, not a server error."""
+    answer = await service.ask("POST", "/api/kernels", json={"name": "no-such"})
+    assert answer.status == 404
+    assert answer.message == "Kernel spec no-such not found"
+
+
+async def test_unauthorized_user_is_refused(service: Service, engine: FakeEngine) -> None:
+    """403 in EG's words, and nothing is launched."""
+    answer = await service.ask("POST", "/api/kernels", json={"env": {"KERNEL_USERNAME": "root"}})
+    assert answer.status == 403
+    assert answer.message.startswith("User 'root' is not authorized to start kernel")
+    assert not engine.requests
+
+
+@pytest.mark.parametrize(
+    "failure", [LaunchError("image x: not found"), LaunchTimeoutError("not ready in 30 s")]
+)
+async def test_failed_start_says_why_and_leaves_nothing(
+    service: Service, engine: FakeEngine, failure: Exception
+) -> None:
+    """500 with the cause; no kernel is listed, dead or alive."""
+    engine.failure = failure
+    answer = await service.ask("POST", "/api/kernels")
+    assert answer.status == 500
+    assert answer.message == str(failure)
+    assert await service.get("/api/kernels") == []
+
+
+async def test_start_of_a_client_that_leaves_is_cancelled(
+    service: Service, engine: FakeEngine
+) -> None:
+    """The launch is cancelled with the request, and no kernel is left."""
+    engine.gate.clear()
+    start = asyncio.create_task(service.start_kernel())
+
+    async def is_launching() -> bool:
+        return bool(engine.requests)
+
+    async def is_cancelled() -> bool:
+        return engine.cancelled == 1
+
+    await eventually(is_launching)
+    start.cancel()
+    await eventually(is_cancelled)
+    assert await service.get("/api/kernels") == []
+
+
+async def test_unknown_kernel_costs_one_look_and_is_not_found(
+    service: Service, engine: FakeEngine
+) -> None:
+    """404 for every verb; the engine is asked once each time."""
+    for method, suffix in (
+        ("GET", ""),
+        ("DELETE", ""),
+        ("POST", "/interrupt"),
+        ("POST", "/restart"),
+    ):
+        engine.observations.clear()
+        answer = await service.ask(method, f"/api/kernels/{UNKNOWN}{suffix}")
+        assert answer.status == 404
+        assert answer.message == f"Kernel does not exist: {UNKNOWN}"
+        assert engine.observations == [UNKNOWN]
+
+
+async def test_what_is_no_kernel_id_is_not_looked_up(service: Service, engine: FakeEngine) -> None:
+    """No engine is asked about what cannot be a kernel."""
+    for text in ("x", "..%2F..%2Fetc", UNKNOWN.replace("0", "g"), "%00", "a" * 5000):
+        answer = await service.ask("GET", f"/api/kernels/{text}")
+        assert answer.status == 404, text
+    assert not engine.observations
+
+
+async def test_silent_engine_is_unavailable_and_never_not_found(
+    service: Service, engine: FakeEngine
+) -> None:
+    """503 with Retry-After for what might be there; known kernels go on."""
+    kernel_id = await service.start_kernel()
+    engine.is_down = True
+    answer = await service.ask("GET", f"/api/kernels/{UNKNOWN}")
+    assert answer.status == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    assert await state_of(service, kernel_id) == "idle"
+    assert [model["id"] for model in await service.get("/api/kernels")] == [kernel_id]
+    assert (await service.ask("DELETE", f"/api/kernels/{kernel_id}")).status == 503
+    assert (await service.ask("POST", "/api/kernels")).status == 503
+    engine.is_down = False
+    assert (await service.ask("DELETE", f"/api/kernels/{kernel_id}")).status in {204, 404}
+
+
+async def test_engine_that_never_answered_does_not_count(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """Without Docker the gateway works; with a Docker host in the settings it complains."""
+    engine.is_down = True
+    async with serve_settings(live) as service:
+        assert await service.get("/api/kernels") == []
+        assert (await service.ask("GET", f"/api/kernels/{UNKNOWN}")).status == 404
+        assert (await service.ask("GET", "/readyz")).status == 200
+        live.replace(replace(live.current, docker=DockerSettings(host="tcp://docker:2375")))
+        assert (await service.ask("GET", "/api/kernels")).status == 503
+        assert (await service.ask("GET", f"/api/kernels/{UNKNOWN}")).status == 503
+        assert "the engine is down" in (await service.ask("GET", "/readyz")).message
+        engine.is_down = False
+        assert await service.get("/api/kernels") == []
+        assert (await service.ask("GET", "/readyz")).status == 200
+
+
+async def test_model_follows_the_agent(service: Service, engine: FakeEngine) -> None:
+    """State, activity and connections are those of the agent, without polling it."""
+    kernel_id = await service.start_kernel()
+    agent_of(engine, kernel_id).change(
+        execution_state="busy", connections=3, last_activity="2027-01-02T03:04:05.000000Z"
+    )
+    await eventually(lambda: is_state(service, kernel_id, "busy"))
+    model = (await service.get("/api/kernels"))[0]
+    assert model["connections"] == 3
+    assert model["last_activity"] == "2027-01-02T03:04:05.000000Z"
+
+
+async def test_silent_agent_is_unavailable(service: Service, engine: FakeEngine) -> None:
+    """A kernel whose agent cannot be reached is 503, not gone, while its workload lives."""
+    kernel_id = await service.start_kernel()
+    agent = agent_of(engine, kernel_id)
+    await agent.stop()
+
+    async def is_unavailable() -> bool:
+        return (await service.ask("GET", f"/api/kernels/{kernel_id}")).status == 503
+
+    await eventually(is_unavailable)
+    answer = await service.ask("POST", f"/api/kernels/{kernel_id}/interrupt")
+    assert answer.status == 503
+    assert "Retry-After" in answer.headers
+    assert (await service.get("/api/kernels"))[0]["id"] == kernel_id
+    assert (await service.ask("DELETE", f"/api/kernels/{kernel_id}")).status == 204
+
+
+async def test_interrupt_and_restart_are_the_agents(service: Service, engine: FakeEngine) -> None:
+    """204 and 200 with the model; a body of any kind does not matter."""
+    kernel_id = await service.start_kernel()
+    headers = {"Content-Type": "application/json"}
+    for body in (b"", b"{}"):
+        path = f"/api/kernels/{kernel_id}"
+        interrupt = await service.ask("POST", f"{path}/interrupt", data=body, headers=headers)
+        restart = await service.ask("POST", f"{path}/restart", data=body, headers=headers)
+        assert interrupt.status == 204
+        assert restart.status == 200
+        assert restart.body["id"] == kernel_id
+    calls = agent_of(engine, kernel_id).calls
+    assert calls == ["POST /v1/interrupt", "POST /v1/restart"] * 2
+
+
+async def test_delete_ends_the_kernel_gracefully_and_forgets_it(
+    service: Service, engine: FakeEngine
+) -> None:
+    """The agent is asked first, then the workload is removed, then the kernel is unknown."""
+    kernel_id = await service.start_kernel()
+    agent = agent_of(engine, kernel_id)
+    assert (await service.ask("DELETE", f"/api/kernels/{kernel_id}")).status == 204
+    assert agent.calls == ["POST /v1/shutdown"]
+    assert engine.removals == [kernel_id]
+    assert (await service.ask("GET", f"/api/kernels/{kernel_id}")).status == 404
+    assert (await service.ask("DELETE", f"/api/kernels/{kernel_id}")).status == 404
+    assert await service.start_kernel(kernel_id=kernel_id) == kernel_id
+
+
+async def test_concurrent_deletes_are_one(service: Service, engine: FakeEngine) -> None:
+    """All of them answer when the kernel has ended."""
+    kernel_id = await service.start_kernel()
+    answers = await asyncio.gather(
+        *(service.ask("DELETE", f"/api/kernels/{kernel_id}") for _ in range(5))
+    )
+    assert {answer.status for answer in answers} <= {204, 404}
+    assert 204 in {answer.status for answer in answers}
+    assert engine.removals == [kernel_id]
+
+
+async def test_delete_of_a_client_that_leaves_comes_to_its_end(
+    service: Service, engine: FakeEngine
+) -> None:
+    """Once begun, the kernel is ended whoever waits for it."""
+    kernel_id = await service.start_kernel()
+    agent = agent_of(engine, kernel_id)
+    agent.silence.clear()
+    delete = asyncio.create_task(service.ask("DELETE", f"/api/kernels/{kernel_id}"))
+    await asyncio.wait({delete}, timeout=0.1)
+    delete.cancel()
+    await asyncio.wait({delete})
+    agent.silence.set()
+    await eventually(lambda: is_state(service, kernel_id, "gone"))
+    assert engine.removals == [kernel_id]
+
+
+@pytest.mark.parametrize("last_words", [True, False])
+async def test_kernel_that_ends_on_purpose_is_forgotten(
+    service: Service, engine: FakeEngine, *, last_words: bool
+) -> None:
+    """After culling or a client's shutdown_request it is 404 at once, whoever tells first."""
+    kernel_id = await service.start_kernel()
+    if last_words:
+        agent_of(engine, kernel_id).end()
+    else:
+        await engine.kill(kernel_id, "exit code 0")
+    await eventually(lambda: is_state(service, kernel_id, "gone"))
+    assert await service.get("/api/kernels") == []
+
+
+async def test_kernel_that_dies_is_remembered_with_its_reason(
+    service: Service, engine: FakeEngine
+) -> None:
+    """It is dead and says why; interrupting it is a conflict; DELETE removes it."""
+    kernel_id = await service.start_kernel()
+    await engine.kill(kernel_id, "exit code 137 (out of memory)")
+    await eventually(lambda: is_state(service, kernel_id, "dead"))
+    model = await service.get(f"/api/kernels/{kernel_id}")
+    assert model["reason"] == "the kernel's workload ended: exit code 137 (out of memory)"
+    assert await service.get("/api/kernels") == [model]
+    assert (await service.ask("POST", f"/api/kernels/{kernel_id}/interrupt")).status == 409
+    assert (await service.ask("POST", "/api/kernels", json={"kernel_id": kernel_id})).status == 409
+    assert (await service.ask("DELETE", f"/api/kernels/{kernel_id}")).status == 204
+    assert (await service.ask("GET", f"/api/kernels/{kernel_id}")).status == 404
+
+
+async def test_agents_last_words_are_the_reason(service: Service, engine: FakeEngine) -> None:
+    """What the agent knows goes before what the engine knows."""
+    kernel_id = await service.start_kernel()
+    agent_of(engine, kernel_id).end({"message": "killed by SIGKILL", "signal": "SIGKILL"})
+    await engine.kill(kernel_id, "exit code 1")
+    await eventually(lambda: is_state(service, kernel_id, "dead"))
+    model = await service.get(f"/api/kernels/{kernel_id}")
+    assert model["reason"] == "killed by SIGKILL"
+
+
+async def test_dead_kernel_is_launched_again_under_its_id(
+    service: Service, engine: FakeEngine
+) -> None:
+    """Restart makes a new workload with the same environment; sessions move to it."""
+    kernel_id = await service.start_kernel(env={"KERNEL_X": "1"})
+    session = {"path": "a.ipynb", "type": "notebook", "name": "a", "kernel": {"id": kernel_id}}
+    assert (await service.ask("POST", "/api/sessions", json=session)).status == 201
+    await engine.kill(kernel_id, "exit code 139")
+    await eventually(lambda: is_state(service, kernel_id, "dead"))
+    answer = await service.ask("POST", f"/api/kernels/{kernel_id}/restart")
+    assert answer.status == 200
+    assert answer.body["execution_state"] == "idle"
+    assert "reason" not in answer.body
+    first, second = engine.requests
+    assert first == second
+    assert [one["path"] for one in await service.get("/api/sessions")] == ["a.ipynb"]
+
+
+async def test_dead_kernel_that_cannot_be_launched_again_stays_dead(
+    service: Service, engine: FakeEngine
+) -> None:
+    """The failure is told, and the next restart may succeed."""
+    kernel_id = await service.start_kernel()
+    await engine.kill(kernel_id, "exit code 139")
+    await eventually(lambda: is_state(service, kernel_id, "dead"))
+    engine.failure = LaunchError("no memory left")
+    answer = await service.ask("POST", f"/api/kernels/{kernel_id}/restart")
+    assert answer.status == 500
+    assert answer.message == "no memory left"
+    assert await state_of(service, kernel_id) == "dead"
+    engine.failure = None
+    assert (await service.ask("POST", f"/api/kernels/{kernel_id}/restart")).status == 200
+
+
+async def test_next_gateway_process_finds_the_kernels(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """With its first answer it knows state, name and sessions, and can do everything to them."""
+    async with serve_settings(live) as first:
+        kernel_id = await first.start_kernel()
+        session = {"path": "a.ipynb", "type": "notebook", "kernel": {"id": kernel_id}}
+        assert (await first.ask("POST", "/api/sessions", json=session)).status == 201
+        agent_of(engine, kernel_id).change(execution_state="busy")
+    async with serve_settings(live) as second:
+        (model,) = await second.get("/api/kernels")
+        assert model["id"] == kernel_id
+        assert model["name"] == "python3"
+        assert model["execution_state"] == "busy"
+        assert [one["path"] for one in await second.get("/api/sessions")] == ["a.ipynb"]
+        assert (await second.ask("POST", f"/api/kernels/{kernel_id}/restart")).status == 200
+        await engine.kill(kernel_id, "exit code 1")
+        await eventually(lambda: is_state(second, kernel_id, "dead"))
+        again = await second.ask("POST", f"/api/kernels/{kernel_id}/restart")
+        assert again.status == 409
+        assert "another gateway process" in again.message
+
+
+async def test_listing_is_a_setting(live: LiveSettings, engine: FakeEngine) -> None:
+    """Without `list_kernels` both lists are 403, from the next request on."""
+    del engine
+    async with serve_settings(live) as service:
+        assert (await service.ask("GET", "/api/kernels")).status == 200
+        access = replace(live.current.access, list_kernels=False)
+        live.replace(replace(live.current, access=access))
+        for path in ("/api/kernels", "/api/sessions"):
+            answer = await service.ask("GET", path)
+            assert answer.status == 403
+            assert answer.body == {"reason": "Forbidden", "message": "Forbidden"}
+
+
+@pytest.mark.parametrize("field", ["max_kernels", "max_kernels_per_user"])
+async def test_limit_is_exact_under_twenty_starts_at_once(
+    service: Service, engine: FakeEngine, field: str
+) -> None:
+    """Seven of twenty get a kernel, the others 403, and seven workloads are left."""
+    limit: dict[str, Any] = {field: 7}
+    kernels = replace(service.live.current.kernels, **limit)
+    service.live.replace(replace(service.live.current, kernels=kernels))
+    answers = await asyncio.gather(*(service.ask("POST", "/api/kernels") for _ in range(20)))
+    statuses = [answer.status for answer in answers]
+    assert statuses.count(201) == 7
+    assert statuses.count(403) == 13
+    refused = next(answer for answer in answers if answer.status == 403)
+    assert "limit has been set to 7" in refused.message
+    assert len(engine.agents) == 7
+
+
+@pytest.mark.parametrize("field", ["max_kernels", "max_kernels_per_user"])
+async def test_limit_is_exact_across_gateway_processes(
+    engine: FakeEngine, live: LiveSettings, field: str
+) -> None:
+    """Two gateways with ten starts each leave seven kernels, without talking to each other."""
+    limit: dict[str, Any] = {field: 7}
+    kernels = replace(live.current.kernels, **limit)
+    live.replace(replace(live.current, kernels=kernels))
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        answers = await asyncio.gather(
+            *(service.ask("POST", "/api/kernels") for _ in range(10) for service in (one, other))
+        )
+        assert [answer.status for answer in answers].count(201) == 7
+        assert len(engine.agents) == 7
+
+
+async def test_new_culling_settings_reach_the_agents(service: Service, engine: FakeEngine) -> None:
+    """A change of the settings is pushed to kernels that run already."""
+    kernel_id = await service.start_kernel()
+    culling = CullingSettings(cull_idle_timeout=123)
+    kernels = replace(service.live.current.kernels, culling=culling)
+    service.live.replace(replace(service.live.current, kernels=kernels))
+    agent = agent_of(engine, kernel_id)
+
+    async def is_told() -> bool:
+        return bool(agent.bodies)
+
+    await eventually(is_told)
+    assert agent.bodies == [
+        {
+            "cull_idle_timeout": 123,
+            "cull_interval": 300,
+            "cull_connected": False,
+            "cull_busy": False,
+        }
+    ]
+
+
+@pytest.mark.usefixtures("engine")
+async def test_wrong_cluster_secret_is_unavailable(live: LiveSettings) -> None:
+    """A gateway that cannot prove itself to an agent does not call its kernel gone."""
+    async with serve_settings(live) as first:
+        kernel_id = await first.start_kernel()
+    live.replace(replace(live.current, cluster_secret=b"x" * 32))
+    async with serve_settings(live) as second:
+        assert (await second.ask("GET", f"/api/kernels/{kernel_id}")).status == 503
+
+
+async def test_answers_do_not_show_tokens(service: Service, engine: FakeEngine) -> None:
+    """No answer of any kind has the agent's token in it."""
+    kernel_id = await service.start_kernel()
+    token = engine.requests[0].agent_token
+    await agent_of(engine, kernel_id).stop()
+    for method, path in (
+        ("GET", f"/api/kernels/{kernel_id}"),
+        ("POST", f"/api/kernels/{kernel_id}/restart"),
+        ("GET", "/metrics"),
+    ):
+        assert token.encode() not in (await service.ask(method, path)).raw
+
+
+async def test_kernels_go_on_when_the_gateway_stops(engine: FakeEngine, live: LiveSettings) -> None:
+    """Stopping the gateway calls nothing on any agent."""
+    async with serve_settings(live) as service:
+        kernel_id = await service.start_kernel()
+    assert agent_of(engine, kernel_id).calls == []
+    assert engine.removals == []
+
+
+async def test_client_may_leave_while_anything_is_under_way(
+    service: Service, engine: FakeEngine
+) -> None:
+    """Twenty clients that leave at random moments of their start leave nothing."""
+    engine.gate.clear()
+    timeout = aiohttp.ClientTimeout(total=0.05)
+
+    async def leave() -> None:
+        async with service.http.post("/api/kernels", timeout=timeout):
+            pass
+
+    results = await asyncio.gather(*(leave() for _ in range(20)), return_exceptions=True)
+    assert all(isinstance(result, TimeoutError) for result in results)
+
+    async def all_cancelled() -> bool:
+        return engine.cancelled == len(engine.requests)
+
+    await eventually(all_cancelled)
+    engine.gate.set()
+    assert await service.get("/api/kernels") == []
+    assert not engine.agents
