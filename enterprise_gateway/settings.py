@@ -77,10 +77,8 @@ class KernelSettings:
     """-1: no limit."""
     client_envs: frozenset[str] = frozenset()
     """Names besides `KERNEL_*` taken from the request; `*` for all."""
-    inherited_envs: frozenset[str] = frozenset()
-    """Names passed on from the gateway's own environment; their values are in `inherited_env`."""
     inherited_env: dict[str, str] = field(default_factory=dict, repr=False)
-    kernel_headers: frozenset[str] = frozenset()
+    """Variables of the gateway's own environment that every kernel gets."""
     authorized_users: frozenset[str] = frozenset()
     unauthorized_users: frozenset[str] = frozenset({"root"})
     default_username: str = ""
@@ -148,7 +146,6 @@ class Settings:
     docker: DockerSettings = field(default_factory=DockerSettings)
     cluster_secret: bytes = field(default=b"", repr=False)
     """32 bytes shared by all replicas; agent tokens derive from it."""
-    data_dir: Path = Path()
     runtime_dir: Path = Path()
     """Sockets and records of local kernels; only the gateway's user may enter it."""
 

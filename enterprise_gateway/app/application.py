@@ -163,14 +163,11 @@ jupyter enterprisegateway kernels list"""
                 settings,
                 server=previous.server,
                 cluster_secret=previous.cluster_secret,
-                data_dir=previous.data_dir,
                 runtime_dir=previous.runtime_dir,
             )
-        data_dir = Path(self.data_dir) / "enterprise_gateway"
         return replace(
             settings,
-            cluster_secret=self._find_cluster_secret(data_dir),
-            data_dir=data_dir,
+            cluster_secret=self._find_cluster_secret(),
             runtime_dir=_make_private(Path(self.runtime_dir) / "enterprise_gateway"),
         )
 
@@ -261,12 +258,12 @@ jupyter enterprisegateway kernels list"""
             reasons = ", ".join(f"{name} ({reason})" for name, reason in sorted(ignored.items()))
             self.log.info("Settings without meaning here are ignored: %s", reasons)
 
-    def _find_cluster_secret(self, data_dir: Path) -> bytes:
+    def _find_cluster_secret(self) -> bytes:
         if self.cluster_secret:
             return derive_secret(self.cluster_secret, "the configuration")
         if self.cluster_secret_file:
             return read_secret_file(Path(self.cluster_secret_file))
-        return keep_secret(data_dir)
+        return keep_secret(Path(self.data_dir) / "enterprise_gateway")
 
     def _give_up(self, exc: GatewayError) -> NoReturn:
         self.log.critical("%s", exc)

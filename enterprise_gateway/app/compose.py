@@ -121,7 +121,6 @@ def make_kernel_settings(
     Raises:
         ConfigurationError: `port_range` is malformed.
     """
-    inherited = frozenset(filter(None, traits.inherited_envs))
     return KernelSettings(
         default_kernel_name=traits.default_kernel_name or mapping.default_kernel_name,
         allowed_kernels=frozenset(name.lower() for name in specs.allowed_kernelspecs),
@@ -129,9 +128,7 @@ def make_kernel_settings(
         max_kernels=traits.max_kernels,
         max_kernels_per_user=traits.max_kernels_per_user,
         client_envs=frozenset(filter(None, traits.client_envs)),
-        inherited_envs=inherited,
-        inherited_env={name: environ[name] for name in sorted(inherited) if name in environ},
-        kernel_headers=frozenset(filter(None, traits.kernel_headers)),
+        inherited_env={name: environ[name] for name in traits.inherited_envs if name in environ},
         authorized_users=frozenset(filter(None, traits.authorized_users)),
         unauthorized_users=frozenset(filter(None, traits.unauthorized_users)),
         default_username=traits.default_username or _usable_name(own_username),

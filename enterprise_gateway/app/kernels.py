@@ -6,12 +6,13 @@ gateway's user, with its configuration: it needs the same runtime folder and clu
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from traitlets import Bool
+from traitlets import Bool, default
 
 from enterprise_gateway.app.application import EnterpriseGatewayApp
 from enterprise_gateway.errors import GatewayError, InvalidRequestError, UnavailableError
@@ -60,7 +61,15 @@ def format_table(rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-class KernelListApp(EnterpriseGatewayApp):
+class KernelsCommand(EnterpriseGatewayApp):
+    """A command about kernels; prints what it is for, and logs only what goes wrong."""
+
+    @default("log_level")
+    def _quiet(self) -> int:
+        return logging.WARNING
+
+
+class KernelListApp(KernelsCommand):
     """Lists the kernels of this machine's gateways."""
 
     name = "jupyter-enterprisegateway-kernels-list"
@@ -86,7 +95,7 @@ class KernelListApp(EnterpriseGatewayApp):
             print_out("No kernels.")
 
 
-class KernelStopApp(EnterpriseGatewayApp):
+class KernelStopApp(KernelsCommand):
     """Stops kernels, by their ids or all of them."""
 
     name = "jupyter-enterprisegateway-kernels-stop"
@@ -124,7 +133,7 @@ class KernelStopApp(EnterpriseGatewayApp):
         return True
 
 
-class KernelsApp(EnterpriseGatewayApp):
+class KernelsApp(KernelsCommand):
     """Lists and stops kernels, whether a gateway runs or not."""
 
     name = "jupyter-enterprisegateway-kernels"

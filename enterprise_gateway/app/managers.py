@@ -136,7 +136,7 @@ class KernelSpecCache(LoggingConfigurable):
 
     cache_enabled = Bool(
         default_value=True,
-        help="Keep kernelspecs in memory, watching their files.",
+        help="Keep kernelspecs in memory; a file that has changed is read again.",
     ).tag(config=True, env=("EG_KERNELSPEC_CACHE_ENABLED",))
 
 

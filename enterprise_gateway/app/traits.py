@@ -141,9 +141,6 @@ class KernelTraits(HasTraits):
     env_process_whitelist = List(Unicode(), help="Deprecated: use inherited_envs.").tag(
         config=True, renamed="inherited_envs"
     )
-    kernel_headers = List(
-        Unicode(), help="Names of request headers that process proxies may see."
-    ).tag(config=True, env=("EG_KERNEL_HEADERS",))
     authorized_users = Set(
         Unicode(), help="If not empty: the only values of KERNEL_USERNAME that may start kernels."
     ).tag(config=True, env=("EG_AUTHORIZED_USERS",))
@@ -273,6 +270,9 @@ class IgnoredTraits(HasTraits):
     )
     availability_mode = Any(help="Ignored: kernels always survive the gateway.").tag(
         config=True, ignored="kernels always survive the gateway", env=("EG_AVAILABILITY_MODE",)
+    )
+    kernel_headers = Any(help="Ignored: only Conductor used request headers.").tag(
+        config=True, ignored="only Conductor used request headers", env=("EG_KERNEL_HEADERS",)
     )
     kernel_spec_manager_class = Any(help="Ignored: not replaceable.").tag(
         config=True, ignored="not replaceable"
