@@ -125,7 +125,7 @@ def build(client: DockerClient, inputs: Mapping[str, tuple[int, bytes]], wanted:
         for line in event.get("stream", "").splitlines():
             log.append(line)
             if line.startswith("Step "):
-                say(f"  {line[:100]}")
+                say(f"  {' '.join(line.split())[:100]}")
 
 
 def remove_superseded(client: DockerClient) -> None:
