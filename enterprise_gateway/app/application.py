@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jupyter_core.application import JupyterApp, base_aliases
-from traitlets import Bool, HasTraits, Unicode, default
+from traitlets import Bool, HasTraits, Unicode, default, observe
 from traitlets.config.application import catch_config_error
 
 from enterprise_gateway._version import __version__
@@ -93,6 +93,10 @@ jupyter enterprisegateway kernels list"""
     @default("config_file_name")
     def _default_config_file_name(self) -> str:
         return "jupyter_enterprise_gateway_config"
+
+    @observe("log_json")
+    def _change_format(self, _change: object) -> None:
+        self._configure_logging()
 
     def get_default_logging_config(self) -> dict[str, Any]:
         """Give this package's loggers, and everybody's warnings, the application's handler."""

@@ -101,6 +101,11 @@ class Gateway:
 
     def start(self) -> None:
         """Start the process and wait until it answers."""
+        self.start_process()
+        wait_until(self.answers, deadline=START_DEADLINE, what="the gateway's first answer")
+
+    def start_process(self) -> None:
+        """Start the process, whose address need not be the one configured."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(),
@@ -111,7 +116,6 @@ class Gateway:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        wait_until(self.answers, deadline=START_DEADLINE, what="the gateway's first answer")
 
     def answers(self) -> bool:
         """Whether the gateway serves requests now."""

@@ -1,0 +1,185 @@
+"""The process: how it starts, what it prints, how it ends."""
+
+import json
+import re
+import signal
+import socket
+from collections.abc import Callable
+
+import pytest
+import requests
+from harness.gateway import START_DEADLINE, Gateway
+from harness.waiting import wait_until
+
+MakeGateway = Callable[..., Gateway]
+
+STOP_DEADLINE = 15.0
+
+
+def find_printed(gateway: Gateway, pattern: str) -> re.Match[str]:
+    """Wait until the process has printed something."""
+    match = wait_until(
+        lambda: re.search(pattern, gateway.read_log()), deadline=START_DEADLINE, what=pattern
+    )
+    assert match is not None
+    return match
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_the_process_cleanly(make_gateway: MakeGateway, signum: int) -> None:
+    """SIGTERM and Ctrl-C end it with exit code 0 and no traceback."""
+    gateway = make_gateway()
+    gateway.start()
+    assert gateway.process is not None
+    gateway.process.send_signal(signum)
+    assert gateway.process.wait(STOP_DEADLINE) == 0
+    assert "Traceback" not in gateway.read_log()
+    assert "kernels go on running" in gateway.read_log()
+
+
+def test_hangup_is_ignored(make_gateway: MakeGateway) -> None:
+    """A terminal that is closed does not end it."""
+    gateway = make_gateway()
+    gateway.start()
+    assert gateway.process is not None
+    gateway.process.send_signal(signal.SIGHUP)
+    assert gateway.answers()
+    assert gateway.stop() == 0
+
+
+def test_idle_connection_does_not_delay_the_end(make_gateway: MakeGateway) -> None:
+    """Clients with open connections are not waited for."""
+    gateway = make_gateway()
+    gateway.start()
+    assert gateway.process is not None
+    with socket.create_connection(("127.0.0.1", gateway.port)) as connection:
+        connection.sendall(b"GET /api HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 200")
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(STOP_DEADLINE) == 0
+
+
+def test_generated_token_is_printed_and_works(make_gateway: MakeGateway) -> None:
+    """Without a token one is made; what is printed can be pasted, and the log does not have it."""
+    gateway = make_gateway(unset="EG_AUTH_TOKEN")
+    gateway.http.headers.clear()
+    gateway.start()
+    pattern = r"Generated token; connect to (http\S+/)\?token=(\w{32,})"
+    url, token = find_printed(gateway, pattern).groups()
+    assert requests.get(f"{url}api/kernels?token={token}", timeout=10).status_code == 200
+    assert requests.get(f"{url}api/kernels", timeout=10).status_code == 401
+    lines = [line for line in gateway.read_log().splitlines() if token in line]
+    assert len(lines) == 1
+
+
+def test_token_of_the_operator_is_not_printed(make_gateway: MakeGateway) -> None:
+    """Who chose the token knows it."""
+    gateway = make_gateway()
+    gateway.start()
+    gateway.request("GET", f"/api/kernels?token={gateway.token}")
+    gateway.stop()
+    assert gateway.token not in gateway.read_log()
+
+
+def test_empty_token_opens_the_gateway_with_a_warning(make_gateway: MakeGateway) -> None:
+    """Switching authentication off is possible, and said."""
+    gateway = make_gateway({"EG_AUTH_TOKEN": ""})
+    gateway.start()
+    assert requests.get(f"{gateway.url}/api/kernels", timeout=10).status_code == 200
+    assert "Authentication is off" in gateway.read_log()
+
+
+def test_taken_port_is_passed_over(make_gateway: MakeGateway) -> None:
+    """The next ports are tried, and the log says which one it became."""
+    gateway = make_gateway({"EG_PORT_RETRIES": "20"})
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", gateway.port))
+        taken.listen()
+        gateway.start_process()
+        pattern = r"available at http://127\.0\.0\.1:(\d+)/"
+        port = int(find_printed(gateway, pattern)[1])
+        assert port != gateway.port
+        assert requests.get(f"http://127.0.0.1:{port}/api", timeout=10).status_code == 200
+    assert f"Port {gateway.port} is not available" in gateway.read_log()
+
+
+def test_no_free_port_ends_the_start(make_gateway: MakeGateway) -> None:
+    """Without retries a taken port is the end, with one line."""
+    gateway = make_gateway()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", gateway.port))
+        taken.listen()
+        done = gateway.run_command()
+    assert done.returncode == 1
+    assert f"No port is free: tried {gateway.port}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--certfile=/does/not/exist"], "TLS files"),
+        (["--EnterpriseGatewayApp.authorizer_class=no.such.Class"], "no.such.Class"),
+        (["--EnterpriseGatewayApp.cluster_secret_file=/does/not/exist"], "cluster secret"),
+        (["--ip=203.0.113.1"], "Cannot listen on 203.0.113.1"),
+        (["--port=70000"], "port"),
+    ],
+)
+def test_wrong_option_ends_the_start_with_its_name(
+    make_gateway: MakeGateway, arguments: list[str], message: str
+) -> None:
+    """The operator reads what is wrong, not where in the program."""
+    done = make_gateway().run_command(*arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_log_can_be_json(make_gateway: MakeGateway) -> None:
+    """Every line of the log is an object."""
+    gateway = make_gateway({"EG_LOG_JSON": "True"})
+    gateway.start()
+    gateway.stop()
+    lines = [json.loads(line) for line in gateway.read_log().splitlines()]
+    assert {"INFO"} <= {line["level"] for line in lines}
+    assert any("is available at" in line["message"] for line in lines)
+
+
+def test_everything_is_below_the_base_url(make_gateway: MakeGateway) -> None:
+    """The whole gateway moves, and says so in its URL."""
+    gateway = make_gateway({"EG_BASE_URL": "team/a"})
+    gateway.start_process()
+    base = f"{gateway.url}/team/a"
+    wait_until(lambda: f"available at {base}/" in gateway.read_log(), deadline=START_DEADLINE)
+    assert gateway.http.get(f"{base}/api/kernels", timeout=10).status_code == 200
+    assert gateway.http.get(f"{gateway.url}/api/kernels", timeout=10).status_code == 404
+
+
+AUTHORIZER = """
+from jupyter_server.auth import Authorizer
+from traitlets import Unicode
+
+class ReadOnly(Authorizer):
+    verb = Unicode("read").tag(config=True)
+
+    def is_authorized(self, handler, user, action, resource):
+        return action == self.verb
+"""
+
+
+def test_authorizer_of_jupyter_server_guards_the_gateway(make_gateway: MakeGateway) -> None:
+    """An authorizer written for jupyter_server works, its own options included."""
+    gateway = make_gateway({"EG_AUTHORIZER_CLASS": "read_only.ReadOnly"})
+    gateway.env["PYTHONPATH"] = str(gateway.home)
+    (gateway.home / "read_only.py").write_text(AUTHORIZER)
+    gateway.start()
+    assert gateway.request("GET", "/api/kernels").status_code == 200
+    refused = gateway.request("POST", "/api/kernels", json={"name": "python3"})
+    assert refused.status_code == 403
+    assert "not authorized to write on resource: kernels" in refused.json()["message"]
+    gateway.stop()
+    (gateway.home / "config").mkdir(exist_ok=True)
+    config = gateway.home / "config" / "jupyter_enterprise_gateway_config.py"
+    config.write_text("c.ReadOnly.verb = 'nothing'\n")
+    gateway.start()
+    assert gateway.request("GET", "/api/kernels").status_code == 403
