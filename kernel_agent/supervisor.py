@@ -109,7 +109,7 @@ class KernelSupervisor:
                     reason = await self._live(current, on_ready)
                 else:
                     reason = current
-                is_announced = self.lifecycle.phase is Phase.RESTARTING
+                is_requested = self.lifecycle.phase is Phase.RESTARTING
                 step = self.lifecycle.process_ended(self._loop.time(), reason)
                 logger.info("kernel %s: %s", self._settings.kernel_id, reason.message)
                 while step is Next.STAY_DEAD:
@@ -119,10 +119,11 @@ class KernelSupervisor:
                     self._wake_up.clear()
                     await self._wake_up.wait()
                     step = self.lifecycle.leave_death()
-                    is_announced = False
+                    is_requested = True
                 if step is not Next.START:
                     return step is Next.END
-                if not is_announced:
+                # front ends show the status as a crash, so no requested restart may send it
+                if not is_requested:
                     self._announce(ExecutionState.RESTARTING)
                 try:
                     current = self._launcher.spawn()
@@ -136,10 +137,15 @@ class KernelSupervisor:
             self._context.destroy(linger=0)
 
     def submit(self, channel: bytes, parts: List[bytes]) -> None:
-        """Send a client's message to the kernel, once it is ready; a dead kernel gets none."""
-        if self._link is not None and self._link.is_ready:
+        """Send a client's message to the kernel.
+
+        Until the kernel is ready, and during a restart, messages are held for the next process;
+        a kernel that is dead or being ended gets none.
+        """
+        phase = self.lifecycle.phase
+        if phase is Phase.RUNNING and self._link is not None and self._link.is_ready:
             self._link.send(channel, parts)
-        elif self.lifecycle.phase is not Phase.DEAD:
+        elif phase in (Phase.STARTING, Phase.RESTARTING):
             self.backlog.add(sum(map(len, parts)))
             self._held.append((channel, parts))
 
@@ -157,7 +163,6 @@ class KernelSupervisor:
         waiter: "asyncio.Future[None]" = self._loop.create_future()
         self._waiters.append(waiter)
         if self.lifecycle.request_restart():
-            self._announce(ExecutionState.RESTARTING)
             self._start_ending(is_restart=True, is_requested=is_requested_of_kernel)
         self._wake_up.set()
         self._changed()
