@@ -20,7 +20,7 @@ from enterprise_gateway.errors import (
     NotFoundError,
     UnavailableError,
 )
-from enterprise_gateway.services.processproxies.docker_workloads import KERNEL_LABELS
+from enterprise_gateway.services.processproxies.docker_workloads import KERNEL_LABELS, is_of_cluster
 from enterprise_gateway.settings import DockerSettings
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -34,10 +34,14 @@ _EVENTS = ("create", "start", "oom", "die", "destroy")
 
 
 class DockerEngine:
-    """A connection to one engine. Lives on one event loop; `open` before use."""
+    """A connection to one engine, which shows the containers of one cluster of gateways.
 
-    def __init__(self, settings: DockerSettings) -> None:
+    Lives on one event loop; `open` before use.
+    """
+
+    def __init__(self, settings: DockerSettings, cluster_id: str) -> None:
         self._settings = settings
+        self._cluster_id = cluster_id
         self.host = settings.host or DEFAULT_HOST
         self._docker: aiodocker.Docker | None = None
         self._requests = asyncio.Semaphore(_CONCURRENT_REQUESTS)
@@ -68,13 +72,18 @@ class DockerEngine:
         async with self._request() as docker:
             await docker.version()
 
-    async def containers(self, kernel_id: str = "") -> list[Mapping[str, Any]]:
+    async def containers(self, kernel_id: str | None = None) -> list[Mapping[str, Any]]:
         """Return the containers of all kernels, or of one, as `GET /containers/json` has them."""
-        labels = [*KERNEL_LABELS, *([f"kernel_id={kernel_id}"] if kernel_id else [])]
+        of_one = [] if kernel_id is None else [f"kernel_id={kernel_id}"]
+        filters = {"label": [*KERNEL_LABELS, *of_one]}
         async with self._request() as docker:
-            found = await docker.containers.list(all=True, filters=json.dumps({"label": labels}))
+            found = await docker.containers.list(all=True, filters=json.dumps(filters))
         keys = ("Id", "Names", "Labels", "State", "Status", "Created", "NetworkSettings")
-        return [{key: container[key] for key in keys} for container in found]
+        return [
+            {key: container[key] for key in keys}
+            for container in found
+            if is_of_cluster(container["Labels"], self._cluster_id)
+        ]
 
     async def network(self, name: str) -> Mapping[str, Any]:
         """Return what the engine knows of a network.
@@ -138,7 +147,8 @@ class DockerEngine:
 
         async def received() -> AsyncIterator[Mapping[str, Any]]:
             while (event := await subscriber.get()) is not None:  # type: ignore[no-untyped-call] # as above
-                yield event
+                if is_of_cluster(event["Actor"]["Attributes"], self._cluster_id):
+                    yield event
             with self._translated():
                 await receiving
 

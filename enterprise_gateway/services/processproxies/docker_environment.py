@@ -35,6 +35,7 @@ def launch_environment(
         **_engine_address(settings.docker),
         "EG_AGENT_SETTINGS": json.dumps(dict(request.agent_settings)),
         "EG_AGENT_TOKEN": request.agent_token,
+        "EG_CLUSTER_ID": settings.cluster_id,
         "EG_CONTAINER_NAME": workload_name(request.username, request.kernel_id),
         "EG_DOCKER_MODE": docker_mode,
         "EG_DOCKER_NETWORK": settings.docker.network,

@@ -66,7 +66,7 @@ class DockerProcessProxy(ReportingProcessProxy):
 
     def __init__(self, settings: LiveSettings, tools: LaunchTools) -> None:
         super().__init__(settings, tools)
-        self._engine = DockerEngine(settings.current.docker)
+        self._engine = DockerEngine(settings.current.docker, settings.current.cluster_id)
         self._watch = DockerWatch(self._engine, lambda: settings.current.docker.network)
         self._watching: asyncio.Task[None] | None = None
         self._cleanings: dict[str, asyncio.Task[None]] = {}

@@ -14,6 +14,7 @@ from enterprise_gateway.services.processproxies.names import username_of
 AGENT_PORT = 8898
 """Where agents in containers listen: `EG_AGENT_LISTEN`'s default."""
 KERNEL_LABELS = ("app=enterprise-gateway", "component=kernel")
+CLUSTER_LABEL = "enterprise-gateway.cluster"
 
 _STATES = {
     "created": WorkloadState.STARTING,
@@ -23,6 +24,11 @@ _STATES = {
 }
 _EXIT_CODE = re.compile(r"Exited \((\d+)\)")
 _SIGKILL_EXIT = 137
+
+
+def is_of_cluster(labels: Mapping[str, str] | None, cluster_id: str) -> bool:
+    """Whether a container is of this cluster. Launch scripts that set no such label make it so."""
+    return (labels or {}).get(CLUSTER_LABEL, cluster_id) == cluster_id
 
 
 def workload_of_container(container: Mapping[str, Any], network: str) -> Workload | None:

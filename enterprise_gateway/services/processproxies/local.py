@@ -118,7 +118,9 @@ class LocalProcessProxy(ReportingProcessProxy):
                 raise
         self._bury_upon_death(record, death)
         _log.info("Kernel %s runs as local process %d", request.kernel_id, record.process.pid)
-        return _workload(record, WorkloadState.RUNNING)
+        workload = _workload(record, WorkloadState.RUNNING)
+        self._feed.publish(workload)
+        return workload
 
     async def _until_ready(
         self, request: LaunchRequest, report: asyncio.Future[Report], death: asyncio.Future[str]

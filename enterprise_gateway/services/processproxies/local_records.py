@@ -97,7 +97,9 @@ class LocalRecords:
         return [record for name in names if (record := self.read(name)) is not None]
 
     def read_log(self, kernel_id: str, max_bytes: int) -> str:
-        """Return the tail of a kernel's log, "" if there is none."""
+        """Return the tail of a kernel's log, "" if there is none. The id may be anything at all."""
+        if not _KERNEL_ID.fullmatch(kernel_id):
+            return ""
         try:
             with self.log_path(kernel_id).open("rb") as file:
                 file.seek(max(0, file.seek(0, os.SEEK_END) - max_bytes))

@@ -1,0 +1,251 @@
+"""What every process proxy does, on real kernels."""
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+
+import pytest
+from harness.proxies import TOKEN, ProxyRig, Watcher, ask_agent, wait_for
+
+from enterprise_gateway.errors import ConflictError, LaunchError, LaunchTimeoutError
+from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
+from enterprise_gateway.services.processproxies.names import escape_username
+from enterprise_gateway.services.processproxies.processproxy import WorkloadState
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+
+
+async def test_launched_kernel_runs_and_can_be_reached(
+    rig: ProxyRig, proxy: BaseProcessProxyABC
+) -> None:
+    """When `launch` returns, the agent answers under the endpoint, and the kernel is ready."""
+    request = rig.request()
+    workload = await proxy.launch(request)
+    assert workload.kernel_id == request.kernel_id
+    assert workload.name == f"{rig.username}-{request.kernel_id}"
+    assert workload.username == rig.username
+    assert workload.state is WorkloadState.RUNNING
+    state = await ask_agent(workload.endpoint, "/v1/state")
+    assert (state["kernel_id"], state["username"]) == (request.kernel_id, rig.username)
+    assert state["execution_state"] == "idle"
+
+
+async def test_kernel_is_observed_and_listed(rig: ProxyRig, proxy: BaseProcessProxyABC) -> None:
+    """Both say the same as `launch` did."""
+    workload = await proxy.launch(rig.request())
+    assert await proxy.observe(workload.kernel_id) == workload
+    assert workload in await proxy.list()
+    assert await proxy.observe(NOBODY) is None
+
+
+@pytest.mark.parametrize("kernel_id", ["", "../../etc/passwd", "x" * 5000, "a b", "\0", "*"])
+async def test_impossible_id_is_nobodys(proxy: BaseProcessProxyABC, kernel_id: str) -> None:
+    """Ids come from clients and may be anything."""
+    assert await proxy.observe(kernel_id) is None
+    assert await proxy.read_log(kernel_id, 100) == ""
+    await proxy.remove(kernel_id)
+
+
+async def test_follower_sees_life_and_death(
+    rig: ProxyRig, proxy: BaseProcessProxyABC, watcher: Watcher
+) -> None:
+    """A death is told when it happens, with what is known of it."""
+    workload = await proxy.launch(rig.request())
+    await watcher.until(workload.kernel_id, WorkloadState.RUNNING)
+    await asyncio.to_thread(rig.kill, workload.kernel_id)
+    dead = await watcher.until(workload.kernel_id, WorkloadState.DEAD)
+    assert dead.endpoint is None
+    assert "kill" in dead.exit_reason.lower()
+    assert await wait_for(lambda: not rig.traces(workload.kernel_id))
+    assert await proxy.observe(workload.kernel_id) is None
+
+
+async def test_late_follower_is_told_of_what_runs_already(
+    rig: ProxyRig, proxy: BaseProcessProxyABC
+) -> None:
+    """Whoever begins to follow later knows as much as the others."""
+    workload = await proxy.launch(rig.request())
+    late = Watcher(proxy)
+    assert (await late.until(workload.kernel_id, WorkloadState.RUNNING)).name == workload.name
+    await late.close()
+
+
+async def test_log_is_what_the_workload_printed(rig: ProxyRig, proxy: BaseProcessProxyABC) -> None:
+    """Its end is returned, however much there is."""
+    workload = await proxy.launch(rig.request())
+    whole = await proxy.read_log(workload.kernel_id, 65536)
+    assert workload.kernel_id in whole
+    tail = await proxy.read_log(workload.kernel_id, 20)
+    assert len(tail.encode()) <= 20
+    assert await proxy.read_log(NOBODY, 100) == ""
+
+
+async def test_removal_is_idempotent_and_complete(
+    rig: ProxyRig, proxy: BaseProcessProxyABC, watcher: Watcher
+) -> None:
+    """However often and however many at once: nothing is left, and nothing is an error."""
+    workload = await proxy.launch(rig.request())
+    await asyncio.gather(*(proxy.remove(workload.kernel_id) for _ in range(3)))
+    assert await wait_for(lambda: not rig.traces(workload.kernel_id))
+    await watcher.until(workload.kernel_id, WorkloadState.DEAD)
+    await proxy.remove(workload.kernel_id)
+    await proxy.remove(NOBODY)
+
+
+async def test_kernels_are_launched_at_once(rig: ProxyRig, proxy: BaseProcessProxyABC) -> None:
+    """Launches do not disturb each other, nor does the failure of one."""
+    requests = [rig.request() for _ in range(3)]
+    *workloads, failure = await asyncio.gather(
+        *map(proxy.launch, [*requests, rig.failing_request()]), return_exceptions=True
+    )
+    assert isinstance(failure, LaunchError)
+    for request, workload in zip(requests, workloads, strict=True):
+        assert not isinstance(workload, BaseException)
+        state = await ask_agent(workload.endpoint, "/v1/state")
+        assert state["kernel_id"] == request.kernel_id
+
+
+async def test_id_in_use_is_refused(rig: ProxyRig, proxy: BaseProcessProxyABC) -> None:
+    """The kernel that has the id goes on; of two at once, one gets it."""
+    request = rig.request()
+    outcomes = await asyncio.gather(
+        proxy.launch(request), proxy.launch(request), return_exceptions=True
+    )
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["ConflictError", "Workload"]
+    with pytest.raises(ConflictError):
+        await proxy.launch(request)
+    workload = await proxy.observe(request.kernel_id)
+    assert workload is not None
+    await ask_agent(workload.endpoint, "/v1/state")
+
+
+async def test_id_can_be_used_again_after_removal(
+    rig: ProxyRig, proxy: BaseProcessProxyABC, watcher: Watcher
+) -> None:
+    """A kernel whose workload was lost is launched under its id once more."""
+    request = rig.request()
+    await proxy.launch(request)
+    await asyncio.to_thread(rig.kill, request.kernel_id)
+    await watcher.until(request.kernel_id, WorkloadState.DEAD)
+    await proxy.remove(request.kernel_id)
+    again = await proxy.launch(request)
+    await ask_agent(again.endpoint, "/v1/state")
+    await watcher.until(request.kernel_id, WorkloadState.RUNNING)
+
+
+async def test_failed_kernel_is_told_in_its_own_words(
+    rig: ProxyRig, proxy: BaseProcessProxyABC
+) -> None:
+    """The user reads what the kernel printed, and nothing is left."""
+    request = rig.failing_request()
+    with pytest.raises(LaunchError, match="no kernel today"):
+        await proxy.launch(request)
+    assert await wait_for(lambda: not rig.traces(request.kernel_id))
+    assert await proxy.observe(request.kernel_id) is None
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.1, 0.3, 0.6])
+async def test_cancelled_launch_leaves_nothing(
+    rig: ProxyRig, proxy: BaseProcessProxyABC, delay: float
+) -> None:
+    """Whenever the client goes away, what was made for it goes too."""
+    request = rig.request()
+    launch = asyncio.create_task(proxy.launch(request))
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(launch), delay)
+    if launch.done():  # the machine was faster
+        await proxy.remove(request.kernel_id)
+    launch.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await launch
+    assert await wait_for(lambda: not rig.traces(request.kernel_id))
+    assert await proxy.observe(request.kernel_id) is None
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.15, 0.4])
+async def test_launch_that_takes_too_long_leaves_nothing(
+    rig: ProxyRig, proxy: BaseProcessProxyABC, seconds: float
+) -> None:
+    """The error says how far it had come, and which setting to raise."""
+    request = rig.request(timeout=seconds)
+    with pytest.raises(LaunchTimeoutError, match="KERNEL_LAUNCH_TIMEOUT"):
+        await proxy.launch(request)
+    assert await wait_for(lambda: not rig.traces(request.kernel_id))
+
+
+async def test_id_of_a_failed_launch_can_be_used_again(
+    rig: ProxyRig, proxy: BaseProcessProxyABC
+) -> None:
+    """Nothing that the first launch may still bring about disturbs the second."""
+    request = rig.request(timeout=0.1)
+    with pytest.raises(LaunchTimeoutError):
+        await proxy.launch(request)
+    again = await proxy.launch(rig.request(kernel_id=request.kernel_id))
+    await ask_agent(again.endpoint, "/v1/state")
+
+
+async def test_another_gateway_goes_on_with_the_kernels(
+    rig: ProxyRig, proxy: BaseProcessProxyABC
+) -> None:
+    """A process proxy holds nothing that its successor would need."""
+    workload = await proxy.launch(rig.request())
+    await proxy.close()
+    successor = await rig.open_proxy()
+    watcher = Watcher(successor)
+    assert await successor.observe(workload.kernel_id) == workload
+    assert workload in await successor.list()
+    await watcher.until(workload.kernel_id, WorkloadState.RUNNING)
+    await ask_agent(workload.endpoint, "/v1/state")
+    await successor.remove(workload.kernel_id)
+    await watcher.until(workload.kernel_id, WorkloadState.DEAD)
+    assert await wait_for(lambda: not rig.traces(workload.kernel_id))
+    await watcher.close()
+
+
+async def test_death_during_the_gateways_absence_is_noticed(
+    rig: ProxyRig, proxy: BaseProcessProxyABC
+) -> None:
+    """Whoever comes next finds no kernel that is not there."""
+    workload = await proxy.launch(rig.request())
+    await proxy.close()
+    await asyncio.to_thread(rig.kill, workload.kernel_id)
+    successor = await rig.open_proxy()
+    assert await wait_for(lambda: not rig.traces(workload.kernel_id))
+    assert await successor.observe(workload.kernel_id) is None
+    assert workload.kernel_id not in {each.kernel_id for each in await successor.list()}
+
+
+@pytest.mark.parametrize("user", ["ann@example.org", "", "j\u00fcrgen " * 9])
+async def test_any_user_name_works(rig: ProxyRig, proxy: BaseProcessProxyABC, user: str) -> None:
+    """Names that are no container names are escaped, and equal for equal users."""
+    rig.username = escape_username(user)  # what the clean-up looks for
+    workload = await proxy.launch(rig.request(username=user))
+    try:
+        assert workload.username == escape_username(user)
+        state = await ask_agent(workload.endpoint, "/v1/state")
+        assert state["username"] == user
+    finally:
+        await proxy.remove(workload.kernel_id)
+
+
+def all_command_lines() -> list[str]:
+    """Return the argv of every process on the machine."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(process.read_text(errors="replace"))
+    return found
+
+
+async def test_token_is_nowhere_to_be_seen(
+    rig: ProxyRig, proxy: BaseProcessProxyABC, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither in an argv, nor in a log, nor in an error."""
+    caplog.set_level(logging.DEBUG)
+    workload = await proxy.launch(rig.request())
+    with pytest.raises(LaunchError) as failure:
+        await proxy.launch(rig.failing_request())
+    seen = [str(failure.value), caplog.text, await proxy.read_log(workload.kernel_id, 65536)]
+    seen += await asyncio.to_thread(all_command_lines)
+    assert not any(TOKEN in text for text in seen)

@@ -1,0 +1,271 @@
+"""Process proxies under test: how to ask for a kernel, and what is really there of it."""
+
+import asyncio
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import docker
+from docker.errors import NotFound
+
+from enterprise_gateway._version import __version__
+from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
+from enterprise_gateway.services.processproxies.processproxy import (
+    AgentEndpoint,
+    LaunchRequest,
+    Workload,
+    WorkloadState,
+)
+from enterprise_gateway.services.processproxies.registry import (
+    DOCKER_PROCESS_PROXY,
+    LOCAL_PROCESS_PROXY,
+    ProxyRegistry,
+)
+from enterprise_gateway.settings import LiveSettings, ResponseSettings, Settings
+from harness.leftovers import find_containers, find_processes, remove_kernels
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN_ID = f"egt{uuid.uuid4().hex[:8]}"
+"""At the head of every user name, hence of every container's name, that this test run makes."""
+TOKEN = "70ce7" * 8
+EVENT_DEADLINE = 10.0
+LAUNCH_TIMEOUT = 60.0
+
+
+class ProxyRig:
+    """One kind of process proxy with everything that a test does to it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.username = f"{RUN_ID}{uuid.uuid4().hex[:6]}"
+        self.settings = Settings(
+            response=ResponseSettings(port=0, port_retries=0), runtime_dir=folder / "runtime"
+        )
+        self._registries: list[ProxyRegistry] = []
+
+    class_name = ""
+
+    async def open_proxy(self) -> BaseProcessProxyABC:
+        """Return a process proxy as a gateway that has just been started has it."""
+        registry = ProxyRegistry(LiveSettings(self.settings))
+        self._registries.append(registry)
+        await registry.start()
+        return registry.get(self.class_name)
+
+    async def close(self) -> None:
+        """Close the gateways, and remove what they left."""
+        for registry in self._registries:
+            await registry.close()
+        await asyncio.to_thread(remove_kernels, self.username)
+
+    def request(self, **changes: Any) -> LaunchRequest:
+        """Return the request for a Python kernel, changed."""
+        raise NotImplementedError
+
+    def failing_request(self) -> LaunchRequest:
+        """Return the request for a kernel that ends at once, saying `no kernel today`."""
+        raise NotImplementedError
+
+    def traces(self, kernel_id: str) -> list[str]:
+        """Return what is there of a kernel, asked of the engine or the machine itself."""
+        raise NotImplementedError
+
+    def kill(self, kernel_id: str) -> None:
+        """Kill the kernel's workload behind the process proxy's back."""
+        raise NotImplementedError
+
+    def make_request(self, **changes: Any) -> LaunchRequest:
+        """Return a request in which only what depends on the kind is missing."""
+        request = LaunchRequest(
+            kernel_id=str(uuid.uuid4()),
+            kernel_name="under_test",
+            username=self.username,
+            argv=(),
+            env={"KERNEL_LANGUAGE": "python", "KERNEL_USERNAME": self.username},
+            resource_dir=str(self.folder),
+            config={},
+            agent_settings={"kernel_name": "under_test", "language": "python"},
+            agent_token=TOKEN,
+            timeout=LAUNCH_TIMEOUT,
+        )
+        return dataclasses.replace(request, **changes)
+
+
+class LocalRig(ProxyRig):
+    """Local processes."""
+
+    class_name = LOCAL_PROCESS_PROXY
+
+    def request(self, **changes: Any) -> LaunchRequest:
+        """See the base class."""
+        argv = ("python", "-m", "ipykernel_launcher", "-f", "{connection_file}")
+        return self.make_request(**{"argv": argv, **changes})
+
+    def failing_request(self) -> LaunchRequest:
+        """See the base class."""
+        return self.request(argv=("python", "-c", "import sys; sys.exit('no kernel today')"))
+
+    def traces(self, kernel_id: str) -> list[str]:
+        """See the base class."""
+        files = self.settings.runtime_dir.glob(f"*{kernel_id}*")
+        return [*map(str, files), *map(str, find_processes(f"KERNEL_ID={kernel_id}"))]
+
+    def kill(self, kernel_id: str) -> None:
+        """See the base class."""
+        for pid in find_processes(f"KERNEL_ID={kernel_id}"):
+            if b"kernel_agent" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
+
+
+class DockerRig(ProxyRig):
+    """Containers of the engine of the environment."""
+
+    class_name = DOCKER_PROCESS_PROXY
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.resource_dir = install_kernelspec(folder)
+        self.spec = json.loads((self.resource_dir / "kernel.json").read_text())
+
+    def request(self, **changes: Any) -> LaunchRequest:
+        """See the base class."""
+        given = {
+            "argv": tuple(self.spec["argv"]),
+            "resource_dir": str(self.resource_dir),
+            "config": self.spec["metadata"]["process_proxy"]["config"],
+        }
+        return self.make_request(**{**given, **changes})
+
+    def failing_request(self) -> LaunchRequest:
+        """See the base class."""
+        kernel = ["sh", "-c", "echo no kernel today >&2; exit 3"]
+        command = ["python3", "-I", "-m", "kernel_agent", "--", *kernel]
+        return self.edited_request("command", repr(command))
+
+    def edited_request(self, name: str, value: str, **changes: Any) -> LaunchRequest:
+        """Return a request whose launch script was edited as a site would: one setting is added."""
+        script = self.resource_dir / "scripts" / "launch_docker.py"
+        edited = script.with_name(f"edited_{uuid.uuid4().hex[:6]}.py")
+        text = script.read_text()
+        assert "    return settings\n" in text
+        edited.write_text(
+            text.replace(
+                "    return settings\n", f"    settings[{name!r}] = {value}\n    return settings\n"
+            )
+        )
+        argv = tuple(
+            str(edited) if part.endswith("launch_docker.py") else part for part in self.spec["argv"]
+        )
+        return self.request(argv=argv, **changes)
+
+    def traces(self, kernel_id: str) -> list[str]:
+        """See the base class."""
+        return [str(each.name) for each in self.containers(kernel_id)]
+
+    def containers(self, kernel_id: str) -> list[Any]:
+        """Return the engine's containers of a kernel."""
+        return [each for each in find_containers(self.username) if kernel_id in str(each.name)]
+
+    def kill(self, kernel_id: str) -> None:
+        """See the base class."""
+        for container in self.containers(kernel_id):
+            container.kill()
+
+
+def install_kernelspec(folder: Path) -> Path:
+    """Install the Python kernelspec for Docker below a folder and return where it is."""
+    subprocess.run(
+        [
+            sys.executable,
+            ROOT / "etc" / "kernelspecs" / "install.py",
+            "--prefix",
+            folder,
+            "--version",
+            __version__,
+        ],
+        check=True,
+    )
+    return folder / "share" / "jupyter" / "kernels" / "python_docker"
+
+
+async def wait_for(
+    probe: Callable[[], Awaitable[Any]] | Callable[[], Any], deadline: float = EVENT_DEADLINE
+) -> Any:
+    """Call a blocking probe in a thread until it returns something true, and return that."""
+    end = time.monotonic() + deadline
+    while not (value := await asyncio.to_thread(probe)):
+        assert time.monotonic() < end, f"{probe} not within {deadline} s"
+        await asyncio.sleep(0.05)
+    return value
+
+
+async def ask_agent(endpoint: AgentEndpoint | None, path: str, token: str = TOKEN) -> Any:
+    """Return the JSON answer of a kernel agent to a GET."""
+    assert endpoint is not None
+    connector: aiohttp.BaseConnector
+    if endpoint.unix_path:
+        connector, base = aiohttp.UnixConnector(endpoint.unix_path), "http://localhost"
+    else:
+        connector, base = aiohttp.TCPConnector(), f"http://{endpoint.host}:{endpoint.port}"
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        aiohttp.ClientSession(connector=connector, headers=headers) as session,
+        session.get(f"{base}{path}") as response,
+    ):
+        response.raise_for_status()
+        return await response.json()
+
+
+class Watcher:
+    """Follows a process proxy and remembers what it tells."""
+
+    def __init__(self, proxy: BaseProcessProxyABC) -> None:
+        self._latest: dict[str, Workload] = {}
+        self._changed = asyncio.Condition()
+        self._task = asyncio.create_task(self._follow(proxy))
+
+    async def _follow(self, proxy: BaseProcessProxyABC) -> None:
+        async for workload in proxy.watch():
+            async with self._changed:
+                self._latest[workload.kernel_id] = workload
+                self._changed.notify_all()
+
+    async def until(self, kernel_id: str, state: WorkloadState) -> Workload:
+        """Return the kernel's workload once it is in a state; fail if that takes too long."""
+        async with asyncio.timeout(EVENT_DEADLINE), self._changed:
+            await self._changed.wait_for(
+                lambda: kernel_id in self._latest and self._latest[kernel_id].state is state
+            )
+        return self._latest[kernel_id]
+
+    async def close(self) -> None:
+        """Stop following."""
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+def engine_dump(username: str) -> str:
+    """Return what the engine knows of a user's containers, for the report of a failed test."""
+    parts = []
+    for container in find_containers(username):
+        try:
+            log = container.logs(tail=50).decode(errors="replace")
+            state = json.dumps(container.attrs["State"])
+        except NotFound:
+            log = state = "gone meanwhile"
+        parts.append(f"{container.name} {container.status} {state}\n{log}")
+    return "\n".join(parts) or "no containers"
+
+
+def engine() -> docker.DockerClient:
+    """Return a client of the engine; a missing one fails the test."""
+    return docker.from_env()
