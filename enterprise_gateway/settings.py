@@ -5,6 +5,8 @@ makes one `Settings` out of them and, when a configuration file changes, another
 seconds, sizes bytes. Names follow the options of EnterpriseGatewayApp.
 """
 
+import hashlib
+import hmac
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,6 +150,14 @@ class Settings:
     """32 bytes shared by all replicas; agent tokens derive from it."""
     runtime_dir: Path = Path()
     """Sockets and records of local kernels; only the gateway's user may enter it."""
+
+    @property
+    def cluster_id(self) -> str:
+        """Names the gateways that share the cluster secret, without telling anything of it.
+
+        An engine may host the kernels of several such clusters; none touches those of another.
+        """
+        return hmac.new(self.cluster_secret, b"cluster id", hashlib.sha256).hexdigest()[:16]
 
 
 class LiveSettings:

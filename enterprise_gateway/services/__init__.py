@@ -1,0 +1,1 @@
+"""What the gateway does, one folder per REST noun, and the process proxies below them."""

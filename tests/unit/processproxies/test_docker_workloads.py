@@ -6,7 +6,9 @@ import pytest
 
 from enterprise_gateway.services.processproxies.docker_workloads import (
     AGENT_PORT,
+    CLUSTER_LABEL,
     describe_exit,
+    is_of_cluster,
     workload_of_container,
     workload_of_event,
 )
@@ -96,3 +98,11 @@ def test_ends_are_put_into_words() -> None:
     assert describe_exit("137", out_of_memory=False) == "exit code 137 (killed)"
     assert describe_exit("0", out_of_memory=False) == "exit code 0"
     assert describe_exit("", out_of_memory=False) == "it disappeared"
+
+
+def test_containers_of_another_cluster_are_not_ours() -> None:
+    """A gateway lets the kernels of gateways with another secret alone; no label means ours."""
+    assert is_of_cluster({CLUSTER_LABEL: "mine"}, "mine")
+    assert is_of_cluster({}, "mine")
+    assert is_of_cluster(None, "mine")
+    assert not is_of_cluster({CLUSTER_LABEL: "theirs"}, "mine")

@@ -34,6 +34,7 @@ NOT_FOR_KERNELS = {
     "DOCKER_HOST",
     "DOCKER_TLS_VERIFY",
     "DOCKER_CERT_PATH",
+    "EG_CLUSTER_ID",
     "EG_CONTAINER_NAME",
 }
 
@@ -74,6 +75,9 @@ def container_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "group_add": [group for group in (os.environ.get("KERNEL_GID"), "100") if group],
         "security_opt": ["no-new-privileges"],
     }
+    # Tells the kernels of gateways that have nothing to do with one another apart.
+    if os.environ.get("EG_CLUSTER_ID"):
+        settings["labels"]["enterprise-gateway.cluster"] = os.environ["EG_CLUSTER_ID"]
     if os.environ.get("KERNEL_WORKING_DIR"):
         settings["working_dir"] = os.environ["KERNEL_WORKING_DIR"]
 
