@@ -3,11 +3,9 @@
 The steps are the same either way, so that the difference is the path.
 """
 
-import json
 import time
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from pathlib import Path
 from typing import TypeAlias
 from uuid import uuid4
 
@@ -183,9 +181,3 @@ class ZmqChannel(Channel):
     def close(self) -> None:
         """Cut the connection."""
         self._context.destroy(linger=0)
-
-
-def read_connection(path: Path) -> Connection:
-    """Read a connection file."""
-    connection: Connection = json.loads(path.read_text(encoding="utf-8"))
-    return connection

@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from uuid import uuid4
 
-from jupyter_client.connect import write_connection_file
+from jupyter_client.connect import LocalPortCache
 
 from benchmarks import processes
-from benchmarks.channel import Connection, read_connection
+from benchmarks.channel import Connection
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOOD = "bench_flood"
 PYTHON = "bench_python"
 DOCKER = "python_docker"
+
+PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 
 COMMANDS = {
     FLOOD: [sys.executable, str(ROOT / "benchmarks" / "flood_kernel.py"), "{connection_file}"],
@@ -47,7 +50,13 @@ def write_kernelspecs(prefix: Path) -> Path:
 def bare_kernel(name: str, folder: Path) -> Iterator[Connection]:
     """Run the command of a kernelspec with nothing around it; yields its connection information."""
     folder.mkdir(parents=True, exist_ok=True)
-    path, _ = write_connection_file(str(folder / f"kernel-{name}.json"), ip="127.0.0.1")
+    # The cache never hands out a port twice: of many kernels at once some would collide.
+    cache = LocalPortCache.instance()
+    connection: Connection = {"transport": "tcp", "ip": "127.0.0.1", "key": uuid4().hex}
+    connection |= {port: cache.find_available_port("127.0.0.1") for port in PORTS}
+    connection["signature_scheme"] = "hmac-sha256"
+    path = folder / f"kernel-{name}.json"
+    path.write_text(json.dumps(connection), encoding="utf-8")
     argv = [part.replace("{connection_file}", str(path)) for part in COMMANDS[name]]
     env = {
         "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -56,7 +65,7 @@ def bare_kernel(name: str, folder: Path) -> Iterator[Connection]:
     }
     process = processes.spawn(argv, env, folder / "kernel.log", folder)
     try:
-        yield read_connection(Path(path))
+        yield connection
     finally:
         process.kill()
         process.wait()
