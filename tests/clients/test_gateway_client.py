@@ -97,7 +97,7 @@ def test_binary_buffers_do_not_hang_the_server(server: NotebookServer, kernel_na
 def test_server_reconnects_after_the_gateway_was_killed(
     own_gateway: Gateway, kernel_name: str, tmp_path: Path
 ) -> None:
-    """`kill -9` of the gateway under a printing cell: the front end gets every line and the reply."""
+    """`kill -9` of the gateway under a printing cell: the front end gets every line of it."""
     server = NotebookServer(own_gateway, tmp_path / "server")
     server.start("server")
     try:

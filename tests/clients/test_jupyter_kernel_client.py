@@ -35,7 +35,7 @@ def test_kernel_lives_its_whole_life(gateway: Gateway, kernel_name: str) -> None
         assert reply["outputs"][0]["text"] == "on\n"
         assert reply["outputs"][1]["data"]["text/plain"] == "42"
         client.set_variable("name", "Ada")
-        assert client.get_variable("name")[0]["text/plain"] == "'Ada'"
+        assert client.get_variable("name") == "Ada"
 
         client.restart()
         assert client.execute("name")["outputs"][0]["ename"] == "NameError"

@@ -1,5 +1,6 @@
 """A stock Jupyter server or JupyterLab that gets its kernels from a gateway."""
 
+import json
 import secrets
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ import requests
 
 from harness.channels import Channels, Codec
 from harness.gateway import BIN, START_DEADLINE, Gateway, find_free_port
-from harness.snippets import read_snippet, shell_preamble
+from harness.snippets import read_exports, read_snippet
 from harness.waiting import wait_until
 
 
@@ -39,10 +40,11 @@ class NotebookServer:
             " --allow-root --no-browser --ServerApp.port_retries=0"
             f" --port={self.port} --ServerApp.root_dir={self.home}"
         )
+        exports = read_exports(self.gateway, "environment")
         environment = {**self.gateway.client_env(self.home), "JUPYTER_TOKEN": self.token}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                ["bash", "-euc", shell_preamble(self.gateway) + command + options],
+                ["bash", "-euc", exports + command + options],
                 cwd=self.home,
                 env=environment,
                 stdout=log,
@@ -50,6 +52,13 @@ class NotebookServer:
                 stdin=subprocess.DEVNULL,
             )
         wait_until(self.answers, deadline=START_DEADLINE, what="the Jupyter server's first answer")
+
+    def write_lab_settings(self, plugin: str, settings: dict[str, Any]) -> None:
+        """Set a JupyterLab plugin's user settings, before the start."""
+        folder = self.home / "config/lab/user-settings/@jupyterlab"
+        path = folder / f"{plugin}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(settings))
 
     def answers(self) -> bool:
         """Whether the server serves requests now."""

@@ -19,9 +19,9 @@ def read_snippet(language: str, name: str) -> str:
     return str(found[0])
 
 
-def shell_preamble(gateway: Gateway) -> str:
-    """Return the exports that the page asks for, with the test gateway's address and token."""
-    exports = read_snippet("sh", "environment") + read_snippet("sh", "nbclient-environment")
+def read_exports(gateway: Gateway, *names: str) -> str:
+    """Return these of the page's exports with the test gateway's address, token and user."""
+    exports = "".join(read_snippet("sh", name) for name in names)
     exports = exports.replace("KERNEL_USERNAME=ann", f"KERNEL_USERNAME={gateway.username}")
     return exports.replace(DOCUMENTED_URL, f"127.0.0.1:{gateway.port}").replace(
         DOCUMENTED_TOKEN, gateway.token
@@ -37,13 +37,14 @@ def run_snippet(
     kernel_name: str = "python_docker",
     timeout: float = 100,
 ) -> subprocess.CompletedProcess[str]:
-    """Run an example in a shell with the page's environment; `kernel_name` replaces the page's."""
+    """Run an example with all of the page's exports; `kernel_name` replaces the page's."""
     code = read_snippet(language, name).replace("python_docker", kernel_name)
     if language == "python":
         (cwd / "example.py").write_text(code)
         code = f"{sys.executable} example.py"
+    exports = read_exports(gateway, "environment", "nbclient-environment")
     return subprocess.run(
-        ["bash", "-euc", shell_preamble(gateway) + code],
+        ["bash", "-euc", exports + code],
         cwd=cwd,
         env=gateway.client_env(cwd),
         check=False,
