@@ -1,0 +1,364 @@
+"""The splice between client and agent, byte by byte over real sockets."""
+
+import asyncio
+import gc
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from harness.raw_agent import ACCEPTED, CLIENT_TOKEN, Spliced, Stream, serve_channels
+from harness.service import eventually
+
+from enterprise_gateway.errors import GatewayError, NotFoundError, UnavailableError
+from enterprise_gateway.web import handshake, splice
+
+
+async def echo(stream: Stream) -> None:
+    """Accept, and send back whatever comes."""
+    await stream.write(ACCEPTED)
+    while data := await stream.reader.read(65536):
+        await stream.write(data)
+
+
+async def accept_and_wait(stream: Stream) -> None:
+    """Accept, and do nothing until the connection ends."""
+    await stream.write(ACCEPTED)
+    await stream.reader.read()
+
+
+async def no_agent_connections(gateway: Spliced) -> bool:
+    """Say whether every connection to the agent has ended."""
+    return gateway.agent.open == 0
+
+
+def splice_tasks() -> list[str]:
+    """Return the names of tasks that serve a connection."""
+    names = (str(task.get_coro()) for task in asyncio.all_tasks())
+    return [name for name in names if "RequestHandler" in name or "Channels" in name]
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+async def test_bytes_pass_both_ways(tmp_path: Path, kind: str) -> None:
+    """Whatever the client writes after the handshake comes back from an echoing agent."""
+    async with serve_channels(echo, str(tmp_path / "s") if kind == "unix" else "") as gateway:
+        client = await gateway.open()
+        for size in (1, 125, 70_000):
+            data = os.urandom(size)
+            await client.write(data)
+            assert await client.read(size) == data
+        await client.close()
+        await eventually(lambda: no_agent_connections(gateway))
+
+
+async def test_agent_gets_its_own_token_and_none_of_the_clients() -> None:
+    """Credentials of the client end at the gateway, whatever form they have."""
+    async with serve_channels(echo) as gateway:
+        client = await gateway.dial(
+            query=f"?session_id=s1&token={CLIENT_TOKEN}",
+            headers=b"Cookie: c=" + CLIENT_TOKEN.encode() + b"\r\nUser-Agent: Tornado/6\r\n",
+        )
+        await client.read_head()
+        (request,) = gateway.agent.requests
+        assert CLIENT_TOKEN.encode() not in request
+        assert request.startswith(b"GET /v1/channels?session_id=s1 HTTP/1.1\r\n")
+        assert b"Authorization: Bearer agents-token\r\n" in request
+        assert b"User-Agent: Tornado/6\r\n" in request
+        assert b"Sec-WebSocket-Key: k\r\n" in request
+        await client.close()
+
+
+@pytest.mark.parametrize("size", [1, 1000, 300_000, 3_000_000])
+async def test_bytes_right_behind_the_request_are_not_lost(size: int) -> None:
+    """A client need not wait for the 101 before it sends frames."""
+    early = os.urandom(size)
+    async with serve_channels(echo) as gateway:
+        dialling = asyncio.create_task(gateway.dial(early=early))
+        client = await dialling
+        assert await client.read_head() == ACCEPTED
+        assert await client.read(size) == early
+        await client.close()
+
+
+@pytest.mark.parametrize("size", [1, 1000, 300_000])
+async def test_bytes_right_behind_the_answer_are_not_lost(size: int) -> None:
+    """What the agent sends in one segment with its 101 reaches the client."""
+    data = os.urandom(size)
+
+    async def hurry(stream: Stream) -> None:
+        await stream.write(ACCEPTED + data)
+        await stream.reader.read()
+
+    async with serve_channels(hurry) as gateway:
+        client = await gateway.open()
+        assert await client.read(size) == data
+        await client.close()
+
+
+async def test_large_streams_pass_both_ways_at_once() -> None:
+    """Forty megabytes each way, in order and complete."""
+    blocks = [os.urandom(1 << 20) for _ in range(4)]
+    async with serve_channels(echo) as gateway:
+        client = await gateway.open()
+
+        async def send() -> None:
+            for _ in range(10):
+                for block in blocks:
+                    await client.write(block)
+
+        sending = asyncio.create_task(send())
+        sent, received = hashlib.sha256(), hashlib.sha256()
+        for _ in range(10):
+            for block in blocks:
+                sent.update(block)
+                received.update(await client.read(len(block)))
+        await sending
+        assert received.digest() == sent.digest()
+        await client.close()
+
+
+async def test_slow_client_stops_the_agent_and_not_the_memory() -> None:
+    """With a client that does not read, the agent can write only what buffers hold."""
+    written = 0
+    go_on = asyncio.Event()
+
+    async def flood(stream: Stream) -> None:
+        nonlocal written
+        await stream.write(ACCEPTED)
+        stream.writer.transport.set_write_buffer_limits(high=0)
+        while True:
+            stream.writer.write(bytes(1 << 20))
+            await stream.writer.drain()
+            written += 1 << 20
+            go_on.set()
+
+    async with serve_channels(flood) as gateway:
+        client = await gateway.open()
+        while True:
+            go_on.clear()
+            try:
+                await asyncio.wait_for(go_on.wait(), 0.5)
+            except TimeoutError:
+                break
+        stalled = written
+        assert stalled < 64 << 20
+        await client.read(8 << 20)
+        await client.read(8 << 20)
+        await client.read(8 << 20)
+        await asyncio.wait_for(go_on.wait(), 10)
+        await client.close()
+
+
+@pytest.mark.parametrize("abortive", [True, False])
+async def test_client_that_leaves_ends_the_agents_connection(*, abortive: bool) -> None:
+    """Closed or reset, the agent hears of it, and nothing is left in the gateway."""
+    async with serve_channels(accept_and_wait) as gateway:
+        client = await gateway.open()
+        if abortive:
+            client.writer.transport.abort()
+        else:
+            client.writer.close()
+        await eventually(lambda: no_agent_connections(gateway))
+
+        async def is_clean() -> bool:
+            return not splice_tasks()
+
+        await eventually(is_clean)
+
+
+async def test_agent_that_ends_closes_the_client_after_its_last_byte() -> None:
+    """Everything that the agent sent before it went away arrives."""
+    data = os.urandom(2_000_000)
+
+    async def say_and_go(stream: Stream) -> None:
+        await stream.write(ACCEPTED + data)
+
+    async with serve_channels(say_and_go) as gateway:
+        client = await gateway.open()
+        assert await client.read_all() == data
+        await client.close()
+
+
+async def test_half_close_goes_through() -> None:
+    """A side that has said all may still hear the rest."""
+
+    async def answer_at_the_end(stream: Stream) -> None:
+        await stream.write(ACCEPTED)
+        question = await stream.reader.read()
+        await stream.write(question[::-1])
+
+    async with serve_channels(answer_at_the_end) as gateway:
+        client = await gateway.open()
+        await client.write(b"abc")
+        client.writer.write_eof()
+        assert await client.read_all() == b"cba"
+        await client.close()
+
+
+async def test_half_closed_connection_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that never closes its side after the agent has is cut off."""
+    monkeypatch.setattr(splice, "HALF_CLOSED_SECONDS", 0.2)
+
+    async def go(stream: Stream) -> None:
+        await stream.write(ACCEPTED)
+
+    async with serve_channels(go) as gateway:
+        client = await gateway.open()
+        assert await client.read_all() == b""
+
+        async def is_clean() -> bool:
+            return not splice_tasks()
+
+        await eventually(is_clean)
+        await client.close()
+
+
+async def test_gateway_that_stops_closes_the_connections() -> None:
+    """Clients see an end at once, so that they reconnect; so does the agent."""
+    loop = asyncio.get_running_loop()
+    async with serve_channels(accept_and_wait) as gateway:
+        clients = [await gateway.open() for _ in range(5)]
+        begun = loop.time()
+    assert loop.time() - begun < 5
+    for client in clients:
+        assert await client.read_all() == b""
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [(NotFoundError, 404), (UnavailableError, 503)],
+)
+async def test_failures_before_the_upgrade_are_json(
+    failure: type[GatewayError], status: int
+) -> None:
+    """An unknown or unreachable kernel is answered in HTTP; the connection can be used again."""
+    async with serve_channels(echo) as gateway:
+        gateway.kernels.failure = failure("why")
+        client = await gateway.dial()
+        head = await client.read_head()
+        assert head.startswith(f"HTTP/1.1 {status} ".encode())
+        length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        assert json.loads(await client.read(length))["message"] == "why"
+        await client.close()
+
+
+async def test_unreachable_agent_is_unavailable() -> None:
+    """503 with Retry-After if nothing listens where the agent should be."""
+    async with serve_channels(echo) as gateway:
+        await gateway.agent.stop()
+        client = await gateway.dial()
+        head = await client.read_head()
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: " in head.lower()
+        await client.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n" + b'{"reason": "r", "message": "no key"}', 400),
+        (b"HTTP/1.1 401 Unauthorized\r\n\r\n{}", 503),
+        (b"garbage\r\n\r\n{}", 503),
+        (b"", 503),
+        (b"HTTP/1.1 101 Switch", 503),
+        (b"x" * 200_000, 503),
+    ],
+)
+async def test_agent_that_refuses_is_told_in_http(answer: bytes, status: int) -> None:
+    """Whatever an agent answers but 101, the client gets a proper status."""
+
+    async def refuse(stream: Stream) -> None:
+        await stream.write(answer)
+
+    async with serve_channels(refuse) as gateway:
+        client = await gateway.dial()
+        assert (await client.read_head()).startswith(f"HTTP/1.1 {status} ".encode())
+        await client.close()
+        await eventually(lambda: no_agent_connections(gateway))
+
+
+async def test_silent_agent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that takes the connection and says nothing costs a client some seconds only."""
+    monkeypatch.setattr(handshake, "ANSWER_SECONDS", 0.2)
+
+    async def wait(stream: Stream) -> None:
+        await stream.reader.read()
+
+    async with serve_channels(wait) as gateway:
+        client = await gateway.dial()
+        assert (await client.read_head()).startswith(b"HTTP/1.1 503 ")
+        await client.close()
+        await eventually(lambda: no_agent_connections(gateway))
+
+
+async def test_client_that_leaves_during_the_handshake_leaks_nothing() -> None:
+    """The connection to the agent is closed with the client's."""
+
+    async def wait(stream: Stream) -> None:
+        await stream.reader.read()
+
+    async with serve_channels(wait) as gateway:
+        for _ in range(5):
+            client = await gateway.dial()
+            await eventually(lambda: _has_request(gateway))
+            client.writer.transport.abort()
+            await eventually(lambda: no_agent_connections(gateway))
+            gateway.agent.requests.clear()
+
+        async def is_clean() -> bool:
+            return not splice_tasks()
+
+        await eventually(is_clean)
+
+
+async def _has_request(gateway: Spliced) -> bool:
+    return bool(gateway.agent.requests)
+
+
+async def test_plain_get_is_refused() -> None:
+    """Without an upgrade there is nothing here."""
+    async with serve_channels(echo) as gateway:
+        client = Stream(*await asyncio.open_connection("127.0.0.1", gateway.port))
+        await client.write(
+            b"GET /api/kernels/k/channels HTTP/1.1\r\nHost: g\r\nAuthorization: token "
+            + CLIENT_TOKEN.encode()
+            + b"\r\n\r\n"
+        )
+        assert (await client.read_head()).startswith(b"HTTP/1.1 400 ")
+        await client.close()
+
+
+async def test_upgrade_without_token_is_refused() -> None:
+    """The agent is not even asked."""
+    async with serve_channels(echo) as gateway:
+        client = Stream(*await asyncio.open_connection("127.0.0.1", gateway.port))
+        await client.write(
+            b"GET /api/kernels/k/channels HTTP/1.1\r\nHost: g\r\nUpgrade: websocket\r\n"
+            b"Connection: Upgrade\r\n\r\n"
+        )
+        assert (await client.read_head()).startswith(b"HTTP/1.1 401 ")
+        assert not gateway.agent.requests
+        await client.close()
+
+
+async def test_connections_leave_no_objects_behind() -> None:
+    """After a hundred connections nothing of aiohttp's or ours is left of them."""
+    async with serve_channels(echo) as gateway:
+        for number in range(100):
+            client = await gateway.open(early=b"x" * number)
+            await client.read(number)
+            if number % 2:
+                client.writer.transport.abort()
+            else:
+                await client.close()
+        await eventually(lambda: no_agent_connections(gateway))
+
+        async def is_clean() -> bool:
+            gc.collect()
+            left = (splice.Splice, web.RequestHandler)
+            return not any(isinstance(thing, left) for thing in gc.get_objects())
+
+        await eventually(is_clean)
