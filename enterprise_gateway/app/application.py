@@ -43,6 +43,8 @@ from enterprise_gateway.app.traits import (
 from enterprise_gateway.errors import ConfigurationError, GatewayError
 from enterprise_gateway.settings import LiveSettings, Settings
 
+_ALL_INTERFACES = frozenset({"", "*", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
+
 STOP_SECONDS = 8.0
 """From the signal to stop until whatever hangs is given up."""
 
@@ -115,6 +117,8 @@ jupyter enterprisegateway kernels list"""
             "propagate": False,
         }
         config["root"] = {"level": "WARNING", "handlers": ["console"]}
+        config["filters"] = {"no_config": {"()": logs.NoConfiguration}}
+        config["handlers"]["console"]["filters"] = ["no_config"]
         return config
 
     @catch_config_error
@@ -227,7 +231,7 @@ jupyter enterprisegateway kernels list"""
     def _announce(self, settings: Settings, port: int) -> None:
         scheme = "https" if settings.server.certfile else "http"
         ip = settings.server.ip
-        host = f"[{ip}]" if ":" in ip else ip or "127.0.0.1"
+        host = "127.0.0.1" if ip in _ALL_INTERFACES else f"[{ip}]" if ":" in ip else ip
         url = f"{scheme}://{host}:{port}{settings.server.base_url}"
         self.log.info("Enterprise Gateway %s is available at %s", __version__, url)
         if not settings.access.auth_token:

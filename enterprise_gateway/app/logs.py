@@ -5,6 +5,8 @@ import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from traitlets.config import Config
+
 FORMAT = "%(color)s[%(levelname)1.1s %(asctime)s.%(msecs).03d %(name)s]%(end_color)s %(message)s"
 """Enterprise Gateway's default; `color` and `end_color` are set only on a terminal."""
 
@@ -22,6 +24,14 @@ _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {
     "color",
     "end_color",
 }
+
+
+class NoConfiguration(logging.Filter):
+    """Drops the line in which traitlets, at DEBUG, writes down a configuration, token and all."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let all others through."""
+        return not isinstance(record.args, Config)  # logging unwraps a mapping that is alone
 
 
 class LineFormatter(logging.Formatter):

@@ -13,6 +13,9 @@ from enterprise_gateway.web.errors import error_response
 KEEPALIVE_SECONDS = 75.0
 """An idle connection is closed after so long, and one that never completes a header, too."""
 
+COMMON_HEADERS = {"Server": "EnterpriseGateway", "X-Content-Type-Options": "nosniff"}
+"""On every answer; `Server` tells no versions to those who look for known holes."""
+
 LINGERING_SECONDS = 5.0
 MAX_LINE_BYTES = 16 * 1024
 MAX_FIELD_BYTES = 16 * 1024
@@ -53,11 +56,11 @@ class Connection(web.RequestHandler):
         answer nor the log has it.
 
         Raises:
-            ConnectionError: An answer is on its way already.
+            ConnectionError: The client is gone, or an answer is on its way already.
         """
         del message
-        if request.writer.output_size > 0:
-            raise ConnectionResetError("a response had been started")
+        if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
+            raise ConnectionResetError("nobody is there to read an answer") from exc
         if isinstance(exc, LineTooLong):
             response = error_response(
                 HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's header is too large."
@@ -67,5 +70,6 @@ class Connection(web.RequestHandler):
         else:
             _log.error("A request from %s failed", request.remote, exc_info=exc)
             response = error_response(HTTPStatus(status))
+        response.headers.update(COMMON_HEADERS)
         response.force_close()
         return response

@@ -22,7 +22,7 @@ from enterprise_gateway.web.authorization import Authorizer, is_permitted
 from enterprise_gateway.web.channels import Channels
 from enterprise_gateway.web.cors import cors_headers
 from enterprise_gateway.web.errors import answer_errors
-from enterprise_gateway.web.protocol import Connection
+from enterprise_gateway.web.protocol import COMMON_HEADERS, Connection
 from enterprise_gateway.web.services import Services
 from enterprise_gateway.web.tls import make_ssl_context
 from enterprise_gateway.web.tokens import TOKEN_PREFIX
@@ -77,8 +77,7 @@ def make_application(
     app.add_routes(mount(routes, server.base_url))
 
     async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
-        response.headers["Server"] = "EnterpriseGateway"
-        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.update(COMMON_HEADERS)
         response.headers.update(cors_headers(live.current.access))
 
     app.on_response_prepare.append(add_headers)

@@ -236,6 +236,13 @@ async def test_proxy_in_front_names_the_client(caplog: pytest.LogCaptureFixture)
     assert (seen["remote"], seen["scheme"]) == ("127.0.0.1", "http")
     async with serve_routes(ServerSettings(port=0, trust_xheaders=True)) as served:
         seen = await (await served.ask("/api", headers=headers)).json()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(
+                f"{served.url}/api/kernels/x/channels?token={TOKEN}", headers=headers
+            ) as socket,
+        ):
+            assert (await socket.receive()).type == aiohttp.WSMsgType.CLOSE
     assert (seen["remote"], seen["scheme"]) == ("10.9.8.7", "https")
     assert "(10.9.8.7)" in caplog.text
 

@@ -56,7 +56,21 @@ async def test_server_does_not_name_its_software() -> None:
     """No versions for those who look for known holes."""
     async with serve_routes() as served:
         server = (await served.ask("/api")).headers["Server"]
+        malformed = await served.send(b"garbage\r\n\r\n")
     assert server == "EnterpriseGateway"
+    assert b"Server: EnterpriseGateway\r\n" in malformed
+
+
+async def test_client_that_goes_away_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    """A body cut short fills no log."""
+    head = f"POST /api/kernels?token={TOKEN} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+    async with serve_routes() as served:
+        _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(head.encode() + b"half")
+        await writer.drain()
+        writer.transport.abort()
+        assert (await served.ask("/api")).status == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 @pytest.mark.parametrize(

@@ -388,6 +388,18 @@ def test_shown_configuration_hides_secrets(
     assert shown["EnterpriseGatewayApp"] == {"auth_token": "<hidden>", "port": 1234}
 
 
+def test_bad_option_does_not_log_the_configuration(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Even at DEBUG the token is not written down when another option is wrong."""
+    monkeypatch.setenv("EG_AUTH_TOKEN", "do-not-show")
+    with pytest.raises(SystemExit):
+        make_app("--debug", "--EnterpriseGatewayApp.auth_token=do-not-show", "--port=x")
+    printed = capfd.readouterr().err
+    assert "port" in printed
+    assert "do-not-show" not in printed
+
+
 def test_settings_hide_secrets_in_their_text(make_app: MakeApp) -> None:
     """A settings object that ends up in a log or traceback tells no secret."""
     settings = make_app("--EnterpriseGatewayApp.auth_token=do-not-show").read_settings()
