@@ -119,13 +119,13 @@ class OneAgent:
 
     def __init__(self, agent: RawAgent) -> None:
         self._agent = agent
-        self.failure: Exception | None = None
+        self.failure: Callable[[], Exception] | None = None
 
     async def agent(self, kernel_id: str) -> Any:
         """Return the agent, or fail as the test wants."""
         del kernel_id
         if self.failure is not None:
-            raise self.failure
+            raise self.failure()
         return self._agent
 
 

@@ -1,6 +1,7 @@
 """The splice between client and agent, byte by byte over real sockets."""
 
 import asyncio
+import functools
 import gc
 import hashlib
 import json
@@ -236,7 +237,7 @@ async def test_failures_before_the_upgrade_are_json(
 ) -> None:
     """An unknown or unreachable kernel is answered in HTTP; the connection can be used again."""
     async with serve_channels(echo) as gateway:
-        gateway.kernels.failure = failure("why")
+        gateway.kernels.failure = functools.partial(failure, "why")
         client = await gateway.dial()
         head = await client.read_head()
         assert head.startswith(f"HTTP/1.1 {status} ".encode())
