@@ -1,0 +1,116 @@
+"""An engine that is away, silent or restarted is told as that, and costs no kernel."""
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from harness.proxies import DockerRig, Watcher, ask_agent, wait_for
+from harness.relay import Relay
+
+from enterprise_gateway.errors import ConfigurationError, UnavailableError
+from enterprise_gateway.services.processproxies import docker_engine
+from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
+from enterprise_gateway.services.processproxies.processproxy import WorkloadState
+from enterprise_gateway.settings import DockerSettings
+
+pytestmark = pytest.mark.docker
+
+
+@pytest.fixture
+async def relay(tmp_path: Path) -> AsyncIterator[Relay]:
+    """Return a relay to the engine of the environment."""
+    host = os.environ.get("DOCKER_HOST") or docker_engine.DEFAULT_HOST
+    relay = Relay(tmp_path / "engine.sock", host.removeprefix("unix://"))
+    await relay.open()
+    yield relay
+    relay.thaw()
+    await relay.close()
+
+
+@pytest.fixture
+async def proxy(rig: DockerRig, relay: Relay) -> BaseProcessProxyABC:
+    """Return a process proxy that reaches the engine through the relay."""
+    rig.settings = dataclasses.replace(rig.settings, docker=DockerSettings(host=relay.host))
+    return await rig.open_proxy()
+
+
+async def expect_unavailable(rig: DockerRig, proxy: BaseProcessProxyABC) -> None:
+    """Check that everything that needs the engine says so."""
+    kernel_id = rig.request().kernel_id
+    outcomes = await asyncio.gather(
+        proxy.check(),
+        proxy.observe(kernel_id),
+        proxy.list(),
+        proxy.read_log(kernel_id, 100),
+        proxy.remove(kernel_id),
+        proxy.launch(rig.request()),
+        return_exceptions=True,
+    )
+    assert {type(outcome) for outcome in outcomes} == {UnavailableError}
+
+
+async def test_engine_that_is_away_is_unavailable(
+    rig: DockerRig, proxy: BaseProcessProxyABC, relay: Relay
+) -> None:
+    """Nothing is concluded about any kernel, and all is well when the engine is back."""
+    await proxy.check()
+    await relay.close()
+    await expect_unavailable(rig, proxy)
+    await relay.open()
+    await proxy.check()
+    workload = await proxy.launch(rig.request())
+    await ask_agent(workload.endpoint, "/v1/state")
+
+
+async def test_engine_that_is_silent_is_unavailable(
+    rig: DockerRig, proxy: BaseProcessProxyABC, relay: Relay
+) -> None:
+    """An engine that takes connections but does not answer is given up after a deadline."""
+    await proxy.check()
+    relay.freeze()
+    await expect_unavailable(rig, proxy)
+    relay.thaw()
+    await proxy.check()
+
+
+async def test_death_while_the_engine_was_away_is_told_when_it_is_back(
+    rig: DockerRig, proxy: BaseProcessProxyABC, relay: Relay
+) -> None:
+    """Events that were missed are made up for by a list."""
+    watcher = Watcher(proxy)
+    lost = await proxy.launch(rig.request())
+    kept = await proxy.launch(rig.request())
+    await watcher.until(lost.kernel_id, WorkloadState.RUNNING)
+    await relay.close()
+    await asyncio.to_thread(rig.kill, lost.kernel_id)
+    assert await wait_for(lambda: not rig.traces(lost.kernel_id))
+    await relay.open()
+    await watcher.until(lost.kernel_id, WorkloadState.DEAD)
+    assert (await watcher.until(kept.kernel_id, WorkloadState.RUNNING)).endpoint == kept.endpoint
+    await watcher.close()
+
+
+async def test_gateway_starts_before_the_engine(rig: DockerRig, tmp_path: Path) -> None:
+    """It follows the engine as soon as there is one."""
+    host = os.environ.get("DOCKER_HOST") or docker_engine.DEFAULT_HOST
+    late = Relay(tmp_path / "late.sock", host.removeprefix("unix://"))
+    rig.settings = dataclasses.replace(rig.settings, docker=DockerSettings(host=late.host))
+    proxy = await rig.open_proxy()
+    watcher = Watcher(proxy)
+    await expect_unavailable(rig, proxy)
+    await late.open()
+    workload = await proxy.launch(rig.request())
+    await watcher.until(workload.kernel_id, WorkloadState.RUNNING)
+    await watcher.close()
+    await proxy.close()
+    await late.close()
+
+
+async def test_unusable_address_is_the_operators_to_mend(rig: DockerRig) -> None:
+    """What is no address of an engine is refused when the gateway starts."""
+    rig.settings = dataclasses.replace(rig.settings, docker=DockerSettings(host="ftp://x"))
+    with pytest.raises(ConfigurationError, match="DOCKER_HOST"):
+        await rig.open_proxy()
