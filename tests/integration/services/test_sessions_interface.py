@@ -1,0 +1,209 @@
+"""`/api/sessions` over HTTP, with fake agents."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from harness.fake_engine import FakeEngine
+from harness.service import Answer, Service
+
+from enterprise_gateway.errors import LaunchError
+
+DRAFT = {"path": "a.ipynb", "name": "a", "type": "notebook", "kernel": {"name": "python3"}}
+
+
+async def create(service: Service, **changes: Any) -> dict[str, Any]:
+    """Create a session; returns its model."""
+    answer = await service.ask("POST", "/api/sessions", json={**DRAFT, **changes})
+    assert answer.status == 201, answer.raw
+    model: dict[str, Any] = answer.body
+    return model
+
+
+async def patch(service: Service, model: dict[str, Any], **changes: Any) -> Answer:
+    """Change a session."""
+    return await service.ask("PATCH", f"/api/sessions/{model['id']}", json=changes)
+
+
+async def test_create_answers_the_shape_that_front_ends_need(service: Service) -> None:
+    """Path, name, type and kernel; `notebook` for old clients; 201 and the place."""
+    answer = await service.ask("POST", "/api/sessions", json=DRAFT)
+    model = answer.body
+    assert answer.status == 201
+    assert answer.headers["Location"] == f"/api/sessions/{model['id']}"
+    assert model["path"] == "a.ipynb"
+    assert model["name"] == "a"
+    assert model["type"] == "notebook"
+    assert model["notebook"] == {"path": "a.ipynb", "name": "a"}
+    assert model["kernel"] == await service.get(f"/api/kernels/{model['kernel']['id']}")
+    assert await service.get(f"/api/sessions/{model['id']}") == model
+    assert await service.get("/api/sessions") == [model]
+
+
+async def test_other_types_have_no_notebook(service: Service) -> None:
+    """A console is no notebook; a name is not needed."""
+    model = await create(service, type="console", name=None)
+    assert "notebook" not in model
+    assert model["name"] == ""
+
+
+async def test_old_form_of_the_request_is_understood(service: Service) -> None:
+    """Path below `notebook`, and no type."""
+    answer = await service.ask("POST", "/api/sessions", json={"notebook": {"path": "old.ipynb"}})
+    assert answer.status == 201
+    assert answer.body["path"] == "old.ipynb"
+    assert answer.body["type"] == "notebook"
+    assert answer.body["kernel"]["name"] == "python3"
+
+
+async def test_path_has_one_session(service: Service, engine: FakeEngine) -> None:
+    """Whoever asks again, even at the same moment, gets the session that is there."""
+    models = await asyncio.gather(*(create(service) for _ in range(5)))
+    assert len({model["id"] for model in models}) == 1
+    assert len(engine.requests) == 1
+
+
+async def test_session_can_be_tied_to_a_kernel_that_runs(
+    service: Service, engine: FakeEngine
+) -> None:
+    """A kernel named by id is taken as it is, and may have several sessions."""
+    kernel_id = await service.start_kernel()
+    first = await create(service, kernel={"id": kernel_id})
+    second = await create(service, path="console-1", type="console", kernel={"id": kernel_id})
+    assert first["kernel"]["id"] == second["kernel"]["id"] == kernel_id
+    assert len(engine.requests) == 1
+
+
+async def test_kernel_that_is_gone_is_replaced_if_a_name_is_given(service: Service) -> None:
+    """With a name a new kernel is started; without one the request is wrong."""
+    gone = "00000000-0000-4000-8000-000000000000"
+    model = await create(service, kernel={"id": gone, "name": "python3"})
+    assert model["kernel"]["id"] != gone
+    body = {**DRAFT, "path": "b.ipynb", "kernel": {"id": gone}}
+    answer = await service.ask("POST", "/api/sessions", json=body)
+    assert answer.status == 400
+    assert gone in answer.message
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [({}, "path"), ({"path": "a"}, "type"), ({"type": "notebook"}, "path"), ({"path": ""}, "path")],
+)
+async def test_missing_fields_are_named(service: Service, body: dict[str, str], says: str) -> None:
+    """400 with jupyter_server's words."""
+    answer = await service.ask("POST", "/api/sessions", json=body)
+    assert answer.status == 400
+    assert answer.message == f"Missing field in JSON data: {says}"
+
+
+async def test_unknown_kernelspec_is_told_for_a_dialogue(service: Service) -> None:
+    """501 with a long and a short message, as front ends show it."""
+    answer = await service.ask("POST", "/api/sessions", json={**DRAFT, "kernel": {"name": "no"}})
+    assert answer.status == 501
+    assert answer.message.startswith("The 'no' kernel is not available.")
+    assert answer.body["short_message"] == "no not found"
+
+
+async def test_kernel_that_does_not_come_up_leaves_no_session(
+    service: Service, engine: FakeEngine
+) -> None:
+    """500 with the reason."""
+    engine.failure = LaunchError("image x: not found")
+    answer = await service.ask("POST", "/api/sessions", json=DRAFT)
+    assert answer.status == 500
+    assert answer.message == "image x: not found"
+    assert await service.get("/api/sessions") == []
+
+
+async def test_session_is_renamed(service: Service) -> None:
+    """PATCH changes what it names and leaves the rest, the kernel included."""
+    model = await create(service)
+    answer = await patch(service, model, path="b.ipynb", name="")
+    assert answer.status == 200
+    expected = {**model, "path": "b.ipynb", "name": "", "notebook": {"path": "b.ipynb", "name": ""}}
+    assert answer.body == expected
+    assert await service.get("/api/sessions") == [expected]
+
+
+async def test_session_gets_a_new_kernel_and_the_old_one_ends(
+    service: Service, engine: FakeEngine
+) -> None:
+    """By name a kernel is started, and the one before is ended."""
+    model = await create(service)
+    answer = await patch(service, model, kernel={"name": "python3"})
+    assert answer.status == 200
+    new = answer.body["kernel"]["id"]
+    assert new != model["kernel"]["id"]
+    assert engine.removals == [model["kernel"]["id"]]
+    assert [one["kernel"]["id"] for one in await service.get("/api/sessions")] == [new]
+
+
+async def test_session_gets_a_running_kernel_and_spares_one_in_use(
+    service: Service, engine: FakeEngine
+) -> None:
+    """By id the kernel is taken as it is; a kernel that another session uses lives on."""
+    model = await create(service)
+    old = model["kernel"]["id"]
+    await create(service, path="console-1", type="console", kernel={"id": old})
+    other = await service.start_kernel()
+    answer = await patch(service, model, kernel={"id": other})
+    assert answer.body["kernel"]["id"] == other
+    assert engine.removals == []
+    tied = {one["path"]: one["kernel"]["id"] for one in await service.get("/api/sessions")}
+    assert tied == {"a.ipynb": other, "console-1": old}
+
+
+async def test_change_to_a_kernel_that_is_not_there_changes_nothing(
+    service: Service, engine: FakeEngine
+) -> None:
+    """An unknown id is 400, an unknown kernelspec or a failed start 501."""
+    model = await create(service)
+    gone = "00000000-0000-4000-8000-000000000000"
+    assert (await patch(service, model, kernel={"id": gone})).status == 400
+    assert (await patch(service, model, kernel={"name": "no"})).status == 501
+    engine.failure = LaunchError("out of memory")
+    failed = await patch(service, model, kernel={"name": "python3"})
+    assert failed.status == 501
+    assert "out of memory" in failed.message
+    assert failed.body["short_message"] == "Error starting kernel python3"
+    assert await service.get("/api/sessions") == [model]
+
+
+async def test_delete_ends_the_kernel_too(service: Service, engine: FakeEngine) -> None:
+    """204, and neither session nor kernel is left."""
+    model = await create(service)
+    assert (await service.ask("DELETE", f"/api/sessions/{model['id']}")).status == 204
+    assert engine.removals == [model["kernel"]["id"]]
+    assert await service.get("/api/sessions") == []
+    assert await service.get("/api/kernels") == []
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+async def test_unknown_session_is_not_found(service: Service, method: str) -> None:
+    """404 with its id."""
+    answer = await service.ask(method, "/api/sessions/nope")
+    assert answer.status == 404
+    assert answer.message == "Session not found: session_id='nope'"
+
+
+async def test_kernel_that_ends_takes_its_session_along(
+    service: Service, engine: FakeEngine
+) -> None:
+    """DELETE of the kernel ends the session; the path is free again."""
+    model = await create(service)
+    await service.ask("DELETE", f"/api/kernels/{model['kernel']['id']}")
+    assert await service.get("/api/sessions") == []
+    assert (await create(service))["id"] != model["id"]
+    assert len(engine.requests) == 2
+
+
+async def test_annotations_of_others_survive(service: Service, engine: FakeEngine) -> None:
+    """Compare-and-set: what another gateway process wrote meanwhile is kept."""
+    kernel_id = await service.start_kernel()
+    agent = engine.agents[kernel_id]
+    foreign = {"revision": 7, "document": {"claimed_by": "ann", "sessions": []}}
+    agent.state["annotations"] = foreign  # nobody is told
+    await create(service, kernel={"id": kernel_id})
+    document = agent.state["annotations"]["document"]
+    assert document["claimed_by"] == "ann"
+    assert [one["path"] for one in document["sessions"]] == ["a.ipynb"]
