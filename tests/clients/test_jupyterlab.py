@@ -125,7 +125,7 @@ def write_notebook(path: Path, kernel_name: str) -> None:
 
 def test_user_works_in_a_notebook(lab: NotebookServer, page: Page, kernel_name: str) -> None:
     """Plot, slider, interrupt, `input()`, `kill -9` of the gateway, restart: nothing is lost."""
-    write_notebook(lab.home / "demo.ipynb", kernel_name)
+    write_notebook(lab.notebooks / "demo.ipynb", kernel_name)
     page.goto(f"{lab.url}/lab/tree/demo.ipynb?token={lab.token}")
     notebook = Notebook(page)
     expect(page.locator("#jp-main-statusbar")).to_contain_text("| Idle")

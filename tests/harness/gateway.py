@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,17 @@ def clean_environment(home: Path) -> dict[str, str]:
 class Gateway:
     """One gateway that can be killed and started again on the same port, with the same folders."""
 
-    def __init__(self, home: Path, *, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         """Lay out the folders and install the kernelspecs; `start` starts the process."""
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
+        self.options = options
         self.token = secrets.token_hex(16)
         self.username = f"t{secrets.token_hex(4)}"
         self.port = find_free_port()
@@ -85,7 +92,7 @@ class Gateway:
 
     def command(self) -> list[str]:
         """Return the command line of the process."""
-        return [str(BIN / "jupyter-enterprisegateway")]
+        return [str(BIN / "jupyter-enterprisegateway"), *self.options]
 
     @property
     def url(self) -> str:
@@ -152,7 +159,7 @@ class Gateway:
     def run_command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `jupyter enterprisegateway ARGUMENTS` with the gateway's environment."""
         return subprocess.run(
-            [*self.command(), *arguments],
+            [str(BIN / "jupyter-enterprisegateway"), *arguments],
             env=self.env,
             cwd=self.home,
             check=False,

@@ -22,6 +22,8 @@ class NotebookServer:
         home.mkdir(parents=True, exist_ok=True)
         self.gateway = gateway
         self.home = home
+        self.notebooks = home / "notebooks"
+        self.notebooks.mkdir()
         self.port = find_free_port()
         self.token = secrets.token_hex(16)
         self.log_path = home / "server.log"
@@ -38,7 +40,7 @@ class NotebookServer:
         command = documented.replace("jupyter lab", f"exec {BIN}/jupyter {program}")
         options = (
             " --allow-root --no-browser --ServerApp.port_retries=0"
-            f" --port={self.port} --ServerApp.root_dir={self.home}"
+            f" --port={self.port} --ServerApp.root_dir={self.notebooks}"
         )
         exports = read_exports(self.gateway, "environment")
         environment = {**self.gateway.client_env(self.home), "JUPYTER_TOKEN": self.token}
