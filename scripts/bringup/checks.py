@@ -25,17 +25,17 @@ def install_tools(*, browser: bool) -> None:
             run([sys.executable, "-m", "playwright", "install", "--with-deps", "chromium"])
 
 
-def static_checks() -> list[list[str]]:
-    """Return the commands that look at the source without running it."""
+def static_checks() -> dict[str, list[str]]:
+    """Return the commands that look at the source without running it, by what to call them."""
     files = [ROOT / ".ci" / "run", *sorted((ROOT / "scripts").iterdir())]
     shell_scripts = [str(file) for file in files if file.is_file() and not file.suffix]
-    return [
-        *([["shellcheck", *shell_scripts]] if which("shellcheck") else []),
-        ["ruff", "check", "--output-format=concise"],
-        ["ruff", "format", "--check"],
-        ["mypy"],
-        ["lint-imports"],
-    ]
+    return {
+        **({"shellcheck": ["shellcheck", *shell_scripts]} if which("shellcheck") else {}),
+        "ruff check": ["ruff", "check", "--output-format=concise"],
+        "ruff format": ["ruff", "format", "--check"],
+        "mypy": ["mypy"],
+        "import-linter": ["lint-imports"],
+    }
 
 
 def folders_with_tests(tests: Path, *, fast: bool) -> list[str]:
@@ -56,11 +56,11 @@ def pytest_arguments(arguments: Sequence[str], folders: Sequence[str]) -> list[s
 def run_checks(env: dict[str, str]) -> bool:
     """Run all static checks, even after one failed; whether they all passed."""
     failed = []
-    for command in static_checks():
-        with step(command[0]):
+    for name, command in static_checks().items():
+        with step(name):
             done = subprocess.run(command, cwd=ROOT, env=env, check=False)
         if done.returncode:
-            failed.append(command[0])
+            failed.append(name)
     if failed:
         say(f"FAILED: {', '.join(failed)}")
     return not failed
