@@ -4,6 +4,7 @@ import asyncio
 import errno
 import logging
 import random
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,7 +16,7 @@ from enterprise_gateway.services.api import handlers as api
 from enterprise_gateway.services.kernels import handlers as kernel_handlers
 from enterprise_gateway.services.kernelspecs import handlers as kernelspec_handlers
 from enterprise_gateway.services.sessions import handlers as session_handlers
-from enterprise_gateway.settings import LiveSettings
+from enterprise_gateway.settings import LiveSettings, ServerSettings
 from enterprise_gateway.web.accesslog import AccessLog
 from enterprise_gateway.web.auth import Gate
 from enterprise_gateway.web.authorization import Authorizer, is_permitted
@@ -118,33 +119,31 @@ async def serve(app: web.Application, live: LiveSettings) -> AsyncIterator[int]:
     context = make_ssl_context(server)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
-    listener: asyncio.Server | None = None
     try:
-        protocols = runner.server
-        if protocols is None:
-            raise AssertionError("a runner that is set up has a server")
-        loop = asyncio.get_running_loop()
-        factory = partial(Connection, protocols, loop=loop, access_log_class=AccessLog)
-        for port in ports_to_try(server.port, server.port_retries):
-            try:
-                listener = await loop.create_server(
-                    factory,
-                    None if server.ip in _ALL_INTERFACES else server.ip,
-                    port,
-                    ssl=context,
-                    reuse_address=True,
-                )
-                break
-            except OSError as exc:
-                if exc.errno not in _PORT_TAKEN:
-                    raise ConfigurationError(f"Cannot listen on {server.ip}: {exc}.") from exc
-                _log.info("Port %d is not available, trying another.", port)
-        else:
-            raise ConfigurationError(
-                f"No port is free: tried {server.port} and {server.port_retries} others."
-            )
-        yield listener.sockets[0].getsockname()[1]
-    finally:
-        if listener is not None:
+        listener = await _listen(runner, server, context)
+        try:
+            yield listener.sockets[0].getsockname()[1]
+        finally:
             listener.close()
+    finally:
         await runner.cleanup()
+
+
+async def _listen(
+    runner: web.AppRunner, server: ServerSettings, context: ssl.SSLContext | None
+) -> asyncio.Server:
+    if runner.server is None:
+        raise AssertionError("a runner that is set up has a server")
+    loop = asyncio.get_running_loop()
+    factory = partial(Connection, runner.server, loop=loop, access_log_class=AccessLog)
+    host = None if server.ip in _ALL_INTERFACES else server.ip
+    for port in ports_to_try(server.port, server.port_retries):
+        try:
+            return await loop.create_server(factory, host, port, ssl=context, reuse_address=True)
+        except OSError as exc:
+            if exc.errno not in _PORT_TAKEN:
+                raise ConfigurationError(f"Cannot listen on {server.ip}: {exc}.") from exc
+            _log.info("Port %d is not available, trying another.", port)
+    raise ConfigurationError(
+        f"No port is free: tried {server.port} and {server.port_retries} others."
+    )
