@@ -3,10 +3,11 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from ctypes.util import find_library
 from pathlib import Path
 
 from bringup.console import run, say, step
-from bringup.host import ROOT, can_install, distribution, install_commands, which
+from bringup.host import ROOT, apt_install, can_install, distribution, which
 
 ORDER = ("unit", "contract", "integration", "docker", "clients")
 """The folders of tests that come first: what is quick, and what others build upon."""
@@ -16,10 +17,14 @@ def install_tools(*, browser: bool) -> None:
     """Have the programs that are not Python packages, where they can be installed."""
     if not can_install():
         return
-    wanted = {"shellcheck": "shellcheck"}
-    if browser and distribution().get("ID") == "debian":
-        wanted["chromium"] = "chromium"
-    install_commands(wanted)
+    present = {"shellcheck": which("shellcheck")}
+    if browser:
+        present["libatomic1"] = find_library("atomic")  # which Playwright's driver is linked to
+        if distribution().get("ID") == "debian":
+            present["chromium"] = which("chromium")
+    missing = [package for package, found in present.items() if not found]
+    if missing:
+        apt_install(missing)
     if browser and not which("chromium"):  # Ubuntu has it as a snap only
         with step("Installing Chromium"):
             run([sys.executable, "-m", "playwright", "install", "--with-deps", "chromium"])

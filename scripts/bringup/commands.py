@@ -72,7 +72,10 @@ def run_command(options: argparse.Namespace, rest: list[str]) -> int:
             install_kernelspecs()
         else:
             say("Kernels run as local processes.")
-        return serve(rest, environment(host))
+        status = serve(rest, environment(host))
+        if host == places().host:
+            say("Stopping the private Docker engine, and its containers with it …")
+        return status
 
 
 def test_command(options: argparse.Namespace, rest: list[str]) -> int:

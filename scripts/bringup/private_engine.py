@@ -151,7 +151,6 @@ def await_end(guardian: subprocess.Popen[bytes]) -> None:
     stdout = guardian.stdout
     if stdout is None or not select.select([stdout], [], [], 1.0)[0]:
         return
-    say("Stopping the private Docker engine, and its containers with it …")
     with suppress(subprocess.TimeoutExpired):
         guardian.wait(STOP_TIMEOUT)
 
