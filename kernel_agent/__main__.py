@@ -36,7 +36,11 @@ def main() -> int:
 def _run(settings: AgentSettings, listener: Listener, folder: str) -> int:
     connection_file = f"{folder}/kernel.json"
     launcher = Launcher(
-        settings.argv, kernel_environment(os.environ), settings.port_range, connection_file
+        settings.argv,
+        kernel_environment(os.environ),
+        settings.port_range,
+        connection_file,
+        settings.output_file_max_bytes,
     )
     first: Union[KernelProcess, ExitReason]
     try:

@@ -58,15 +58,19 @@ class KernelProcess:
     """
 
     def __init__(
-        self, popen: "subprocess.Popen[bytes]", info: ConnectionInfo, log: OutputTail
+        self,
+        popen: "subprocess.Popen[bytes]",
+        info: ConnectionInfo,
+        log: OutputTail,
+        output_file_max_bytes: int,
     ) -> None:
         self._popen = popen
         self._stderr_tail = OutputTail(STDERR_TAIL_BYTES)
         self.pid = popen.pid
         self.info = info
         self._pumps = [
-            _start_pump(popen.stdout, STDOUT, [log]),
-            _start_pump(popen.stderr, STDERR, [log, self._stderr_tail]),
+            _start_pump(popen.stdout, STDOUT, output_file_max_bytes, [log]),
+            _start_pump(popen.stderr, STDERR, output_file_max_bytes, [log, self._stderr_tail]),
         ]
 
     def signal_group(self, signum: int) -> bool:
@@ -108,7 +112,9 @@ class Launcher:
         env: Dict[str, str],
         port_range: Tuple[int, int],
         connection_file: str,
+        output_file_max_bytes: int = 0,
     ) -> None:
+        self._output_file_max_bytes = output_file_max_bytes
         self._argv = [word.replace(CONNECTION_FILE_FIELD, connection_file) for word in argv]
         # ipykernel ends when its parent is gone.
         self._env = {**env, "JPY_PARENT_PID": str(os.getpid())}
@@ -146,7 +152,7 @@ class Launcher:
             raise SpawnError(
                 f"the kernel's command {self._argv[0]!r} cannot be started: {exc}"
             ) from exc
-        return KernelProcess(popen, info, self.log)
+        return KernelProcess(popen, info, self.log, self._output_file_max_bytes)
 
     def release(self) -> None:
         """Remove the connection file and give the ports back."""
@@ -172,14 +178,15 @@ def explain_exit(code: int, *, out_of_memory: bool, stderr: str) -> ExitReason:
 
 
 def _start_pump(
-    source: Optional[IO[bytes]], target: int, tails: List[OutputTail]
+    source: Optional[IO[bytes]], target: int, file_max_bytes: int, tails: List[OutputTail]
 ) -> threading.Thread:
-    pump = threading.Thread(target=_pump, args=(source, target, tails), daemon=True)
+    args = (source, target, file_max_bytes, tails)
+    pump = threading.Thread(target=_pump, args=args, daemon=True)
     pump.start()
     return pump
 
 
-def _pump(source: IO[bytes], target: int, tails: List[OutputTail]) -> None:
+def _pump(source: IO[bytes], target: int, file_max_bytes: int, tails: List[OutputTail]) -> None:
     """Pass on everything that comes from a pipe. A target that is gone does not end that."""
     is_target_open = True
     while True:
@@ -192,6 +199,8 @@ def _pump(source: IO[bytes], target: int, tails: List[OutputTail]) -> None:
         view = memoryview(chunk)
         while view and is_target_open:
             try:
+                if file_max_bytes and os.fstat(target).st_size > file_max_bytes:
+                    os.ftruncate(target, 0)
                 view = view[os.write(target, view) :]
             except OSError:
                 is_target_open = False

@@ -59,6 +59,7 @@ class AgentSettings(NamedTuple):
     )
     iopub_data_rate_limit: float = 0.0
     iopub_msg_rate_limit: float = 0.0
+    output_file_max_bytes: int = 0
 
 
 def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
