@@ -145,6 +145,16 @@ async def test_failed_kernel_is_told_in_its_own_words(
     assert await proxy.observe(request.kernel_id) is None
 
 
+async def test_nothing_of_a_kernel_outlives_its_workload(
+    rig: ProxyRig, proxy: BaseProcessProxyABC, watcher: Watcher
+) -> None:
+    """A kernel that does not look after its parent ends with it all the same, children included."""
+    workload = await proxy.launch(rig.stubborn_request())
+    await asyncio.to_thread(rig.kill, workload.kernel_id)
+    await watcher.until(workload.kernel_id, WorkloadState.DEAD)
+    assert await wait_for(lambda: not rig.traces(workload.kernel_id))
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.1, 0.3, 0.6])
 async def test_cancelled_launch_leaves_nothing(
     rig: ProxyRig, proxy: BaseProcessProxyABC, delay: float

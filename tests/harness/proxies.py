@@ -30,7 +30,7 @@ from enterprise_gateway.services.processproxies.registry import (
     LOCAL_PROCESS_PROXY,
     ProxyRegistry,
 )
-from enterprise_gateway.settings import LiveSettings, ResponseSettings, Settings
+from enterprise_gateway.settings import DockerSettings, LiveSettings, ResponseSettings, Settings
 from harness.leftovers import find_containers, find_processes, remove_kernels
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +48,9 @@ class ProxyRig:
         self.folder = folder
         self.username = f"{RUN_ID}{uuid.uuid4().hex[:6]}"
         self.settings = Settings(
-            response=ResponseSettings(port=0, port_retries=0), runtime_dir=folder / "runtime"
+            docker=DockerSettings(host=os.environ.get("DOCKER_HOST", "")),
+            response=ResponseSettings(port=0, port_retries=0),
+            runtime_dir=folder / "runtime",
         )
         self._registries: list[ProxyRegistry] = []
 
@@ -73,6 +75,10 @@ class ProxyRig:
 
     def failing_request(self) -> LaunchRequest:
         """Return the request for a kernel that ends at once, saying `no kernel today`."""
+        raise NotImplementedError
+
+    def stubborn_request(self) -> LaunchRequest:
+        """Return the request for a kernel that only SIGKILL ends, as its child."""
         raise NotImplementedError
 
     def traces(self, kernel_id: str) -> list[str]:
@@ -114,6 +120,10 @@ class LocalRig(ProxyRig):
         """See the base class."""
         return self.request(argv=("python", "-c", "import sys; sys.exit('no kernel today')"))
 
+    def stubborn_request(self) -> LaunchRequest:
+        """See the base class."""
+        return self.request(argv=stubborn_kernel(sys.executable))
+
     def traces(self, kernel_id: str) -> list[str]:
         """See the base class."""
         files = self.settings.runtime_dir.glob(f"*{kernel_id}*")
@@ -151,6 +161,11 @@ class DockerRig(ProxyRig):
         command = ["python3", "-I", "-m", "kernel_agent", "--", *kernel]
         return self.edited_request("command", repr(command))
 
+    def stubborn_request(self) -> LaunchRequest:
+        """See the base class."""
+        command = ["python3", "-I", "-m", "kernel_agent", "--", *stubborn_kernel("python3")]
+        return self.edited_request("command", repr(command))
+
     def edited_request(self, name: str, value: str, **changes: Any) -> LaunchRequest:
         """Return a request whose launch script was edited as a site would: one setting is added."""
         script = self.resource_dir / "scripts" / "launch_docker.py"
@@ -179,6 +194,13 @@ class DockerRig(ProxyRig):
         """See the base class."""
         for container in self.containers(kernel_id):
             container.kill()
+
+
+def stubborn_kernel(python: str) -> tuple[str, ...]:
+    """Return the command of a kernel that goes on when its agent has died."""
+    kernel = f"{python} -m ipykernel_launcher -f {{connection_file}}"
+    ignore = "trap '' INT TERM HUP; unset JPY_PARENT_PID"
+    return ("sh", "-c", f"{ignore}; setsid sleep 1000 & {kernel}; sleep 1000")
 
 
 def install_kernelspec(folder: Path) -> Path:

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from enterprise_gateway.services.processproxies.port_range import resolve_port_r
 from enterprise_gateway.services.processproxies.processes import (
     ProcessIdentity,
     describe_wait_status,
+    kill_marked,
 )
 from enterprise_gateway.services.processproxies.reporting import (
     LaunchTools,
@@ -45,6 +47,13 @@ from enterprise_gateway.settings import LiveSettings
 
 _RESPONSE_IP = "127.0.0.1"
 _ERROR_LOG_BYTES = 2048
+_LOG_FILE_BYTES = 1024 * 1024
+_MARK = "EG_LOCAL_KERNEL"
+"""Variable that all processes of a local kernel inherit.
+
+As with a container, none outlives the kernel. What the variable holds is unique to one launch, so
+nobody else's process is ever taken for one of the kernel's.
+"""
 
 _log = logging.getLogger(__name__)
 
@@ -178,12 +187,15 @@ class LocalProcessProxy(ReportingProcessProxy):
                 "response_address": endpoint.address,
             },
         )
+        mark = uuid.uuid4().hex
+        agent_settings = {**request.agent_settings, "output_file_max_bytes": _LOG_FILE_BYTES}
         env = {
             "PATH": os.pathsep.join(os.get_exec_path()),
             **request.env,
             "EG_AGENT_LISTEN": f"unix:{socket_path}",
-            "EG_AGENT_SETTINGS": json.dumps(dict(request.agent_settings)),
+            "EG_AGENT_SETTINGS": json.dumps(agent_settings),
             "EG_AGENT_TOKEN": request.agent_token,
+            _MARK: mark,
             "KERNEL_ID": request.kernel_id,
             "KERNEL_USERNAME": request.username,
             "PORT_RANGE": port_range,
@@ -213,6 +225,7 @@ class LocalProcessProxy(ReportingProcessProxy):
             username=escape_username(request.username),
             created=time.time(),
             socket_path=str(socket_path),
+            mark=mark,
             # One that has died already is still a zombie of ours: its number cannot be anybody
             # else's.
             process=ProcessIdentity.of(process.pid) or ProcessIdentity.gone(process.pid),
@@ -232,7 +245,8 @@ class LocalProcessProxy(ReportingProcessProxy):
     async def _bury(self, record: LocalRecord, reason: str) -> None:
         """Kill what runs, remove what is stored, tell who follows. Twice is fine."""
         watch = self._unwatch(record.kernel_id)
-        await asyncio.to_thread(record.process.kill, f"KERNEL_ID={record.kernel_id}".encode())
+        await asyncio.to_thread(record.process.kill)
+        await asyncio.to_thread(kill_marked, f"{_MARK}={record.mark}")
         await asyncio.to_thread(self._records.remove, record.kernel_id)
         self._feed.publish(_workload(record, WorkloadState.DEAD, reason))
         if watch is not None and not watch.death.done():

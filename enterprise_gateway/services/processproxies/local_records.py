@@ -37,6 +37,8 @@ class LocalRecord(msgspec.Struct, frozen=True):
     username: str
     created: float
     socket_path: str
+    mark: str
+    """What every process of the kernel has in its environment."""
     process: ProcessIdentity
 
 

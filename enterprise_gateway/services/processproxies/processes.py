@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _ZOMBIE_STATES = frozenset({"Z", "X"})
-_STATE, _SESSION, _START_TIME = 0, 3, 19
+_STATE, _START_TIME = 0, 19
 """Positions in /proc/PID/stat after the parenthesised command, proc(5)."""
+
+_KILL_ROUNDS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,36 +55,36 @@ class ProcessIdentity:
         os.close(descriptor)
         return None
 
-    def kill(self, mark: bytes) -> None:
-        """Kill the process and what is left of its session; harmless if there is nothing.
-
-        Args:
-            mark: what the environment of the others in the session contains. The leader may be long
-                gone and its number, hence the session's, somebody else's: only processes that carry
-                the mark are killed with it.
-        """
+    def kill(self) -> None:
+        """Kill this very process; harmless if it is gone."""
         descriptor = self.open()
         if descriptor is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             os.close(descriptor)
-        if self.boot_id == boot_id():
-            for pid in _session_members(self.pid):
-                with contextlib.suppress(OSError):
-                    if mark in Path(f"/proc/{pid}/environ").read_bytes():
-                        os.kill(pid, signal.SIGKILL)
 
 
-def _session_members(session_id: int) -> Iterator[int]:
+def kill_marked(mark: str) -> None:
+    """Kill every process that has `mark` (`NAME=value`) in its environment, as children inherit it.
+
+    Repeated until none is found, since they may be making others meanwhile.
+    """
+    for _ in range(_KILL_ROUNDS):
+        found = list(_marked_processes(mark.encode()))
+        if not found:
+            return
+        for pid in found:
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def _marked_processes(mark: bytes) -> Iterator[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
-            fields = _stat_fields(int(entry.name))
-            if (
-                fields is not None
-                and int(fields[_SESSION]) == session_id
-                and fields[_STATE] not in _ZOMBIE_STATES
-            ):
-                yield int(entry.name)
+            # A zombie has no environment; that of another user's process cannot be read.
+            with contextlib.suppress(OSError):
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    yield int(entry.name)
 
 
 def describe_wait_status(status: int) -> str:

@@ -1,0 +1,148 @@
+"""What only kernels on this machine have: files, and a process table shared with everybody."""
+
+import asyncio
+import dataclasses
+import os
+import stat
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from harness.proxies import LocalRig, ask_agent, wait_for
+
+from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
+from enterprise_gateway.services.processproxies.processes import ProcessIdentity, kill_marked
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[LocalRig]:
+    """Return a rig for local kernels only."""
+    rig = LocalRig(tmp_path)
+    yield rig
+    await rig.close()
+
+
+@pytest.fixture
+async def proxy(rig: LocalRig) -> BaseProcessProxyABC:
+    """Return a started process proxy."""
+    return await rig.open_proxy()
+
+
+async def test_files_are_the_users_own(rig: LocalRig, proxy: BaseProcessProxyABC) -> None:
+    """Nobody else can enter the folder or read a record, and no record holds a token."""
+    request = rig.request()
+    await proxy.launch(request)
+    folder = rig.settings.runtime_dir
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    files = await asyncio.to_thread(lambda: [*folder.iterdir()])
+    assert {file.suffix for file in files} == {".kernel", ".log", ".sock"}
+    for file in files:
+        if file.suffix != ".sock":
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+            assert request.agent_token not in file.read_text()
+
+
+async def test_folder_may_be_deep(rig: LocalRig) -> None:
+    """Paths of sockets are limited to 107 bytes; those of folders are not."""
+    deep = rig.folder / ("d" * 90) / ("e" * 90)
+    rig.settings = dataclasses.replace(rig.settings, runtime_dir=deep)
+    proxy = await rig.open_proxy()
+    request = rig.request()
+    workload = await proxy.launch(request)
+    await ask_agent(workload.endpoint, "/v1/state")
+    assert workload.endpoint is not None
+    sockets = Path(workload.endpoint.unix_path).parent
+    assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+    await proxy.remove(request.kernel_id)
+    assert not Path(workload.endpoint.unix_path).exists()
+    sockets.rmdir()
+
+
+async def test_unusable_folder_is_the_operators_to_mend(rig: LocalRig) -> None:
+    """The gateway says so when it starts."""
+    blocked = rig.folder / "file"
+    blocked.touch()
+    rig.settings = dataclasses.replace(rig.settings, runtime_dir=blocked / "x")
+    with pytest.raises(ConfigurationError, match="for local kernels"):
+        await rig.open_proxy()
+
+
+async def test_log_does_not_grow_without_bound(rig: LocalRig, proxy: BaseProcessProxyABC) -> None:
+    """A kernel that prints for ever does not fill the disk; the end of it can be read."""
+    noise = "for i in $(seq 60); do head -c 100000 /dev/zero | tr '\\0' x; done; echo the-end"
+    kernel = " ".join((sys.executable, *rig.request().argv[1:]))
+    request = rig.request(argv=("sh", "-c", f"{noise}; exec {kernel}"))
+    await proxy.launch(request)
+    log = rig.settings.runtime_dir / f"{request.kernel_id}.log"
+    assert log.stat().st_size < 2 << 20
+    assert "the-end" in await proxy.read_log(request.kernel_id, 65536)
+
+
+async def test_kernel_has_a_path_and_nothing_of_the_agents(
+    rig: LocalRig, proxy: BaseProcessProxyABC
+) -> None:
+    """The environment is the request's and little more."""
+    seen = rig.folder / "environment"
+    argv = ("sh", "-c", f"env | cut -d= -f1 | sort >{seen}; exit 3")
+    request = rig.request(argv=argv, env={"KERNEL_USERNAME": rig.username, "X": "1"})
+    with pytest.raises(Exception, match="exited with code 3"):
+        await proxy.launch(request)
+    names = set((await asyncio.to_thread(seen.read_text)).split())
+    assert {"PATH", "X", "KERNEL_ID", "KERNEL_USERNAME", "EG_LOCAL_KERNEL"} <= names
+    assert not {name for name in names if name.startswith("EG_AGENT_")}
+    assert not names & {"RESPONSE_ADDRESS", "PUBLIC_KEY", "PORT_RANGE"}
+
+
+async def test_working_directory_is_the_one_asked_for(
+    rig: LocalRig, proxy: BaseProcessProxyABC
+) -> None:
+    """One that is not there is replaced by the user's home."""
+    for cwd, expected in ((str(rig.folder), rig.folder), ("/no/such/folder", Path.home())):
+        seen = rig.folder / "cwd"
+        request = rig.request(argv=("sh", "-c", f"pwd >{seen}; exit 3"), cwd=cwd)
+        with pytest.raises(Exception, match="exited with code 3"):
+            await proxy.launch(request)
+        assert (await asyncio.to_thread(seen.read_text)).strip() == str(expected)
+
+
+async def test_record_of_another_process_is_not_taken_for_the_kernel(
+    rig: LocalRig, proxy: BaseProcessProxyABC
+) -> None:
+    """When a pid was given to somebody else, the kernel is dead, and the somebody else lives."""
+    workload = await proxy.launch(rig.request())
+    await proxy.close()
+    await asyncio.to_thread(rig.kill, workload.kernel_id)
+    bystander = await asyncio.create_subprocess_exec("sleep", "1000")
+    record = rig.settings.runtime_dir / f"{workload.kernel_id}.kernel"
+    identity = ProcessIdentity.of(bystander.pid)
+    assert identity is not None
+    text = await asyncio.to_thread(record.read_text)
+    pid = text.partition('"pid":')[2].partition(",")[0]
+    await asyncio.to_thread(
+        record.write_text, text.replace(f'"pid":{pid}', f'"pid":{bystander.pid}')
+    )
+    await rig.open_proxy()
+    assert await wait_for(lambda: not rig.traces(workload.kernel_id))
+    assert identity.is_running()
+    bystander.kill()
+    await bystander.wait()
+
+
+def test_identity_survives_no_process() -> None:
+    """A process is itself, and gone when it is gone."""
+    own = ProcessIdentity.of(os.getpid())
+    assert own is not None
+    assert own.is_running()
+    assert not dataclasses.replace(own, start_time=own.start_time - 1).is_running()
+    assert not dataclasses.replace(own, boot_id="another").is_running()
+    assert not ProcessIdentity.gone(os.getpid()).is_running()
+    ProcessIdentity.gone(os.getpid()).kill()
+
+
+def test_mark_that_nobody_has_kills_nobody() -> None:
+    """Killing by mark looks for the whole entry."""
+    kill_marked("EG_LOCAL_KERNEL=")
