@@ -39,6 +39,8 @@ class Record:
     agent: Agent | None = None
     state: AgentState | None = None
     """The newest state document."""
+    was_terminating: bool = False
+    """Whether the agent has said that somebody wants the kernel to end."""
     death: str | None = None
     """Why the workload died. None: it lives."""
     found: float = field(default_factory=lambda: asyncio.get_running_loop().time())
@@ -90,6 +92,7 @@ class Record:
             # A write of ours was answered while this document was under way.
             state = msgspec.structs.replace(state, annotations=known.annotations)
         self.state = state
+        self.was_terminating = self.was_terminating or state.is_terminating
         self.is_known.set()
 
 

@@ -274,14 +274,12 @@ class Registry:
     async def _reconsider(self, record: Record) -> None:
         """Ask the engine about a kernel whose agent does not answer."""
         workload = await self._observe(record.proxy, record.kernel_id)
-        if workload is None:
-            # Why it disappeared may be on its way from the engine.
-            await _wait(record.is_over, LAST_WORDS_SECONDS)
-            self._settle(record, "")
-        elif workload.state is WorkloadState.DEAD:
-            self._settle(record, workload.exit_reason)
-        else:
+        if workload is not None and workload.state is not WorkloadState.DEAD:
             self._take(record.proxy, workload)
+            return
+        # The engine's own news of it, on its way by now, says more of why.
+        await _wait(record.is_over, LAST_WORDS_SECONDS)
+        self._settle(record, workload.exit_reason if workload is not None else "")
 
     async def _bury(self, record: Record, exit_reason: str) -> None:
         """Draw the conclusions of a workload's end, once its agent's last words have arrived."""
@@ -291,7 +289,7 @@ class Registry:
     def _settle(self, record: Record, exit_reason: str) -> None:
         if self._records.get(record.kernel_id) is not record or record.death is not None:
             return
-        death = decide_death(record.state, exit_reason)
+        death = decide_death(record.state, exit_reason, was_terminating=record.was_terminating)
         if death is None:
             _log.info("Kernel %s ended", record.kernel_id)
             self.drop(record)

@@ -38,3 +38,8 @@ class AgentState(msgspec.Struct, frozen=True):
     def is_dead(self) -> bool:
         """Whether there is no kernel process, and will not be one by itself."""
         return self.execution_state == "dead"
+
+    @property
+    def is_terminating(self) -> bool:
+        """Whether somebody wants the kernel to end."""
+        return self.execution_state == "terminating"

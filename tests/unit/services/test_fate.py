@@ -11,26 +11,33 @@ def state(execution_state: str, reason: ExitReason | None = None) -> AgentState:
     return AgentState("k", execution_state, "2026-01-02T03:04:05.678901Z", reason=reason)
 
 
+FAILED = ExitReason("out of memory", signal="SIGKILL")
+
+
 @pytest.mark.parametrize(
-    ("last", "exit_reason"),
+    ("last", "exit_reason", "was_terminating"),
     [
-        (state("dead"), "exit code 0"),
-        (state("dead"), "the process ended"),
-        (state("dead", ExitReason("the kernel ended", exit_code=0)), ""),
-        (state("terminating"), ""),
-        (state("idle"), "exit code 0"),
-        (None, "exit code 0"),
+        (state("dead"), "the process ended", False),
+        (state("dead"), "", False),
+        (state("dead", FAILED), "the process ended", True),
+        (state("dead", FAILED), "exit code 0", False),
+        (state("terminating"), "", True),
+        (state("idle"), "exit code 0", False),
+        (None, "exit code 0", False),
     ],
 )
-def test_orderly_ends_are_no_deaths(last: AgentState | None, exit_reason: str) -> None:
+def test_orderly_ends_are_no_deaths(
+    last: AgentState | None, exit_reason: str, *, was_terminating: bool
+) -> None:
     """DELETE, culling and shutdown_request leave nothing to explain."""
-    assert decide_death(last, exit_reason) is None
+    assert decide_death(last, exit_reason, was_terminating=was_terminating) is None
 
 
 @pytest.mark.parametrize(
     ("last", "exit_reason", "says"),
     [
-        (state("dead", ExitReason("out of memory", signal="SIGKILL")), "", "out of memory"),
+        (state("dead", FAILED), "", "out of memory"),
+        (state("dead", FAILED), "exit code 1", "out of memory"),
         (state("idle"), "exit code 137 (out of memory)", "exit code 137"),
         (state("busy"), "", "disappeared"),
         (None, "", "disappeared"),
@@ -41,4 +48,4 @@ def test_other_ends_are_deaths_with_a_reason(
     last: AgentState | None, exit_reason: str, says: str
 ) -> None:
     """Whoever knew why is quoted: the agent first, then the engine."""
-    assert says in (decide_death(last, exit_reason) or "")
+    assert says in (decide_death(last, exit_reason, was_terminating=False) or "")
