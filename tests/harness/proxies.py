@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -47,10 +48,12 @@ class ProxyRig:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.username = f"{RUN_ID}{uuid.uuid4().hex[:6]}"
+        # Not in the test's own folder: paths of sockets must be short.
+        self._runtime = tempfile.TemporaryDirectory(prefix="egt")
         self.settings = Settings(
             docker=DockerSettings(host=os.environ.get("DOCKER_HOST", "")),
             response=ResponseSettings(port=0, port_retries=0),
-            runtime_dir=folder / "runtime",
+            runtime_dir=Path(self._runtime.name) / "kernels",
         )
         self._registries: list[ProxyRegistry] = []
 
@@ -68,6 +71,7 @@ class ProxyRig:
         for registry in self._registries:
             await registry.close()
         await asyncio.to_thread(remove_kernels, self.username)
+        self._runtime.cleanup()
 
     def request(self, **changes: Any) -> LaunchRequest:
         """Return the request for a Python kernel, changed."""

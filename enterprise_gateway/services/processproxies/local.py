@@ -100,6 +100,7 @@ class LocalProcessProxy(ReportingProcessProxy):
         for kernel_id in list(self._watched):
             self._unwatch(kernel_id)
         await super().close()
+        await asyncio.to_thread(self._records.close)
 
     async def check(self) -> None:
         """Local processes are always to be had."""

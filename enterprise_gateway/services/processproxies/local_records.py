@@ -5,6 +5,7 @@ belongs to the gateway's user alone. A record is written atomically and holds no
 token is derived from the cluster secret whenever it is needed.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -61,6 +62,12 @@ class LocalRecords:
             digest = hashlib.sha256(os.fsencode(self._folder.resolve())).hexdigest()[:16]
             self._sockets = Path(tempfile.gettempdir()) / f"eg-{os.getuid()}-{digest}"
             _make_private(self._sockets)
+
+    def close(self) -> None:
+        """Remove a folder for sockets that is elsewhere and empty; `prepare` makes it again."""
+        if self._sockets != self._folder:
+            with contextlib.suppress(OSError):
+                self._sockets.rmdir()
 
     def socket_path(self, kernel_id: str) -> Path:
         """Return where the agent of a new kernel shall listen."""
