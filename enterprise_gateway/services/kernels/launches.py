@@ -116,7 +116,7 @@ def _agent_settings(
     return {
         "kernel_name": spec.name,
         "language": spec.spec.language,
-        "interrupt_mode": spec.spec.interrupt_mode.lower(),
+        "interrupt_mode": spec.spec.interrupt_mode,
         "interrupt_signal": _interrupt_signal(spec),
         "autorestart": settings.autorestart,
         "restart_limit": settings.restart_limit,

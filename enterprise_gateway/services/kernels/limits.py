@@ -58,12 +58,13 @@ def refusal_of_started(
 
     Args:
         settings: where the limits are.
-        workloads: all there are; `own` may be among them.
+        workloads: all there are. Creation times are compared as they are in here.
         own: the workload in question.
         username: its user, for the message.
     """
     alive = [workload for workload in workloads if workload.state is not WorkloadState.DEAD]
-    older = [workload for workload in alive if _age_key(workload) < _age_key(own)]
+    listed = next((one for one in alive if one.kernel_id == own.kernel_id), own)
+    older = [workload for workload in alive if _age_key(workload) < _age_key(listed)]
     if settings.max_kernels is not None and len(older) >= settings.max_kernels:
         return total_limit_message(settings.max_kernels, len(older))
     limit = settings.max_kernels_per_user

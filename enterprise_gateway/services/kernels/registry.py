@@ -62,6 +62,7 @@ class Registry:
         self._followers: dict[BaseProcessProxyABC, asyncio.Task[None]] = {}
         self._answered: set[BaseProcessProxyABC] = set()
         self._listed: set[BaseProcessProxyABC] = set()
+        self._excused: set[BaseProcessProxyABC] = set()
         self._launching: dict[str, Launching] = {}
         self._connecting = asyncio.Semaphore(MAX_CONNECTING_STREAMS)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -118,7 +119,7 @@ class Registry:
         """
         record = self._records.get(kernel_id)
         if record is None and is_kernel_id(kernel_id) and kernel_id not in self._ended:
-            for proxy in self._proxies.all():
+            for proxy in self._proxies_to_ask():
                 workload = await self._observe(proxy, kernel_id)
                 if workload is not None and workload.state is not WorkloadState.DEAD:
                     self._take(proxy, workload)
@@ -134,7 +135,7 @@ class Registry:
             UnavailableError: an engine that counts does not answer.
         """
         found: list[Workload] = []
-        for proxy in self._proxies.all():
+        for proxy in self._proxies_to_ask():
             found.extend(await self._list(proxy))
         return found
 
@@ -144,7 +145,7 @@ class Registry:
         Raises:
             UnavailableError: an engine that counts has not answered yet.
         """
-        for proxy in self._proxies.all():
+        for proxy in self._proxies_to_ask():
             await self._ensure_listed(proxy)
 
     def counts(self, proxy: BaseProcessProxyABC) -> bool:
@@ -161,6 +162,7 @@ class Registry:
         known = self._records.get(workload.kernel_id)
         if known is not None and known.death is not None:
             self.drop(known)
+        self._answered.add(proxy)
         record = self._records[workload.kernel_id] = Record(proxy, workload, launch)
         self._attach(record)
         return record
@@ -313,6 +315,17 @@ class Registry:
         self._answered.add(proxy)
         return workload
 
+    def _proxies_to_ask(self) -> list[BaseProcessProxyABC]:
+        """Return the process proxies but those whose engine is absent.
+
+        Should it appear, `_follow` will tell of its workloads.
+        """
+        return [
+            proxy
+            for proxy in self._proxies.all()
+            if proxy not in self._excused or self.counts(proxy)
+        ]
+
     async def _ensure_listed(self, proxy: BaseProcessProxyABC) -> None:
         if proxy not in self._listed:
             for workload in await self._list(proxy):
@@ -332,6 +345,7 @@ class Registry:
     def _excuse(self, proxy: BaseProcessProxyABC, exc: Exception) -> None:
         """Let the silence of an engine pass that does not count, raise otherwise."""
         if not self.counts(proxy):
+            self._excused.add(proxy)
             return
         if isinstance(exc, UnavailableError):
             raise exc

@@ -60,13 +60,14 @@ def parse_kernelspec(
         ValueError: the text is not a kernelspec; the message says why.
     """
     spec = msgspec.json.decode(raw, type=KernelJson)
-    if spec.interrupt_mode.lower() not in {"signal", "message"}:
-        raise ValueError(f"interrupt_mode is {spec.interrupt_mode!r}: must be signal or message")
+    mode = spec.interrupt_mode.lower()
+    if mode not in {"signal", "message"}:
+        raise ValueError(f"interrupt_mode is {mode!r}: must be signal or message")
     stanza = msgspec.convert(spec.metadata, _Metadata).process_proxy
     return Kernelspec(
         name=name,
         resource_dir=resource_dir,
-        spec=spec,
+        spec=msgspec.structs.replace(spec, interrupt_mode=mode),
         proxy_class=stanza.class_name,
         proxy_config=stanza.config,
         resource_names=resource_names,
