@@ -66,7 +66,7 @@ class Kernels:
 
     def counts(self, proxy: BaseProcessProxyABC) -> bool:
         """Say whether a process proxy that does not answer is a fault."""
-        return self._registry.counts(proxy)
+        return self._registry.engines.counts(proxy)
 
     async def start_kernel(self, start: StartRequest) -> KernelModel:
         """Start a kernel, and return its model when it is ready; see `Starter.start`."""

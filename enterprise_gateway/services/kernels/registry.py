@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from enterprise_gateway.errors import GatewayError, NotFoundError, UnavailableError
 from enterprise_gateway.services.kernels.agent import Agent
+from enterprise_gateway.services.kernels.engines import Engines
 from enterprise_gateway.services.kernels.fate import decide_death
 from enterprise_gateway.services.kernels.launches import is_kernel_id
 from enterprise_gateway.services.kernels.records import Record
@@ -33,7 +34,6 @@ FORGET_SECONDS = 60.0
 """How long news of a workload that was ended on purpose is not taken for a new kernel."""
 LAST_WORDS_SECONDS = 1.0
 """How long after a workload's death its agent's last state document may still arrive."""
-ENGINE_SECONDS = 10.0
 RETRY_SECONDS = 0.1
 MAX_RETRY_SECONDS = 2.0
 MAX_CONNECTING_STREAMS = 16
@@ -55,14 +55,11 @@ class Registry:
 
     def __init__(self, live: LiveSettings, proxies: Proxies) -> None:
         self._live = live
-        self._proxies = proxies
+        self.engines = Engines(live, proxies)
         self._records: dict[str, Record] = {}
         self._ended: dict[str, asyncio.TimerHandle] = {}
         self._tombstones: dict[str, asyncio.TimerHandle] = {}
         self._followers: dict[BaseProcessProxyABC, asyncio.Task[None]] = {}
-        self._answered: set[BaseProcessProxyABC] = set()
-        self._listed: set[BaseProcessProxyABC] = set()
-        self._excused: set[BaseProcessProxyABC] = set()
         self._launching: dict[str, Launching] = {}
         self._connecting = asyncio.Semaphore(MAX_CONNECTING_STREAMS)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -119,8 +116,8 @@ class Registry:
         """
         record = self._records.get(kernel_id)
         if record is None and is_kernel_id(kernel_id) and kernel_id not in self._ended:
-            for proxy in self._proxies_to_ask():
-                workload = await self._observe(proxy, kernel_id)
+            for proxy in self.engines.to_ask():
+                workload = await self.engines.observe(proxy, kernel_id)
                 if workload is not None and workload.state is not WorkloadState.DEAD:
                     self._take(proxy, workload)
             record = self._records.get(kernel_id)
@@ -135,8 +132,8 @@ class Registry:
             UnavailableError: an engine that counts does not answer.
         """
         found: list[Workload] = []
-        for proxy in self._proxies_to_ask():
-            found.extend(await self._list(proxy))
+        for proxy in self.engines.to_ask():
+            found.extend(await self.engines.list(proxy))
         return found
 
     async def ensure_listed(self) -> None:
@@ -145,16 +142,9 @@ class Registry:
         Raises:
             UnavailableError: an engine that counts has not answered yet.
         """
-        for proxy in self._proxies_to_ask():
-            await self._ensure_listed(proxy)
-
-    def counts(self, proxy: BaseProcessProxyABC) -> bool:
-        """Say whether a process proxy that does not answer is a fault.
-
-        It is if it has answered before, or if the settings name an engine. Otherwise there simply
-        is none: local kernels work without Docker.
-        """
-        return proxy in self._answered or bool(self._live.current.docker.host)
+        for proxy in self.engines.unlisted():
+            for workload in await self.engines.list(proxy):
+                self._take(proxy, workload)
 
     def add(self, proxy: BaseProcessProxyABC, workload: Workload, launch: LaunchRequest) -> Record:
         """Take up a kernel that has just been launched."""
@@ -162,7 +152,7 @@ class Registry:
         known = self._records.get(workload.kernel_id)
         if known is not None and known.death is not None:
             self.drop(known)
-        self._answered.add(proxy)
+        self.engines.note_answer(proxy)
         record = self._records[workload.kernel_id] = Record(proxy, workload, launch)
         self._attach(record)
         return record
@@ -195,9 +185,10 @@ class Registry:
         retry = RETRY_SECONDS
         while True:
             try:
-                await self._ensure_listed(proxy)
+                for workload in await self.engines.list(proxy):
+                    self._take(proxy, workload)
                 async for workload in proxy.watch():
-                    self._answered.add(proxy)
+                    self.engines.note_answer(proxy)
                     self._take(proxy, workload)
                     retry = RETRY_SECONDS
             except UnavailableError as exc:
@@ -275,7 +266,7 @@ class Registry:
 
     async def _reconsider(self, record: Record) -> None:
         """Ask the engine about a kernel whose agent does not answer."""
-        workload = await self._observe(record.proxy, record.kernel_id)
+        workload = await self.engines.observe(record.proxy, record.kernel_id)
         if workload is not None and workload.state is not WorkloadState.DEAD:
             self._take(record.proxy, workload)
             return
@@ -304,52 +295,6 @@ class Registry:
         self._tombstones[record.kernel_id] = asyncio.get_running_loop().call_later(
             TOMBSTONE_SECONDS, self.drop, record
         )
-
-    async def _observe(self, proxy: BaseProcessProxyABC, kernel_id: str) -> Workload | None:
-        try:
-            async with asyncio.timeout(ENGINE_SECONDS):
-                workload = await proxy.observe(kernel_id)
-        except (UnavailableError, TimeoutError) as exc:
-            self._excuse(proxy, exc)
-            return None
-        self._answered.add(proxy)
-        return workload
-
-    def _proxies_to_ask(self) -> list[BaseProcessProxyABC]:
-        """Return the process proxies but those whose engine is absent.
-
-        Should it appear, `_follow` will tell of its workloads.
-        """
-        return [
-            proxy
-            for proxy in self._proxies.all()
-            if proxy not in self._excused or self.counts(proxy)
-        ]
-
-    async def _ensure_listed(self, proxy: BaseProcessProxyABC) -> None:
-        if proxy not in self._listed:
-            for workload in await self._list(proxy):
-                self._take(proxy, workload)
-
-    async def _list(self, proxy: BaseProcessProxyABC) -> list[Workload]:
-        try:
-            async with asyncio.timeout(ENGINE_SECONDS):
-                workloads = await proxy.list()
-        except (UnavailableError, TimeoutError) as exc:
-            self._excuse(proxy, exc)
-            return []
-        self._answered.add(proxy)
-        self._listed.add(proxy)
-        return workloads
-
-    def _excuse(self, proxy: BaseProcessProxyABC, exc: Exception) -> None:
-        """Let the silence of an engine pass that does not count, raise otherwise."""
-        if not self.counts(proxy):
-            self._excused.add(proxy)
-            return
-        if isinstance(exc, UnavailableError):
-            raise exc
-        raise UnavailableError(f"{type(proxy).__name__}: its engine does not answer") from exc
 
     def _mark_ended(self, kernel_id: str) -> None:
         self._unmark(kernel_id)
