@@ -4,10 +4,8 @@ import asyncio
 import getpass
 import os
 import secrets
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,6 +29,7 @@ from enterprise_gateway.app.managers import (
 )
 from enterprise_gateway.app.reload import Watch
 from enterprise_gateway.app.secret import derive_secret, keep_secret, read_secret_file
+from enterprise_gateway.app.signals import cancelled_by_signals
 from enterprise_gateway.app.traits import (
     AccessTraits,
     ClusterTraits,
@@ -44,9 +43,6 @@ from enterprise_gateway.errors import ConfigurationError, GatewayError
 from enterprise_gateway.settings import LiveSettings, Settings
 
 _ALL_INTERFACES = frozenset({"", "*", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
-
-STOP_SECONDS = 8.0
-"""From the signal to stop until whatever hangs is given up."""
 
 
 class EnterpriseGatewayApp(
@@ -222,7 +218,7 @@ jupyter enterprisegateway kernels list"""
         settings = self.read_settings()
         live = LiveSettings(settings)
         authorizer = load_authorizer(settings.access.authorizer_class, self)
-        with suppress(asyncio.CancelledError), _cancelled_by_signals():
+        with suppress(asyncio.CancelledError), cancelled_by_signals():
             async with serve(build(live, authorizer), live) as port, Watch(self, live):
                 self._announce(settings, port)
                 await asyncio.get_running_loop().create_future()
@@ -276,31 +272,6 @@ jupyter enterprisegateway kernels list"""
     def _give_up(self, exc: GatewayError) -> NoReturn:
         self.log.critical("%s", exc)
         sys.exit(1)
-
-
-@contextmanager
-def _cancelled_by_signals() -> Iterator[None]:
-    """Cancel the current task on SIGTERM or SIGINT, and once more when stopping takes too long.
-
-    SIGHUP is ignored, but by a handler: children would inherit `SIG_IGN`.
-    """
-    loop = asyncio.get_running_loop()
-    task = asyncio.current_task()
-
-    def stop() -> None:
-        if task is None:
-            raise AssertionError("a coroutine runs in a task")
-        task.cancel()
-        loop.call_later(STOP_SECONDS, task.cancel)
-
-    handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: lambda: None}
-    for signum, handler in handlers.items():
-        loop.add_signal_handler(signum, handler)
-    try:
-        yield
-    finally:
-        for signum in handlers:
-            loop.remove_signal_handler(signum)
 
 
 def _own_username() -> str:

@@ -23,6 +23,7 @@ from enterprise_gateway.errors import (
     NotFoundError,
     UnavailableError,
 )
+from enterprise_gateway.web.accesslog import scrub_path
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -75,8 +76,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except ConnectionError:
         raise  # the client is gone; aiohttp closes what is left
     except Exception:  # noqa: BLE001 - the root of every request: nothing else may reach the client
-        # the path alone: a query may hold a token
-        _log.exception("%s %s failed", request.method, request.rel_url.raw_path)
+        _log.exception("%s %s failed", request.method, scrub_path(request.rel_url.raw_path))
         response = error_response(
             HTTPStatus.INTERNAL_SERVER_ERROR, "Unexpected error; the gateway's log has the details."
         )

@@ -48,6 +48,7 @@ async def test_bug_is_logged_and_not_shown(caplog: pytest.LogCaptureFixture) -> 
         assert (await answer.json())["reason"] == "Internal Server Error"
         assert "not-for-clients" not in await answer.text()
         assert "Traceback" not in await answer.text()
+        assert (await served.ask(f"/t/{TOKEN}/broken")).status == 500
     assert "RuntimeError: not-for-clients" in caplog.text
     assert TOKEN not in caplog.text
 
