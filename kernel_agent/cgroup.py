@@ -52,7 +52,7 @@ def counter_candidates(proc_cgroup: str, root: Path) -> List[Path]:
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if "memory" in controllers.split(","):
             base, name = root / "memory", "memory.oom_control"
-        elif controllers == "":
+        elif line.startswith("0::"):
             base, name = root, "memory.events"
         else:
             continue

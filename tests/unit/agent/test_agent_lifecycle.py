@@ -1,0 +1,114 @@
+"""The state machine of a kernel's life."""
+
+import pytest
+
+from kernel_agent.lifecycle import STABLE_AFTER, ExitReason, Lifecycle, Next, Phase
+
+REASON = ExitReason("the kernel exited with code 1", exit_code=1)
+
+
+def running(*, autorestart: bool = True, restart_limit: int = 5) -> Lifecycle:
+    """Return a kernel that is ready."""
+    lifecycle = Lifecycle(autorestart=autorestart, restart_limit=restart_limit)
+    lifecycle.become_ready(0.0)
+    return lifecycle
+
+
+def test_first_process_that_never_was_ready_is_a_failed_launch() -> None:
+    """No restart of what never worked."""
+    lifecycle = Lifecycle(autorestart=True, restart_limit=5)
+    assert lifecycle.process_ended(1.0, REASON) is Next.FAIL
+    assert lifecycle.phase is Phase.DEAD
+    assert lifecycle.reason == REASON
+
+
+@pytest.mark.parametrize("is_ready_again", [True, False])
+def test_deaths_in_a_row_end_at_the_limit(*, is_ready_again: bool) -> None:
+    """Five restarts, then dead, whether or not the processes came up."""
+    lifecycle = running()
+    for count in range(1, 6):
+        assert lifecycle.process_ended(count, REASON) is Next.START
+        assert lifecycle.phase is Phase.RESTARTING
+        assert lifecycle.restarts == count
+        if is_ready_again:
+            lifecycle.become_ready(count)
+    assert lifecycle.process_ended(6.0, REASON) is Next.STAY_DEAD
+    assert lifecycle.phase is Phase.DEAD
+
+
+def test_stable_process_ends_the_series() -> None:
+    """A process that lived long enough starts the count anew."""
+    lifecycle = running(restart_limit=1)
+    now = 0.0
+    for _ in range(5):
+        now += STABLE_AFTER
+        assert lifecycle.process_ended(now, REASON) is Next.START
+        lifecycle.become_ready(now)
+    assert lifecycle.process_ended(now + 1, REASON) is Next.STAY_DEAD
+
+
+def test_no_autorestart_means_dead_at_once() -> None:
+    """With autorestart off, or a limit of none."""
+    assert running(autorestart=False).process_ended(1.0, REASON) is Next.STAY_DEAD
+    assert running(restart_limit=0).process_ended(1.0, REASON) is Next.STAY_DEAD
+
+
+def test_requested_restart_is_no_death() -> None:
+    """It sets no reason, clears an old one, and does not count as a death."""
+    lifecycle = running(restart_limit=1)
+    lifecycle.process_ended(1.0, REASON)
+    lifecycle.become_ready(1.0)
+    assert lifecycle.reason == REASON
+    for _ in range(3):
+        assert lifecycle.request_restart()
+        assert lifecycle.phase is Phase.RESTARTING
+        assert lifecycle.process_ended(2.0, REASON) is Next.START
+        assert lifecycle.reason is None
+        lifecycle.become_ready(2.0)
+    assert lifecycle.restarts == 4
+
+
+def test_restart_requested_during_a_restart_joins_it() -> None:
+    """Whoever asks while a process is starting gets that one."""
+    lifecycle = running()
+    assert lifecycle.request_restart()
+    assert not lifecycle.request_restart()
+    assert lifecycle.process_ended(1.0, REASON) is Next.START
+    assert not lifecycle.request_restart()
+    lifecycle.become_ready(1.0)
+    assert lifecycle.restarts == 1
+    assert lifecycle.process_ended(2.0, REASON) is Next.START
+    assert lifecycle.reason == REASON
+
+
+def test_restart_revives_the_dead() -> None:
+    """A dead kernel has no process to end, and starts again."""
+    lifecycle = running(autorestart=False)
+    lifecycle.process_ended(1.0, REASON)
+    assert lifecycle.leave_death() is Next.STAY_DEAD
+    assert not lifecycle.request_restart()
+    assert lifecycle.leave_death() is Next.START
+    lifecycle.become_ready(2.0)
+    assert lifecycle.phase is Phase.RUNNING
+    assert lifecycle.reason is None
+
+
+def test_end_wins_over_everything() -> None:
+    """Once the end was asked for nothing starts again."""
+    lifecycle = running()
+    lifecycle.request_restart()
+    lifecycle.request_end()
+    assert not lifecycle.request_restart()
+    assert lifecycle.process_ended(1.0, REASON) is Next.END
+    dead = running(autorestart=False)
+    dead.process_ended(1.0, REASON)
+    dead.request_end()
+    assert dead.leave_death() is Next.END
+
+
+def test_ready_while_ending_does_not_revive() -> None:
+    """A process that becomes ready after the end was asked for stays marked."""
+    lifecycle = Lifecycle(autorestart=True, restart_limit=5)
+    lifecycle.request_end()
+    lifecycle.become_ready(1.0)
+    assert lifecycle.phase is Phase.TERMINATING
