@@ -18,7 +18,6 @@ from enterprise_gateway.errors import (
     GatewayError,
     LaunchError,
     NotFoundError,
-    UnavailableError,
 )
 from enterprise_gateway.services.processproxies.argv import format_argv
 from enterprise_gateway.services.processproxies.contract import (
@@ -36,6 +35,7 @@ from enterprise_gateway.services.processproxies.docker_network import (
     response_ip,
     source_towards,
 )
+from enterprise_gateway.services.processproxies.docker_removal import LateRemovals
 from enterprise_gateway.services.processproxies.docker_watch import DockerWatch
 from enterprise_gateway.services.processproxies.docker_workloads import workload_of_container
 from enterprise_gateway.services.processproxies.reporting import (
@@ -52,10 +52,6 @@ from enterprise_gateway.settings import LiveSettings
 _SCRIPT_DEADLINE = 0.5
 """Seconds that the launch script of a container which died is given to say why in better words."""
 _REACH_DEADLINE = 2.0
-_SETTLE_TIME = 10.0
-"""Seconds during which an engine may still carry out what a killed launch script had asked of it.
-"""
-_RETRY_PAUSE = 1.0
 _LOG_LINE_BYTES = 80
 
 _log = logging.getLogger(__name__)
@@ -69,8 +65,7 @@ class DockerProcessProxy(ReportingProcessProxy):
         self._engine = DockerEngine(settings.current.docker, settings.current.cluster_id)
         self._watch = DockerWatch(self._engine, lambda: settings.current.docker.network)
         self._watching: asyncio.Task[None] | None = None
-        self._cleanings: dict[str, asyncio.Task[None]] = {}
-        self._closing = asyncio.Event()
+        self._late_removals = LateRemovals(self.remove, self._watch)
 
     async def start(self) -> None:
         """Begin to follow the engine, whether it answers yet or not."""
@@ -80,7 +75,7 @@ class DockerProcessProxy(ReportingProcessProxy):
 
     async def close(self) -> None:
         """Stop following; the containers go on."""
-        self._closing.set()
+        await self._late_removals.close()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
@@ -174,9 +169,7 @@ class DockerProcessProxy(ReportingProcessProxy):
         Raises:
             ConflictError: the kernel runs.
         """
-        cleaning = self._cleanings.get(kernel_id)
-        if cleaning is not None:
-            await asyncio.shield(cleaning)
+        await self._late_removals.wait(kernel_id)
         present = await self.observe(kernel_id)
         if present is None:
             return
@@ -259,32 +252,8 @@ class DockerProcessProxy(ReportingProcessProxy):
         except GatewayError as exc:
             _log.warning("Cleaning up after kernel %s: %s Trying again.", kernel_id, exc)
             in_flight = True
-        if in_flight and not self._closing.is_set():
-            cleaning = self._begin(self._keep_removing(kernel_id))
-            self._cleanings[kernel_id] = cleaning
-            cleaning.add_done_callback(lambda _: self._cleanings.pop(kernel_id, None))
-
-    async def _keep_removing(self, kernel_id: str) -> None:
-        """Remove what the engine still makes of a request whose sender has been killed."""
-        loop = asyncio.get_running_loop()
-        settled = loop.time() + _SETTLE_TIME
-        changed = asyncio.Event()
-        with self._watch.observe(kernel_id, lambda *_: changed.set()):
-            clean = False
-            while not clean or loop.time() < settled:
-                pause = max(0.0, settled - loop.time()) if clean else _RETRY_PAUSE
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await changed.wait()
-                changed.clear()
-                try:
-                    await self.remove(kernel_id)
-                except UnavailableError:
-                    clean = False
-                else:
-                    clean = True
-                if self._closing.is_set():
-                    return
+        if in_flight:
+            self._late_removals.begin(kernel_id)
 
 
 def _templates(

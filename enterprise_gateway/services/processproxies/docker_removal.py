@@ -1,0 +1,69 @@
+"""Removing containers that may not be there yet.
+
+An engine carries out what it was asked for even when the asker has been killed meanwhile: a
+container may appear after its launch was given up. And an engine that is away cannot remove
+anything until it is back.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from enterprise_gateway.errors import UnavailableError
+from enterprise_gateway.services.processproxies.docker_watch import DockerWatch
+
+SETTLE_TIME = 10.0
+"""Seconds during which an engine may still carry out what a killed launch script had asked of it.
+"""
+_RETRY_PAUSE = 1.0
+
+
+class LateRemovals:
+    """Removes the containers of launches that were given up, until none can appear."""
+    def __init__(self, remove: Callable[[str], Awaitable[None]], watch: DockerWatch) -> None:
+        self._remove = remove
+        self._watch = watch
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._closing = asyncio.Event()
+
+    def begin(self, kernel_id: str) -> None:
+        """Begin to remove a kernel's containers, whenever they appear."""
+        if not self._closing.is_set():
+            task = asyncio.create_task(self._keep_removing(kernel_id))
+            self._tasks[kernel_id] = task
+            task.add_done_callback(lambda _: self._tasks.pop(kernel_id, None))
+
+    async def wait(self, kernel_id: str) -> None:
+        """Wait until nothing of a kernel will appear any more."""
+        task = self._tasks.get(kernel_id)
+        if task is not None:
+            await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Look one last time, without waiting for what may come."""
+        self._closing.set()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _keep_removing(self, kernel_id: str) -> None:
+        loop = asyncio.get_running_loop()
+        settled = loop.time() + SETTLE_TIME
+        appeared = asyncio.Event()
+        closing = asyncio.create_task(self._closing.wait())
+        with self._watch.observe(kernel_id, lambda *_: appeared.set()):
+            clean = True
+            while not self._closing.is_set() and (not clean or loop.time() < settled):
+                pause = settled - loop.time() if clean else _RETRY_PAUSE
+                woken = asyncio.create_task(appeared.wait())
+                await asyncio.wait(
+                    {woken, closing}, timeout=max(0.0, pause), return_when=asyncio.FIRST_COMPLETED
+                )
+                woken.cancel()
+                appeared.clear()
+                clean = await self._try_to_remove(kernel_id)
+        closing.cancel()
+
+    async def _try_to_remove(self, kernel_id: str) -> bool:
+        with contextlib.suppress(UnavailableError):
+            await self._remove(kernel_id)
+            return True
+        return False
