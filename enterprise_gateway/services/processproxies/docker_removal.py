@@ -20,6 +20,7 @@ _RETRY_PAUSE = 1.0
 
 class LateRemovals:
     """Removes the containers of launches that were given up, until none can appear."""
+
     def __init__(self, remove: Callable[[str], Awaitable[None]], watch: DockerWatch) -> None:
         self._remove = remove
         self._watch = watch
