@@ -2,11 +2,18 @@
 
 import asyncio
 import contextlib
+import datetime as dt
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from enterprise_gateway.services.processproxies.contract import AgentEndpoint
 from enterprise_gateway.settings import AccessSettings, LiveSettings, ServerSettings, Settings
@@ -137,10 +144,15 @@ class Spliced:
         self.kernels = kernels
         self.app = app
         self.port = port
+        self.client_tls: ssl.SSLContext | None = None
 
     async def dial(self, *, early: bytes = b"", query: str = "", headers: bytes = b"") -> Stream:
         """Connect, and send an upgrade request with bytes right behind it."""
-        stream = Stream(*await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 24))
+        stream = Stream(
+            *await asyncio.open_connection(
+                "127.0.0.1", self.port, limit=1 << 24, ssl=self.client_tls
+            )
+        )
         await stream.write(
             b"GET /api/kernels/k/channels" + query.encode() + b" HTTP/1.1\r\nHost: gateway\r\n"
             b"Authorization: token "
@@ -161,16 +173,29 @@ class Spliced:
 
 @asynccontextmanager
 async def serve_channels(
-    behave: Callable[[Stream], Awaitable[None]], unix_path: str = ""
+    behave: Callable[[Stream], Awaitable[None]],
+    unix_path: str = "",
+    certificate: Path | None = None,
 ) -> AsyncIterator[Spliced]:
-    """Serve channels to a raw agent that behaves so after it has read the upgrade request."""
+    """Serve channels to a raw agent that behaves so after it has read the upgrade request.
+
+    Args:
+        behave: what the agent does with a connection.
+        unix_path: where it listens; "": on a TCP port.
+        certificate: a file with certificate and key for the gateway; None: no TLS.
+    """
     agent = RawAgent(behave)
     await agent.start(unix_path)
     kernels = OneAgent(agent)
     channels = Channels(kernels)  # type: ignore[arg-type] # it needs nothing but agent()
     live = LiveSettings(
         Settings(
-            server=ServerSettings(port=0, port_retries=0),
+            server=ServerSettings(
+                port=0,
+                port_retries=0,
+                certfile=str(certificate or ""),
+                keyfile=str(certificate or ""),
+            ),
             access=AccessSettings(auth_token=CLIENT_TOKEN),
         )
     )
@@ -182,6 +207,37 @@ async def serve_channels(
     app.on_shutdown.append(close)
     try:
         async with serve(app, live) as port:
-            yield Spliced(agent, kernels, app, port)
+            spliced = Spliced(agent, kernels, app, port)
+            if certificate is not None:
+                spliced.client_tls = ssl.create_default_context(cafile=str(certificate))
+                spliced.client_tls.check_hostname = False
+            yield spliced
     finally:
         await agent.stop()
+
+
+def make_certificate(path: Path) -> Path:
+    """Write a self-signed certificate and its key into one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gateway")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    return path
