@@ -3,37 +3,22 @@
 import json
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from bringup.console import SetupError, run, say
 from bringup.host import which
 
-BRIDGE = "eg-engine0"
 
+def rules(bridge: str, subnet: IPv4Network) -> list[str]:
+    """Return what containers need to reach other networks, and the answers to reach them.
 
-@dataclass(frozen=True)
-class Rule:
-    """An iptables rule, in front of those of other engines and firewalls."""
-
-    table: str
-    chain: str
-    match: tuple[str, ...]
-
-    def command(self, action: str) -> list[str]:
-        """Return the command that inserts (`-I`) or deletes (`-D`) the rule."""
-        iptables = which("iptables") or "iptables"
-        return [iptables, "-w", "-t", self.table, action, self.chain, *self.match]
-
-
-def rules(subnet: IPv4Network) -> list[Rule]:
-    """Return what containers need to reach other networks, and the answers to reach them."""
-    accept = ("-j", "ACCEPT")
-    answers = ("-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED")
+    Each is a line of iptables(8): table, chain and match. They go in front of those of other
+    engines and firewalls.
+    """
     return [
-        Rule("nat", "POSTROUTING", ("-s", str(subnet), "!", "-o", BRIDGE, "-j", "MASQUERADE")),
-        Rule("filter", "FORWARD", ("-o", BRIDGE, *answers, *accept)),
-        Rule("filter", "FORWARD", ("-i", BRIDGE, *accept)),
+        f"nat POSTROUTING -s {subnet} ! -o {bridge} -j MASQUERADE",
+        f"filter FORWARD -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        f"filter FORWARD -i {bridge} -j ACCEPT",
     ]
 
 
@@ -54,25 +39,35 @@ def routes() -> list[IPv4Network]:
     return [IPv4Network(network) for network in found if network != "default"]
 
 
-def create() -> IPv4Network:
-    """Make the bridge; one left behind by a run that was killed is replaced."""
-    ip = which("ip") or "ip"
+def create(bridge: str) -> None:
+    """Make the bridge; what a run that was killed left of it is replaced."""
+    delete(bridge)
     subnet = free_subnet(routes())
-    subprocess.run([ip, "link", "delete", BRIDGE], capture_output=True, check=False)
-    run([ip, "link", "add", BRIDGE, "type", "bridge"])
-    run([ip, "address", "add", f"{subnet[1]}/{subnet.prefixlen}", "dev", BRIDGE])
-    run([ip, "link", "set", BRIDGE, "up"])
-    for rule in rules(subnet):
+    ip = which("ip") or "ip"
+    run([ip, "link", "add", bridge, "type", "bridge"])
+    run([ip, "address", "add", f"{subnet[1]}/{subnet.prefixlen}", "dev", bridge])
+    run([ip, "link", "set", bridge, "up"])
+    for rule in rules(bridge, subnet):
+        table, *match = rule.split()
         try:
-            run(rule.command("-I"))
+            run([*iptables(table), "-I", *match])
         except SetupError as exc:
             say(f"containers may lack a way out: {exc}")
-    return subnet
 
 
-def delete(subnet: IPv4Network) -> None:
-    """Remove the bridge and its rules, as far as they are there."""
+def delete(bridge: str) -> None:
+    """Remove the bridge and every rule that names it."""
+    for table in ("nat", "filter"):
+        listed = subprocess.run(
+            [*iptables(table), "-S"], capture_output=True, text=True, check=False
+        )
+        for action, *match in (line.split() for line in listed.stdout.splitlines()):
+            if action == "-A" and bridge in match:
+                subprocess.run([*iptables(table), "-D", *match], capture_output=True, check=False)
     ip = which("ip") or "ip"
-    commands = [rule.command("-D") for rule in rules(subnet)]
-    for command in [*commands, [ip, "link", "delete", BRIDGE]]:
-        subprocess.run(command, capture_output=True, check=False)
+    subprocess.run([ip, "link", "delete", bridge], capture_output=True, check=False)
+
+
+def iptables(table: str) -> list[str]:
+    """Return the beginning of a command on a table of rules."""
+    return [which("iptables") or "iptables", "-w", "-t", table]

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from bringup import checks
 from bringup.console import SetupError, say
@@ -13,7 +14,7 @@ from bringup.gateway import install_kernelspecs, serve
 from bringup.guardian import guard
 from bringup.host import ROOT, VENV
 from bringup.kernel_image import KERNEL_IMAGE, ensure_kernel_image
-from bringup.private_engine import places
+from bringup.private_engine import Places, places
 
 Command = Callable[[argparse.Namespace, list[str]], int]
 """Takes the options and the arguments that are for another program; gives the exit status."""
@@ -60,7 +61,9 @@ def parser() -> argparse.ArgumentParser:
     scope = test.add_mutually_exclusive_group()
     scope.add_argument("--fast", action="store_true", help="static checks and unit tests only")
     scope.add_argument("--all", action="store_true", help="everything (the default)")
-    add("guard-engine", guard_command, "Run the private engine; started by the others.")
+    guardian = add("guard-engine", guard_command, "Run a private engine; started by the others.")
+    for place in ("data", "run", "bridge"):
+        guardian.add_argument(place)
     return result
 
 
@@ -113,9 +116,9 @@ def images_command(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-def guard_command(_options: argparse.Namespace, _rest: list[str]) -> int:
-    """Be the guardian of the private engine."""
-    guard(places())
+def guard_command(options: argparse.Namespace, _rest: list[str]) -> int:
+    """Be the guardian of a private engine."""
+    guard(Places(Path(options.data), Path(options.run), options.bridge))
     return 0
 
 

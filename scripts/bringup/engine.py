@@ -41,7 +41,7 @@ def engine(choice: EngineChoice) -> Iterator[str | None]:
             say(f"Docker engine: {host}")
         elif choice is not EngineChoice.NONE:
             try:
-                host = stack.enter_context(private_engine.lease())
+                host = stack.enter_context(private_engine.lease(private_engine.places()))
             except SetupError as exc:
                 say(f"No Docker engine: {exc}")
         yield host

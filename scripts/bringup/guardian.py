@@ -24,7 +24,7 @@ def guard(at: Places) -> None:
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     unmount(at)
-    subnet = bridge.create()
+    bridge.create(at.bridge)
     try:
         with (at.run / "lease").open("w") as lease:
             dockerd = start(at)
@@ -40,7 +40,7 @@ def guard(at: Places) -> None:
                 stop(at, dockerd)
                 unmount(at)
     finally:
-        bridge.delete(subnet)
+        bridge.delete(at.bridge)
 
 
 def _end(_signum: int, _frame: FrameType | None) -> None:
@@ -62,7 +62,7 @@ def start(at: Places) -> subprocess.Popen[bytes]:
             f"--data-root={at.data}",
             f"--exec-root={at.run}/exec",
             f"--pidfile={at.run}/docker.pid",
-            f"--bridge={bridge.BRIDGE}",
+            f"--bridge={at.bridge}",
             # with true it would empty the chains of another engine
             "--iptables=false",
             "--ip6tables=false",

@@ -44,6 +44,8 @@ class Places:
     """Images; kept from run to run."""
     run: Path
     """Socket, locks and logs; a short path, since that of a socket has at most 107 bytes."""
+    bridge: str
+    """Name of the network interface, at most 15 characters."""
 
     @property
     def host(self) -> str:
@@ -58,11 +60,11 @@ class Places:
 
 def places() -> Places:
     """Return the places on this machine."""
-    return Places(data=cache_dir() / "engine", run=Path("/run/enterprise-gateway"))
+    return Places(cache_dir() / "engine", Path("/run/enterprise-gateway"), "eg-engine0")
 
 
 @contextmanager
-def lease() -> Iterator[str]:
+def lease(at: Places) -> Iterator[str]:
     """Hold the private engine, started if need be; yields its address.
 
     Raises:
@@ -75,7 +77,6 @@ def lease() -> Iterator[str]:
             "none answers, and docker is installed by itself on Debian and Ubuntu only"
         )
     install_commands(PACKAGES)
-    at = places()
     at.run.mkdir(mode=0o700, parents=True, exist_ok=True)
     guardian = None
     with (at.run / "lease").open("w") as own:
@@ -120,7 +121,14 @@ def start_guardian(at: Places) -> subprocess.Popen[bytes]:
     """Start guardian and engine, and wait until the engine answers."""
     with at.log.open("wb") as log:
         guardian = subprocess.Popen(
-            [sys.executable, str(ROOT / "scripts"), "guard-engine"],
+            [
+                sys.executable,
+                str(ROOT / "scripts"),
+                "guard-engine",
+                str(at.data),
+                str(at.run),
+                at.bridge,
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -1,0 +1,110 @@
+"""The engine of our own: it lives as long as its last user, whoever is killed."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from harness.waiting import wait_until
+
+from bringup.private_engine import Places, connected, ready
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can run an engine of its own"),
+]
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+USER = """
+import sys
+from pathlib import Path
+from bringup.private_engine import Places, lease
+
+with lease(Places(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])):
+    print("in use", flush=True)
+    sys.stdin.read()
+"""
+DEADLINE = 60.0
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Iterator[Places]:
+    """Places of the test's own; a socket's path must be short."""
+    run = Path(f"/run/eg-test-{os.getpid()}")
+    places = Places(tmp_path / "data", run, f"eg-t{os.getpid()}")
+    yield places
+    wait_until(lambda: not is_left(places), deadline=DEADLINE, what="end of the private engine")
+    shutil.rmtree(run)
+
+
+def use(at: Places) -> subprocess.Popen[str]:
+    """Start a process that uses the engine until its stdin is closed."""
+    user = subprocess.Popen(
+        [sys.executable, "-c", USER, str(at.data), str(at.run), at.bridge],
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert user.stdout is not None
+    assert user.stdout.readline() == "in use\n"
+    return user
+
+
+def end(user: subprocess.Popen[str]) -> None:
+    """Let a user end by itself."""
+    user.communicate(timeout=DEADLINE)
+
+
+def kill(user: subprocess.Popen[str]) -> None:
+    """Kill a user."""
+    user.kill()
+    user.communicate(timeout=DEADLINE)
+
+
+def processes(at: Places) -> list[int]:
+    """Return guardian, engine, and what they started."""
+    found = subprocess.run(
+        ["pgrep", "-f", str(at.run)], capture_output=True, text=True, check=False
+    )
+    return [int(line) for line in found.stdout.splitlines()]
+
+
+def guardian(at: Places) -> int:
+    """Return the process id of the guardian."""
+    found = subprocess.run(
+        ["pgrep", "-f", f"guard-engine.*{at.bridge}"], capture_output=True, text=True, check=True
+    )
+    return int(found.stdout)
+
+
+def is_left(at: Places) -> bool:
+    """Whether anything of the engine is still there."""
+    bridge = Path("/sys/class/net", at.bridge).exists()
+    rules = subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout
+    mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+    return bool(processes(at)) or bridge or at.bridge in rules or f"{at.run}/" in mounts
+
+
+def test_engine_ends_with_its_last_user_even_if_that_is_killed(at: Places) -> None:
+    """The one who started it may go first; containers and networks go with the engine."""
+    first = use(at)
+    second = use(at)
+    end(first)
+    with connected(at) as client:
+        assert client.containers.list() == []
+    kill(second)
+    wait_until(lambda: not is_left(at), deadline=DEADLINE, what="end of the private engine")
+
+
+def test_engine_starts_again_after_its_guardian_was_killed(at: Places) -> None:
+    """The engine does not go on unguarded, and the next one clears away what is left."""
+    user = use(at)
+    os.kill(guardian(at), signal.SIGKILL)
+    wait_until(lambda: not ready(at), deadline=DEADLINE, what="end of the unguarded engine")
+    kill(user)
+    end(use(at))
