@@ -41,7 +41,7 @@ def describe_engine() -> str:
 @contextmanager
 def _client() -> Iterator[docker.APIClient]:
     try:
-        client = docker.APIClient(version="auto")
+        client = docker.from_env(version="auto").api
     except (DockerException, RequestException) as error:
         raise EngineMissingError("no Docker engine answers") from error
     try:
