@@ -14,6 +14,7 @@ from benchmarks.places import Place
 from benchmarks.protocol import Codec, execute_request
 from benchmarks.report import Bound, Figure, Target
 from benchmarks.servers import Column
+from benchmarks.websocket import Count
 
 ROUNDS = 5
 FLOOD_SECONDS = 90.0
@@ -96,27 +97,27 @@ def _measure_small(bench: Bench, codec: Codec) -> list[Figure]:
 
     def note(path: Path) -> None:
         messages = SMALL_MESSAGES.get(path.column, usual)
-        _flood(path, order_from_flood_kernel(messages, SMALL_BYTES), figures)
+        _flood(path, order_from_flood_kernel(messages, SMALL_BYTES), figures, _messages)
 
     _measure_paths(bench, places.local(bench, kernelspecs.FLOOD), codec, figures, note)
     return figures
 
 
 def _measure_large(bench: Bench, codec: Codec) -> list[Figure]:
-    rate = Figure(f"1 MB messages, flood kernel, {codec}", "MB/s", Target(Bound.AT_LEAST, 350))
+    kind = f"flood kernel, {codec}"
+    figures = [
+        Figure(f"1 MB messages, {kind}", "MB/s", Target(Bound.AT_LEAST, 350)),
+        Figure(f"server CPU per MB, {kind}", "µs"),
+        Figure(f"agent CPU per MB, {kind} (floor: to read it)", "µs"),
+    ]
     usual = 100 if bench.is_quick else 400
 
     def note(path: Path) -> None:
         messages = LARGE_MESSAGES.get(path.column, usual)
-        flood = order_from_flood_kernel(messages, LARGE_BYTES)
-        path.channel.send(execute_request(flood.code, path.channel.session))
-        count = path.channel.count_until(flood.marker, time.monotonic() + FLOOD_SECONDS)
-        rate.add(path.column, count.payload_bytes / count.seconds / 1e6)
-        _note_losses(rate, path.column, flood.messages, count.messages)
-        path.channel.settle()
+        _flood(path, order_from_flood_kernel(messages, LARGE_BYTES), figures, _megabytes)
 
-    _measure_paths(bench, places.local(bench, kernelspecs.FLOOD), codec, [rate], note)
-    return [rate]
+    _measure_paths(bench, places.local(bench, kernelspecs.FLOOD), codec, figures, note)
+    return figures
 
 
 def _ipykernel_figures(label: str) -> list[Figure]:
@@ -131,7 +132,7 @@ def _ipykernel_figures(label: str) -> list[Figure]:
 def _measure_ipykernel(bench: Bench, place: Place, figures: list[Figure]) -> None:
     def note(path: Path) -> None:
         messages = IPYKERNEL_MESSAGES.get(path.column, 6000)
-        _flood(path, order_from_ipykernel(messages, SMALL_BYTES), figures)
+        _flood(path, order_from_ipykernel(messages, SMALL_BYTES), figures, _messages)
 
     _measure_paths(bench, place, Codec.V1, figures, note)
 
@@ -167,31 +168,35 @@ def _open_path(bench: Bench, stack: ExitStack, place: Place, column: Column, cod
     return Path(column, channel, server.pids(), processes.agent_pids([kernel_id]))
 
 
-def _flood(path: Path, flood: Flood, figures: list[Figure]) -> None:
-    """Have a flood sent and note its rate, the server's CPU time and the agent's."""
-    rate, gateway, agent = figures
+def _messages(count: Count) -> float:
+    return count.messages
+
+
+def _megabytes(count: Count) -> float:
+    return count.payload_bytes / 1e6
+
+
+def _flood(
+    path: Path, flood: Flood, figures: list[Figure], amount: Callable[[Count], float]
+) -> None:
+    """Have a flood sent; note its rate, and the server's and the agent's CPU time by `amount`."""
+    rate, server, agent = figures
     server_cpu = processes.cpu_seconds(path.server_pids)
     agent_cpu = processes.cpu_seconds(path.agent_pids)
     client_cpu = time.process_time()
     path.channel.send(execute_request(flood.code, path.channel.session))
     count = path.channel.count_until(flood.marker, time.monotonic() + FLOOD_SECONDS)
     client_cpu = time.process_time() - client_cpu
-    rate.add(path.column, count.messages / count.seconds)
-    _note_losses(rate, path.column, flood.messages, count.messages)
+    server_cpu = processes.cpu_seconds(path.server_pids) - server_cpu
+    agent_cpu = processes.cpu_seconds(path.agent_pids) - agent_cpu
+    rate.add(path.column, amount(count) / count.seconds)
+    if count.messages < flood.messages:
+        lost = flood.messages - count.messages
+        rate.losses[path.column] = rate.losses.get(path.column, 0) + lost
     if path.column is Column.FLOOR:
-        agent.add(path.column, client_cpu / count.messages * 1e6)
+        agent.add(path.column, client_cpu / amount(count) * 1e6)
     else:
-        gateway.add(
-            path.column,
-            (processes.cpu_seconds(path.server_pids) - server_cpu) / count.messages * 1e6,
-        )
+        server.add(path.column, server_cpu / amount(count) * 1e6)
     if path.agent_pids:
-        agent.add(
-            path.column, (processes.cpu_seconds(path.agent_pids) - agent_cpu) / count.messages * 1e6
-        )
+        agent.add(path.column, agent_cpu / amount(count) * 1e6)
     path.channel.settle()
-
-
-def _note_losses(figure: Figure, column: Column, sent: int, received: int) -> None:
-    if received < sent:
-        figure.losses[column] = figure.losses.get(column, 0) + sent - received
