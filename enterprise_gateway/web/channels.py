@@ -16,6 +16,9 @@ from enterprise_gateway.web.handshake import Handshake, connect
 from enterprise_gateway.web.splice import ReadBuffer, Splice
 from enterprise_gateway.web.upgrade import check_upgrade, upgrade_request
 
+CLOSE_SECONDS = 1.0
+"""What a slow client has to take what is unsent when the gateway stops."""
+
 
 class Channels:
     """The WebSockets that pass through this gateway."""
@@ -37,6 +40,10 @@ class Channels:
         splices = list(self._splices)
         for splice in splices:
             splice.close()
+        if splices:
+            await asyncio.wait([splice.closed for splice in splices], timeout=CLOSE_SECONDS)
+        for splice in splices:
+            splice.abort()
         await asyncio.gather(*(splice.closed for splice in splices))
 
     async def _open(self, request: web.Request) -> web.StreamResponse:

@@ -18,7 +18,8 @@ SILENCE_SECONDS = 40.0
 MAX_LINE_BYTES = 512 * 1024
 
 _Document = TypeVar("_Document")
-_TRANSPORT_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+_TRANSPORT_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError, RuntimeError)
+"""aiohttp raises RuntimeError after `close`, ValueError for an endless line."""
 
 
 class Agent:

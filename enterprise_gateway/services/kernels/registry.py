@@ -77,13 +77,15 @@ class Registry:
         for handle in (*self._ended.values(), *self._tombstones.values()):
             handle.cancel()
         streams = [record.stream for record in self if record.stream is not None]
-        tasks = [*self._followers.values(), *streams, *self._tasks]
-        for task in tasks:
+        following = [*self._followers.values(), *streams]
+        for task in following:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*following, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)  # short, all of them
         for record in self:
             if record.agent is not None:
                 await record.agent.close()
+        self._records.clear()
 
     @contextlib.contextmanager
     def launching(self, launch: LaunchRequest) -> Iterator[None]:

@@ -271,6 +271,23 @@ async def test_gateway_that_stops_closes_the_connections() -> None:
         await client.close()
 
 
+async def test_gateway_that_stops_does_not_wait_for_slow_clients() -> None:
+    """A client that does not read what is under way cannot keep the gateway from stopping."""
+
+    async def flood(stream: Stream) -> None:
+        await stream.write(ACCEPTED)
+        while True:
+            await stream.write(bytes(1 << 20))
+
+    loop = asyncio.get_running_loop()
+    async with serve_channels(flood) as gateway:
+        client = await gateway.open()
+        await client.read(1 << 20)
+        begun = loop.time()
+    assert loop.time() - begun < 8
+    await client.close()
+
+
 @pytest.mark.parametrize(
     ("failure", "status"),
     [(NotFoundError, 404), (UnavailableError, 503)],
