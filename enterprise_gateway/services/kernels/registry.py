@@ -150,10 +150,10 @@ class Registry:
 
     def add(self, proxy: BaseProcessProxyABC, workload: Workload, launch: LaunchRequest) -> Record:
         """Take up a kernel that has just been launched."""
-        self._unmark(workload.kernel_id)
         known = self._records.get(workload.kernel_id)
-        if known is not None and known.death is not None:
+        if known is not None:
             self.drop(known)
+        self._unmark(workload.kernel_id)
         self.engines.note_answer(proxy)
         record = self._records[workload.kernel_id] = Record(proxy, workload, launch)
         self._attach(record)

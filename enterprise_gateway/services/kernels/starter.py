@@ -99,8 +99,8 @@ class Starter:
         return record
 
     async def _discard(self, record: Record) -> None:
-        self._registry.drop(record)
         await record.proxy.remove(record.kernel_id)
+        self._registry.drop(record)
 
     async def _check_id_is_free(self, kernel_id: str) -> None:
         with contextlib.suppress(NotFoundError):

@@ -1,7 +1,8 @@
 """The kernelspecs installed on this machine.
 
-They are found where `jupyter kernelspec list` finds them. Reading the folders is done in a thread,
-since they may be on a network file system, and files that have not changed are not parsed again.
+They are found in `jupyter --paths`, as `jupyter kernelspec list` does; IPython's folder of old is
+not looked at. Reading is done in a thread, since the folders may be on a network file system, and
+files that have not changed are not parsed again.
 """
 
 import asyncio

@@ -257,6 +257,41 @@ async def test_silent_agent_is_unavailable(service: Service, engine: FakeEngine)
     assert (await service.ask("DELETE", f"/api/kernels/{kernel_id}")).status == 204
 
 
+async def test_agent_that_talks_nonsense_is_unavailable(
+    service: Service, engine: FakeEngine
+) -> None:
+    """What an agent must not say is no state; when it comes to its senses all is well again."""
+    kernel_id = await service.start_kernel()
+    agent = agent_of(engine, kernel_id)
+    agent.change(execution_state=5)
+
+    async def is_unavailable() -> bool:
+        return (await service.ask("GET", f"/api/kernels/{kernel_id}")).status == 503
+
+    await eventually(is_unavailable)
+    agent.change(execution_state="idle")
+    await eventually(lambda: is_state(service, kernel_id, "idle"))
+
+
+async def test_kernel_whose_process_stays_dead_can_be_restarted(
+    service: Service, engine: FakeEngine
+) -> None:
+    """Its agent lives, so it is dead with a reason, and the agent restarts it."""
+    kernel_id = await service.start_kernel()
+    reason = {"message": "killed by SIGSEGV", "signal": "SIGSEGV"}
+    agent_of(engine, kernel_id).change(execution_state="dead", reason=reason)
+    await eventually(lambda: is_state(service, kernel_id, "dead"))
+    model = await service.get(f"/api/kernels/{kernel_id}")
+    assert model["reason"] == "killed by SIGSEGV"
+    interrupt = await service.ask("POST", f"/api/kernels/{kernel_id}/interrupt")
+    assert interrupt.status == 409
+    assert interrupt.message == "it is dead"
+    restart = await service.ask("POST", f"/api/kernels/{kernel_id}/restart")
+    assert restart.status == 200
+    assert restart.body["execution_state"] == "idle"
+    assert len(engine.requests) == 1
+
+
 async def test_interrupt_and_restart_are_the_agents(service: Service, engine: FakeEngine) -> None:
     """204 and 200 with the model; a body of any kind does not matter."""
     kernel_id = await service.start_kernel()
