@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,6 +52,8 @@ def start(at: Places) -> subprocess.Popen[bytes]:
     """Start dockerd, sharing nothing with another engine but the kernel."""
     at.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     (at.run / "docker.pid").unlink(missing_ok=True)
+    # dockerd would give the bridge the address that it had last time
+    shutil.rmtree(at.data / "network", ignore_errors=True)
     config = at.run / "daemon.json"
     config.write_text("{}", encoding="ascii")
     return subprocess.Popen(

@@ -9,6 +9,7 @@ import fcntl
 import os
 import select
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -19,13 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from docker import DockerClient
-from docker.errors import DockerException, NotFound
+from docker.errors import NotFound
 from docker.models.containers import Container
 
 from bringup.console import SetupError, say, step
 from bringup.host import ROOT, cache_dir, can_install, install_commands
 
 START_TIMEOUT = 90.0
+PING_TIMEOUT = 5.0
 STOP_TIMEOUT = 60.0
 CONTAINER_STOP_TIMEOUT = 5
 PACKAGES = {
@@ -97,14 +99,15 @@ def lease(at: Places) -> Iterator[str]:
 
 
 def ready(at: Places) -> bool:
-    """Whether the engine answers."""
-    if not Path(at.run / "docker.sock").exists():
-        return False
-    try:
-        with connected(at) as client:
-            return bool(client.ping())
-    except DockerException:
-        return False
+    """Whether the engine answers a ping (endpoint `/_ping`)."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(PING_TIMEOUT)
+        try:
+            probe.connect(f"{at.run}/docker.sock")
+            probe.sendall(b"GET /_ping HTTP/1.0\r\nHost: engine\r\n\r\n")
+            return probe.recv(64).startswith((b"HTTP/1.0 200", b"HTTP/1.1 200"))
+        except OSError:
+            return False
 
 
 @contextmanager
