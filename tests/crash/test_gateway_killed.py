@@ -1,9 +1,11 @@
 """`kill -9` of the gateway under running kernels: whoever comes back finds everything as it was."""
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import requests
 from harness.channels import Execution, Message, join_streams
 from harness.gateway import Gateway
 from harness.leftovers import find_containers, find_processes, find_session_members
@@ -36,9 +38,8 @@ def has_printed(count: int) -> Callable[[Message], bool]:
     """Return a condition: a line with this number, or a later one, has arrived."""
 
     def is_met(message: Message) -> bool:
-        if message.type != "stream":
-            return False
-        return int(message.content["text"].split()[-1]) >= count
+        lines = message.content["text"].split() if message.type == "stream" else []
+        return bool(lines) and int(lines[-1]) >= count
 
     return is_met
 
@@ -202,11 +203,17 @@ def test_helper_processes_end_with_the_gateway(own_gateway: Gateway) -> None:
 
 def test_kill_during_launch_leaves_nothing_for_long(own_gateway: Gateway) -> None:
     """Kernels whose report finds no ear any more end themselves."""
+
+    def start_and_lose(kernel_name: str) -> None:
+        with contextlib.suppress(requests.ConnectionError):
+            own_gateway.start_kernel(kernel_name)
+
     with ThreadPoolExecutor(2) as pool:
-        for kernel_name in ("python3", "python_docker"):
-            pool.submit(own_gateway.start_kernel, kernel_name)
+        lost = [pool.submit(start_and_lose, name) for name in ("python3", "python_docker")]
         wait_until(lambda: find_containers(own_gateway.username), what="the container")
         own_gateway.kill()
+    for launch in lost:
+        launch.result()
     # 30 s is how long an agent tries to report; then it has to end its kernel
     wait_until(
         lambda: (

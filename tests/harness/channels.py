@@ -191,10 +191,11 @@ class Channels:
                 return message
 
     def receive_until_lost(self) -> None:
-        """Receive all that is still coming, until the connection is gone."""
+        """Receive all that is still coming, until the connection is gone; closes this end."""
         with contextlib.suppress(ConnectionError, websocket.WebSocketConnectionClosedException):
             while True:
                 self.receive(timeout=30)
+        self.close()
 
     def request(
         self, msg_type: str, content: dict[str, Any] | None = None, *, channel: str = "shell"

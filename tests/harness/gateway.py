@@ -79,6 +79,7 @@ class Gateway:
             **(env or {}),
         }
         self.process: subprocess.Popen[bytes] | None = None
+        self.channels: list[Channels] = []
         self.http = requests.Session()
         self.http.headers["Authorization"] = f"token {self.token}"
         self.install_kernelspecs()
@@ -129,7 +130,7 @@ class Gateway:
         if self.process is None or self.process.poll() is not None:
             raise RuntimeError(f"the gateway has ended:\n{self.read_log()}")
         try:
-            return self.http.get(f"{self.url}/api", timeout=5).ok
+            return self.request("GET", "/api", timeout=5).ok
         except requests.ConnectionError:
             return False
 
@@ -149,6 +150,8 @@ class Gateway:
         """End the process and remove everything that it made."""
         if self.process is not None and self.process.poll() is None:
             self.kill()
+        for channels in self.channels:
+            channels.close()
         self.http.close()
         remove_kernels(self.username)
 
@@ -224,4 +227,6 @@ class Gateway:
     def connect(self, kernel_id: str, *, session_id: str = "", codec: Codec = Codec.V1) -> Channels:
         """Open a WebSocket to a kernel."""
         url = f"{self.ws_url}/api/kernels/{kernel_id}/channels"
-        return Channels(url, token=self.token, session_id=session_id, codec=codec)
+        channels = Channels(url, token=self.token, session_id=session_id, codec=codec)
+        self.channels.append(channels)
+        return channels
