@@ -3,10 +3,20 @@
 import asyncio
 import contextlib
 import logging
+import os
+import sys
 from pathlib import Path
 
 import pytest
-from harness.proxies import TOKEN, ProxyRig, Watcher, ask_agent, wait_for
+from harness.proxies import (
+    LAUNCH_TIMEOUT,
+    ROOT,
+    TOKEN,
+    ProxyRig,
+    Watcher,
+    ask_agent,
+    wait_for,
+)
 
 from enterprise_gateway.errors import ConflictError, LaunchError, LaunchTimeoutError
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
@@ -259,3 +269,38 @@ async def test_token_is_nowhere_to_be_seen(
     seen = [str(failure.value), caplog.text, await proxy.read_log(workload.kernel_id, 65536)]
     seen += await asyncio.to_thread(all_command_lines)
     assert not any(TOKEN in text for text in seen)
+
+
+async def test_launch_that_its_gateway_did_not_live_to_see_leaves_nothing(rig: ProxyRig) -> None:
+    """The agent finds nobody to report to, and ends."""
+    request = rig.request(agent_settings={"report_timeout": 3})
+    program = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from harness import proxies\n"
+        "async def main():\n"
+        "    rig = getattr(proxies, sys.argv[1])(Path(sys.argv[2]))\n"
+        "    rig.username = sys.argv[3]\n"
+        "    settings = {'report_timeout': 3}\n"
+        "    request = rig.request(kernel_id=sys.argv[4], username=rig.username,\n"
+        "                          agent_settings=settings)\n"
+        "    proxy = await rig.open_proxy()\n"
+        "    print('launching', flush=True)\n"
+        "    await proxy.launch(request)\n"
+        "asyncio.run(main())\n"
+    )
+    arguments = (type(rig).__name__, str(rig.folder), rig.username, request.kernel_id)
+    gateway = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        program,
+        *arguments,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert gateway.stdout is not None
+    await gateway.stdout.readline()
+    await wait_for(lambda: rig.traces(request.kernel_id), LAUNCH_TIMEOUT)
+    gateway.kill()
+    await gateway.wait()
+    assert await wait_for(lambda: not rig.traces(request.kernel_id), LAUNCH_TIMEOUT)

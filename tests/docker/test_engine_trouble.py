@@ -10,7 +10,7 @@ import pytest
 from harness.proxies import DockerRig, Watcher, ask_agent, wait_for
 from harness.relay import Relay
 
-from enterprise_gateway.errors import ConfigurationError, UnavailableError
+from enterprise_gateway.errors import UnavailableError
 from enterprise_gateway.services.processproxies import docker_engine
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.services.processproxies.processproxy import WorkloadState
@@ -109,8 +109,13 @@ async def test_gateway_starts_before_the_engine(rig: DockerRig, tmp_path: Path) 
     await late.close()
 
 
-async def test_unusable_address_is_the_operators_to_mend(rig: DockerRig) -> None:
-    """What is no address of an engine is refused when the gateway starts."""
-    rig.settings = dataclasses.replace(rig.settings, docker=DockerSettings(host="ftp://x"))
-    with pytest.raises(ConfigurationError, match="DOCKER_HOST"):
-        await rig.open_proxy()
+@pytest.mark.parametrize("host", ["ftp://x", "ssh://x", "x", "https://127.0.0.1:1"])
+async def test_unusable_address_is_told_to_whoever_wants_the_engine(
+    rig: DockerRig, host: str
+) -> None:
+    """The gateway starts all the same: local kernels need no engine."""
+    rig.settings = dataclasses.replace(rig.settings, docker=DockerSettings(host=host))
+    proxy = await rig.open_proxy()
+    with pytest.raises(UnavailableError, match=f"DOCKER_HOST={host} is unusable"):
+        await proxy.check()
+    await expect_unavailable(rig, proxy)

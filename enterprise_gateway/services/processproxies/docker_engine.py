@@ -14,7 +14,6 @@ import aiohttp
 from aiodocker.events import DockerEvents
 
 from enterprise_gateway.errors import (
-    ConfigurationError,
     ConflictError,
     GatewayError,
     NotFoundError,
@@ -44,18 +43,20 @@ class DockerEngine:
         self._cluster_id = cluster_id
         self.host = settings.host or DEFAULT_HOST
         self._docker: aiodocker.Docker | None = None
+        self._obstacle = "The connection to the Docker engine is closed."
         self._requests = asyncio.Semaphore(_CONCURRENT_REQUESTS)
 
     def open(self) -> None:
         """Prepare the connection; the engine is not contacted yet.
 
-        Raises:
-            ConfigurationError: DOCKER_HOST or the certificates are unusable.
+        An address that cannot be used is an engine that cannot be reached: it keeps nobody from
+        local kernels, so it is told to whoever asks for the engine.
         """
         try:
             connector, url = _connector(self.host, self._settings)
         except (OSError, ValueError) as exc:
-            raise ConfigurationError(f"DOCKER_HOST={self.host} is unusable: {exc}.") from exc
+            self._obstacle = f"DOCKER_HOST={self.host} is unusable: {exc}."
+            return
         timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT)
         session = aiohttp.ClientSession(connector=connector, timeout=timeout)
         self._docker = aiodocker.Docker(url, connector, session, timeout)
@@ -160,7 +161,7 @@ class DockerEngine:
 
     def _connected(self) -> aiodocker.Docker:
         if self._docker is None:
-            raise UnavailableError("The connection to the Docker engine is closed.")
+            raise UnavailableError(self._obstacle)
         return self._docker
 
     @asynccontextmanager

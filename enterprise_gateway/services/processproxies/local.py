@@ -92,6 +92,7 @@ class LocalProcessProxy(ReportingProcessProxy):
     async def start(self) -> None:
         """Take up the kernels of an earlier gateway process, and clean up after those that died."""
         await asyncio.to_thread(self._records.prepare)
+        await asyncio.to_thread(self._records.remove_strays)
         for record in await asyncio.to_thread(self._records.read_all):
             self._bury_upon_death(record, self._watch_process(record))
 
@@ -247,6 +248,7 @@ class LocalProcessProxy(ReportingProcessProxy):
         """Kill what runs, remove what is stored, tell who follows. Twice is fine."""
         watch = self._unwatch(record.kernel_id)
         await asyncio.to_thread(record.process.kill)
+        _reap(record.process.pid)
         await asyncio.to_thread(kill_marked, f"{_MARK}={record.mark}")
         await asyncio.to_thread(self._records.remove, record.kernel_id)
         self._feed.publish(_workload(record, WorkloadState.DEAD, reason))

@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 import msgspec
@@ -24,6 +25,9 @@ _MAX_SOCKET_PATH_BYTES = 107
 _SOCKET_SUFFIX = ".sock"
 _RECORD_SUFFIX = ".kernel"
 _LOG_SUFFIX = ".log"
+_STRAY_SUFFIXES = frozenset({_SOCKET_SUFFIX, _LOG_SUFFIX, ".tmp"})
+_STRAY_AGE = 120.0
+"""Seconds; a younger file may be that of a kernel which another gateway is just launching."""
 _KERNEL_ID_CHARS = 36
 _KERNEL_ID = re.compile(r"[0-9a-zA-Z-]{1,64}")
 
@@ -62,6 +66,19 @@ class LocalRecords:
             digest = hashlib.sha256(os.fsencode(self._folder.resolve())).hexdigest()[:16]
             self._sockets = Path(tempfile.gettempdir()) / f"eg-{os.getuid()}-{digest}"
             _make_private(self._sockets)
+
+    def remove_strays(self) -> None:
+        """Remove what a gateway left that was killed before it could write a kernel's record.
+
+        The agent, if it was started at all, has found nobody to report to and has ended.
+        """
+        known = {record.kernel_id for record in self.read_all()}
+        for folder in {self._folder, self._sockets}:
+            for path in folder.iterdir():
+                stray = path.suffix in _STRAY_SUFFIXES and path.stem not in known
+                with contextlib.suppress(FileNotFoundError):
+                    if stray and time.time() - path.lstat().st_mtime > _STRAY_AGE:
+                        path.unlink()
 
     def close(self) -> None:
         """Remove a folder for sockets that is elsewhere and empty; `prepare` makes it again."""

@@ -5,6 +5,7 @@ Linux only: `/proc` and pidfds.
 
 import contextlib
 import os
+import select
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ _STATE, _START_TIME = 0, 19
 """Positions in /proc/PID/stat after the parenthesised command, proc(5)."""
 
 _KILL_ROUNDS = 20
+_KILL_DEADLINE_MILLISECONDS = 5000
+"""A process in uninterruptible sleep does not even die of SIGKILL, until its disk answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +59,17 @@ class ProcessIdentity:
         return None
 
     def kill(self) -> None:
-        """Kill this very process; harmless if it is gone."""
+        """Kill this very process and wait until it has ended; harmless if it is gone."""
         descriptor = self.open()
-        if descriptor is not None:
+        if descriptor is None:
+            return
+        try:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            ended = select.poll()
+            ended.register(descriptor, select.POLLIN)
+            ended.poll(_KILL_DEADLINE_MILLISECONDS)
+        finally:
             os.close(descriptor)
 
 

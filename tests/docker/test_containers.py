@@ -1,0 +1,141 @@
+"""What a kernel's container is like."""
+
+import asyncio
+import dataclasses
+import json
+import uuid
+from typing import Any
+
+import pytest
+from harness.proxies import TOKEN, DockerRig, ask_agent, engine, wait_for
+
+from enterprise_gateway.errors import ConflictError
+from enterprise_gateway.services.processproxies import docker_watch
+from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
+from enterprise_gateway.services.processproxies.processproxy import LaunchRequest
+from enterprise_gateway.settings import DockerSettings
+
+pytestmark = pytest.mark.docker
+
+
+def with_env(request: LaunchRequest, **env: str) -> LaunchRequest:
+    """Return the request with more in its environment."""
+    return dataclasses.replace(request, env={**request.env, **env})
+
+
+async def inspect(rig: DockerRig, proxy: BaseProcessProxyABC, request: LaunchRequest) -> Any:
+    """Launch a kernel and return what the engine says of its container."""
+    workload = await proxy.launch(request)
+    await ask_agent(workload.endpoint, "/v1/state")
+    containers = await asyncio.to_thread(rig.containers, request.kernel_id)
+    assert len(containers) == 1
+    return containers[0].attrs
+
+
+async def test_container_is_named_labelled_and_owned_as_documented(
+    rig: DockerRig, proxy: BaseProcessProxyABC
+) -> None:
+    """Operators and other gateways find it by these."""
+    request = rig.request()
+    container = await inspect(rig, proxy, request)
+    name = f"{rig.username}-{request.kernel_id}"
+    assert container["Name"] == f"/{name}"
+    assert container["Config"]["Hostname"] == name
+    assert container["Config"]["User"] == "1000"
+    assert container["HostConfig"]["GroupAdd"] == ["100", "100"]
+    assert container["HostConfig"]["AutoRemove"] is True
+    labels = container["Config"]["Labels"]
+    assert labels["app"] == "enterprise-gateway"
+    assert labels["component"] == "kernel"
+    assert labels["kernel_id"] == request.kernel_id
+
+
+async def test_token_is_in_the_environment_only(rig: DockerRig, proxy: BaseProcessProxyABC) -> None:
+    """Neither labels nor argv nor name hold it, nor does the log."""
+    request = rig.request()
+    container = await inspect(rig, proxy, request)
+    assert f"EG_AGENT_TOKEN={TOKEN}" in container["Config"].pop("Env")
+    assert TOKEN not in json.dumps(container)
+    assert TOKEN not in await proxy.read_log(request.kernel_id, 65536)
+
+
+async def test_gateways_own_environment_stays_outside(
+    rig: DockerRig, proxy: BaseProcessProxyABC
+) -> None:
+    """The container has the image's PATH, and no way to the engine."""
+    container = await inspect(rig, proxy, with_env(rig.request(), X="1", PATH="/gateway/bin"))
+    env = dict(entry.split("=", 1) for entry in container["Config"]["Env"])
+    assert env["X"] == "1"
+    assert env["PATH"].startswith("/opt/kernel/bin:")
+    assert not {name for name in env if name.startswith("DOCKER_")}
+
+
+async def test_arguments_may_be_spelled_the_new_way(
+    rig: DockerRig, proxy: BaseProcessProxyABC
+) -> None:
+    """`--kernel-id` and `--RemoteProcessProxy.kernel-id` are the same."""
+    argv = tuple(part.replace("--RemoteProcessProxy.", "--") for part in rig.spec["argv"])
+    assert argv != tuple(rig.spec["argv"])
+    await inspect(rig, proxy, rig.request(argv=argv))
+
+
+async def test_kernel_may_run_as_anybody(rig: DockerRig, proxy: BaseProcessProxyABC) -> None:
+    """An id that the image does not know has a home to write to all the same."""
+    request = with_env(rig.request(), KERNEL_UID="12345", KERNEL_GID="54321")
+    container = await inspect(rig, proxy, request)
+    assert container["Config"]["User"] == "12345"
+    assert container["HostConfig"]["GroupAdd"] == ["54321", "100"]
+
+
+async def test_working_directory_is_mirrored_on_request(rig: DockerRig) -> None:
+    """With EG_MIRROR_WORKING_DIRS the container starts where the client is."""
+    docker = dataclasses.replace(rig.settings.docker, mirror_working_dirs=True)
+    rig.settings = dataclasses.replace(rig.settings, docker=docker)
+    proxy = await rig.open_proxy()
+    container = await inspect(rig, proxy, with_env(rig.request(), KERNEL_WORKING_DIR="/tmp"))
+    assert container["Config"]["WorkingDir"] == "/tmp"
+
+
+async def test_kernels_run_in_the_network_of_the_settings(rig: DockerRig) -> None:
+    """The gateway finds its address in it by itself."""
+    network = await asyncio.to_thread(engine().networks.create, f"{rig.username}-net")
+    try:
+        docker = DockerSettings(host=rig.settings.docker.host, network=str(network.name))
+        rig.settings = dataclasses.replace(rig.settings, docker=docker)
+        proxy = await rig.open_proxy()
+        container = await inspect(rig, proxy, rig.request())
+        assert list(container["NetworkSettings"]["Networks"]) == [network.name]
+        await rig.close()
+    finally:
+        await asyncio.to_thread(network.remove)
+
+
+async def test_container_that_ended_can_be_kept(rig: DockerRig, proxy: BaseProcessProxyABC) -> None:
+    """EG_REMOVE_CONTAINER=False leaves it to be looked into, until the id is used again."""
+    request = with_env(rig.request(), EG_REMOVE_CONTAINER="False")
+    workload = await proxy.launch(request)
+    with pytest.raises(ConflictError):
+        await proxy.launch(request)
+    await asyncio.to_thread(rig.kill, request.kernel_id)
+    dead = await proxy.observe(request.kernel_id)
+    assert dead is not None
+    assert (dead.state.value, dead.exit_reason) == ("dead", "exit code 137 (killed)")
+    assert request.kernel_id in await proxy.read_log(request.kernel_id, 65536)
+    again = await proxy.launch(request)
+    assert again.created >= workload.created
+    await proxy.remove(request.kernel_id)
+    assert not await asyncio.to_thread(rig.traces, request.kernel_id)
+
+
+async def test_container_that_nobody_will_start_is_removed(
+    rig: DockerRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gateway that was killed between create and start left it; the next one clears it away."""
+    kernel_id = str(uuid.uuid4())
+    labels = {"app": "enterprise-gateway", "component": "kernel", "kernel_id": kernel_id}
+    image = rig.spec["metadata"]["process_proxy"]["config"]["image_name"]
+    name = f"{rig.username}-{kernel_id}"
+    await asyncio.to_thread(lambda: engine().containers.create(image, name=name, labels=labels))
+    monkeypatch.setattr(docker_watch, "_STALE_AFTER", -60.0)
+    await rig.open_proxy()
+    assert await wait_for(lambda: not rig.traces(kernel_id))

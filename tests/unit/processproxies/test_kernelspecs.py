@@ -1,0 +1,68 @@
+"""The kernelspecs that the project ships, and their installer."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+INSTALLER = ROOT / "etc" / "kernelspecs" / "install.py"
+LAUNCH_SCRIPT = ROOT / "etc" / "kernel-launchers" / "docker" / "scripts" / "launch_docker.py"
+
+
+def install(prefix: Path, version: str) -> str:
+    """Install the kernelspecs and return what was said."""
+    command = [sys.executable, INSTALLER, "--prefix", prefix, "--version", version]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_installed_kernelspec_is_complete(tmp_path: Path) -> None:
+    """Launch script and logos are in the folder, and the image has a version."""
+    assert install(tmp_path, "1.2.3") == ""
+    folder = tmp_path / "share" / "jupyter" / "kernels" / "python_docker"
+    spec = json.loads((folder / "kernel.json").read_text())
+    assert spec["metadata"]["process_proxy"]["config"]["image_name"].endswith("kernel-py:1.2.3")
+    assert spec["argv"][1] == "{resource_dir}/scripts/launch_docker.py"
+    assert (folder / "scripts" / "launch_docker.py").read_bytes() == LAUNCH_SCRIPT.read_bytes()
+    assert (folder / "logo-64x64.png").exists()
+
+
+def test_update_keeps_what_the_site_edited(tmp_path: Path) -> None:
+    """An edited file stays and is named; the others are brought up to date."""
+    install(tmp_path, "1")
+    folder = tmp_path / "share" / "jupyter" / "kernels" / "python_docker"
+    script = folder / "scripts" / "launch_docker.py"
+    script.write_text("# the site's own\n")
+    said = install(tmp_path, "2")
+    assert said == f"{script} was edited and is kept as it is\n"
+    assert script.read_text() == "# the site's own\n"
+    assert "kernel-py:2" in (folder / "kernel.json").read_text()
+    assert install(tmp_path, "2") == said
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "debian",
+        "enterprise-gateway/kernel-py:1.2.3",
+        "localhost:5000/team/kernel_py:latest",
+        "registry.example.org/a/b/c",
+        "Registry.Example.Org:443/a-b/c.d:V1",
+        "debian@sha256:" + "a" * 64,
+        "localhost:5000/x:y@sha256:" + "0" * 64,
+    ],
+)
+def test_image_name_of_any_registry_is_taken(name: str) -> None:
+    """Ports, tags and digests are part of names."""
+    assert runpy.run_path(str(LAUNCH_SCRIPT))["IMAGE_NAME"].fullmatch(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "-v", "a b", "a;b", "a:b:c", "/a", "a/", "A", "a@sha256:xyz", "a\n", "$(a)"]
+)
+def test_what_is_no_image_name_is_refused(name: str) -> None:
+    """Nothing but a name gets through to the engine."""
+    assert not runpy.run_path(str(LAUNCH_SCRIPT))["IMAGE_NAME"].fullmatch(name)
