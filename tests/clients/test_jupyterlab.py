@@ -81,7 +81,7 @@ def page() -> Iterator[Page]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         try:
-            page = browser.new_page(viewport={"width": 1280, "height": 860})
+            page = browser.new_page(viewport={"width": 1280, "height": 920})
             page.set_default_timeout(DEADLINE_MS)
             expect.set_options(timeout=DEADLINE_MS)
             yield page
