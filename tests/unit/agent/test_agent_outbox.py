@@ -95,6 +95,24 @@ def test_results_go_when_no_output_is_left_to_drop() -> None:
     assert drain(outbox) == replies
 
 
+def test_what_cannot_be_dropped_is_not_searched_again_and_again() -> None:
+    """An outbox full of status messages costs no sweep a message."""
+    outbox = Outbox(5_000)
+    sweeps = 0
+    original = outbox._drop_oldest
+
+    def count() -> None:
+        nonlocal sweeps
+        sweeps += 1
+        original()
+
+    outbox._drop_oldest = count  # type: ignore[method-assign]  # counts
+    for _ in range(1000):
+        fill(outbox, message("status"))
+    assert len(outbox) == 1000
+    assert sweeps < 60
+
+
 def test_loss_is_told_once_with_count_and_bytes() -> None:
     """The client hears how much it lost and below which cell, then no more of it."""
     outbox = Outbox(5_000)

@@ -1,0 +1,58 @@
+"""Busy or idle, read off the kernel's status messages."""
+
+import pytest
+
+from kernel_agent.activity import Activity
+from kernel_agent.message import IOPUB, Message, encode_json
+
+
+def status(state: str, parent: dict[str, object]) -> Message:
+    """Make a status message."""
+    parts = [{"msg_type": "status"}, parent, {}, {"execution_state": state}]
+    return Message(IOPUB, [encode_json(part) for part in parts])
+
+
+def request(msg_type: str, msg_id: str = "1", **extra: object) -> dict[str, object]:
+    """Make a parent header."""
+    return {"msg_id": msg_id, "msg_type": msg_type, **extra}
+
+
+def test_cell_makes_busy_until_its_idle() -> None:
+    """Busy and idle of an execute_request count."""
+    activity = Activity()
+    assert activity.observe(status("busy", request("execute_request")))
+    assert activity.is_busy
+    assert activity.observe(status("idle", request("execute_request")))
+    assert not activity.is_busy
+
+
+@pytest.mark.parametrize("kind", ["kernel_info_request", "debug_request", "usage_request"])
+def test_untracked_requests_change_nothing(kind: str) -> None:
+    """Requests that are no activity of a user neither make busy nor end it."""
+    activity = Activity()
+    assert not activity.observe(status("busy", request(kind)))
+    assert not activity.is_busy
+    activity.observe(status("busy", request("execute_request", "cell")))
+    assert activity.observe(status("idle", request(kind)))
+    assert activity.is_busy
+    assert not activity.observe(status("idle", {})) or activity.is_busy
+
+
+def test_subshells_are_followed_apart() -> None:
+    """A comm in a subshell that ends does not end the cell beside it."""
+    activity = Activity()
+    activity.observe(status("busy", request("execute_request", "cell")))
+    activity.observe(status("busy", request("comm_msg", "comm", subshell_id="s")))
+    activity.observe(status("idle", request("comm_msg", "comm", subshell_id="s")))
+    assert activity.is_busy
+    activity.observe(status("idle", request("execute_request", "cell")))
+    assert not activity.is_busy
+
+
+def test_lost_idle_does_not_make_busy_for_ever() -> None:
+    """The next request of the same subshell shows that the earlier one has ended."""
+    activity = Activity()
+    activity.observe(status("busy", request("execute_request", "1")))
+    activity.observe(status("busy", request("execute_request", "2")))
+    activity.observe(status("idle", request("execute_request", "2")))
+    assert not activity.is_busy

@@ -1,0 +1,52 @@
+"""Who gets which message, and who is forgotten."""
+
+from kernel_agent.message import SHELL, Message
+from kernel_agent.sessions import MAX_DISCONNECTED, MAX_ORIGINS, Sessions
+
+
+class FakeConnection:
+    """A connection that notes what happens to it."""
+
+    def __init__(self) -> None:
+        self.pumped = 0
+        self.closed: list[int] = []
+
+    def pump(self) -> None:
+        """Note it."""
+        self.pumped += 1
+
+    def close(self, code: int, reason: str) -> None:
+        """Note it."""
+        assert reason
+        self.closed.append(code)
+
+
+def test_disconnected_sessions_are_forgotten_by_age_and_number() -> None:
+    """Neither an old session nor more than a few stay."""
+    now = 0.0
+    sessions = Sessions(1000, 60.0, lambda: now)
+    for index in range(MAX_DISCONNECTED + 5):
+        connection = FakeConnection()
+        sessions.disconnect(sessions.connect(f"s{index}", connection), connection)
+    assert len(sessions._sessions) == MAX_DISCONNECTED
+    assert sessions.forget_expired() == 60.0
+    now = 60.0
+    assert sessions.forget_expired() is None
+    assert sessions._sessions == []
+
+
+def test_replies_follow_the_latest_origin_and_memory_is_bounded() -> None:
+    """The session that used a `header.session` last gets its replies."""
+    sessions = Sessions(10**6, 60.0, lambda: 0.0)
+    first = sessions.connect("1", FakeConnection())
+    second = sessions.connect("2", FakeConnection())
+    sessions.learn_origin(first, "h")
+    sessions.learn_origin(second, "h")
+    reply = Message(SHELL, [b"{}", b'{"session":"h"}', b"{}", b"{}"])
+    sessions.reply(reply)
+    assert (len(first.outbox), len(second.outbox)) == (0, 1)
+    sessions.reply(Message(SHELL, [b"{}", b'{"session":"unknown"}', b"{}", b"{}"]))
+    for index in range(MAX_ORIGINS + 10):
+        sessions.learn_origin(second, f"h{index}")
+    assert len(second.origins) == MAX_ORIGINS
+    assert len(sessions._by_origin) <= MAX_ORIGINS
