@@ -18,6 +18,7 @@ from enterprise_gateway._version import __version__
 from enterprise_gateway.app import compose, logs
 from enterprise_gateway.app.authorizer import load_authorizer
 from enterprise_gateway.app.compatibility import adopt_old_names, find_ignored
+from enterprise_gateway.app.descriptors import raise_descriptor_limit
 from enterprise_gateway.app.environment import read_environment
 from enterprise_gateway.app.managers import (
     CLASSES,
@@ -215,6 +216,7 @@ jupyter enterprisegateway kernels list"""
         """
         from enterprise_gateway.web.server import build, serve  # noqa: PLC0415 - --help and --version need no web server
 
+        raise_descriptor_limit()
         settings = self.read_settings()
         live = LiveSettings(settings)
         authorizer = load_authorizer(settings.access.authorizer_class, self)

@@ -30,7 +30,7 @@ FIRST_STATE_SECONDS = 2.0
 """How long a list waits for the state of kernels that have just been found."""
 GRACE_SECONDS = 5.0
 """What an agent may need beyond the times that it was told for ending and restarting."""
-CLOSE_SECONDS = 10.0
+CLOSE_SECONDS = 5.0
 MAX_ANNOTATION_ATTEMPTS = 20
 
 _log = logging.getLogger(__name__)
