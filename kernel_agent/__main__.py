@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from typing import Union
 
+from kernel_agent.connection_file import PrivateFolder
 from kernel_agent.lifecycle import ExitReason
 from kernel_agent.listener import Listener
 from kernel_agent.process import KernelProcess, Launcher, SpawnError
@@ -27,7 +27,7 @@ def main() -> int:
         sys.stderr.write(f"kernel_agent: {exc}\n")
         return EXIT_USAGE
     try:
-        with tempfile.TemporaryDirectory(prefix="kernel-agent-") as folder:
+        with PrivateFolder(os.environ.get("TMPDIR") or "/tmp") as folder:  # noqa: S108  # private
             return _run(settings, listener, folder)
     finally:
         listener.close()

@@ -16,7 +16,7 @@ from kernel_agent.handshake import Handshake
 from kernel_agent.http import HttpServer
 from kernel_agent.lifecycle import ExitReason
 from kernel_agent.listener import Listener
-from kernel_agent.message import decode_object
+from kernel_agent.message import decode_object, encode_json
 from kernel_agent.notices import MessageFactory, timestamp
 from kernel_agent.process import KernelProcess, Launcher
 from kernel_agent.reaper import Reaper
@@ -35,6 +35,8 @@ FLUSH_TIMEOUT = 2.0
 """Seconds at the end for clients to acknowledge the last messages."""
 CLOSE_TIMEOUT = 2.0
 """Seconds at the end for requests under way."""
+KERNEL_INFO_MAX_BYTES = 60 * 1024
+"""A report must not exceed 64 KiB."""
 EXIT_OK = 0
 EXIT_FAILED = 1
 GOING_AWAY = 1001
@@ -119,6 +121,8 @@ class Agent:
     async def _report_ready(self) -> None:
         """Task root: report, and end a kernel that nobody can know of."""
         kernel_info = self._supervisor.kernel_info
+        if len(encode_json(kernel_info)) > KERNEL_INFO_MAX_BYTES:
+            kernel_info = {}
         listen = self._listener.address()
         answer = await self._report(status="ready", listen=listen, kernel_info=kernel_info)
         logger.info("kernel %s: its report is %s", self._settings.kernel_id, answer.value)
@@ -163,7 +167,10 @@ class Agent:
             ping_interval=self._settings.ping_interval,
             receive=self._receive,
         )
-        websocket.open(transport, session_id, early_data)
+        state = self._supervisor.execution_state
+        is_dead = state is ExecutionState.DEAD
+        greeting = [self._factory.status(state.value)] if is_dead else []
+        websocket.open(transport, session_id, early_data, greeting)
 
     def _receive(self, session: Session, request: Request) -> None:
         """Pass a client's message on to the kernel."""

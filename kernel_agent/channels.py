@@ -29,6 +29,8 @@ BATCH_BYTES = 2 * 1024 * 1024
 IOPUB_QUEUE_MESSAGES = 250
 """High-water mark of the iopub socket. It bounds what ZeroMQ holds, outside the accounts of the
 outboxes, while the agent does not read; the kernel has a queue of its own."""
+REQUEST_QUEUE_MESSAGES = 16
+"""High-water mark of the other sockets; what they do not take is counted in the backlog."""
 LAST_OUTPUT_TIMEOUT = 0.5
 """Seconds to wait for the end of iopub after the process; children that it forked may hold the
 connection open."""
@@ -76,6 +78,7 @@ class KernelChannels:
                 self._monitor = sock.get_monitor_socket(zmq.EVENT_DISCONNECTED)
             else:
                 sock.setsockopt(zmq.IDENTITY, identity)
+                sock.setsockopt(zmq.SNDHWM, REQUEST_QUEUE_MESSAGES)
                 self._unsent[channel] = deque()
             sock.connect(f"tcp://{LOOPBACK}:{info.ports[port_name]}")
             self._sockets[channel] = sock

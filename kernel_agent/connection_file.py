@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import socket
 from contextlib import suppress
 from pathlib import Path
@@ -54,11 +53,7 @@ class PortReservation:
         """
         self._sockets: List[socket.socket] = []
         low, high = port_range
-        candidates = (
-            [0] * len(PORT_NAMES)
-            if high == 0
-            else random.sample(range(low, high + 1), high + 1 - low)
-        )
+        candidates = [0] * len(PORT_NAMES) if high == 0 else _rotated(low, high)
         for port in candidates:
             if len(self._sockets) == len(PORT_NAMES):
                 break
@@ -86,6 +81,25 @@ class PortReservation:
         self._sockets.append(sock)
 
 
+class PrivateFolder:
+    """A new folder for the connection file that only its owner may enter, removed at the end.
+
+    `tempfile` would do it too, for the memory and time of importing shutil and the compressors.
+    """
+
+    def __init__(self, parent: str) -> None:
+        self._path = f"{parent}/kernel-agent-{os.urandom(8).hex()}"
+
+    def __enter__(self) -> str:
+        """Make the folder and return its path."""
+        Path(self._path).mkdir(mode=0o700)
+        return self._path
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the folder; the connection file in it is gone by now."""
+        Path(self._path).rmdir()
+
+
 def write_connection_file(path: str, info: ConnectionInfo) -> None:
     """Write the file, readable by its owner only, replacing an earlier one."""
     remove_connection_file(path)
@@ -98,3 +112,10 @@ def remove_connection_file(path: str) -> None:
     """Remove the file if it is there."""
     with suppress(FileNotFoundError):
         Path(path).unlink()
+
+
+def _rotated(low: int, high: int) -> List[int]:
+    """Return the ports of an inclusive range, beginning somewhere in it."""
+    ports = list(range(low, high + 1))
+    start = int.from_bytes(os.urandom(4), "big") % len(ports)
+    return ports[start:] + ports[:start]

@@ -8,7 +8,7 @@ import json
 import logging
 from typing import (
     Any,
-    AsyncIterator,
+    AsyncGenerator,
     Awaitable,
     Callable,
     Dict,
@@ -94,7 +94,7 @@ class Response(NamedTuple):
 class Stream(NamedTuple):
     """An answer without a known end, sent in chunks as they come."""
 
-    chunks: AsyncIterator[bytes]
+    chunks: AsyncGenerator[bytes, None]
     content_type: str
 
 
@@ -288,9 +288,12 @@ class HttpConnection(asyncio.Protocol):
     async def _send_stream(self, answer: Stream) -> None:
         headers = [("Content-Type", answer.content_type), ("Cache-Control", "no-store")]
         self._write(h11.Response(status_code=200, headers=headers))
-        async for chunk in answer.chunks:
-            self._write(h11.Data(data=chunk))
-            await self._can_write.wait()
+        try:
+            async for chunk in answer.chunks:
+                self._write(h11.Data(data=chunk))
+                await self._can_write.wait()
+        finally:
+            await answer.chunks.aclose()
         self._write(h11.EndOfMessage())
 
     def _finish(self) -> None:

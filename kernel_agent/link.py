@@ -17,9 +17,11 @@ from kernel_agent.connection_file import ConnectionInfo
 from kernel_agent.message import CONTROL, IOPUB, SHELL, Message
 from kernel_agent.notices import MessageFactory
 
-NUDGE_INTERVAL = 0.1
-"""Seconds between kernel_info requests on control while iopub is silent: each makes the kernel
-publish a status."""
+SHELL_RETRY_INTERVAL = 1.0
+"""Seconds between kernel_info requests on shell; one that comes too early may get lost."""
+CONTROL_RETRY_INTERVAL = 0.1
+"""Seconds between kernel_info requests on control while it, or iopub, is silent: each makes the
+kernel publish a status."""
 
 
 class KernelLink:
@@ -60,9 +62,8 @@ class KernelLink:
         self.kernel_info: Dict[str, Any] = {}
         self.ready: "asyncio.Future[None]" = self._loop.create_future()
         self.channels = KernelChannels(context, info, self._on_messages, backlog)
-        self._nudge_timer: Optional[asyncio.TimerHandle] = None
-        self.request(SHELL, "kernel_info_request")
-        self._nudge()
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._ask()
 
     @property
     def is_ready(self) -> bool:
@@ -79,17 +80,25 @@ class KernelLink:
 
     def close(self) -> None:
         """Close the sockets and stop asking."""
-        if self._nudge_timer is not None:
-            self._nudge_timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self.channels.close()
 
-    def _nudge(self) -> None:
-        """Ask on control, again and again while it answers and iopub does not show anything."""
+    def _ask(self) -> None:
+        """Ask until the kernel is ready: on shell, and when that answers on control.
+
+        ipykernel 6 fails on a request on control that comes before it listens on shell.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
         if self.ready.done():
             return
-        if CONTROL not in self._awaited or self._nudge_timer is None:
+        if SHELL in self._awaited:
+            self.request(SHELL, "kernel_info_request")
+            self._timer = self._loop.call_later(SHELL_RETRY_INTERVAL, self._ask)
+        else:
             self.request(CONTROL, "kernel_info_request")
-        self._nudge_timer = self._loop.call_later(NUDGE_INTERVAL, self._nudge)
+            self._timer = self._loop.call_later(CONTROL_RETRY_INTERVAL, self._ask)
 
     def _on_messages(self, messages: List[Message]) -> None:
         if messages[0].channel == IOPUB:
@@ -113,6 +122,10 @@ class KernelLink:
                 self._note_alive(message.channel)
 
     def _note_alive(self, channel: bytes) -> None:
+        if channel not in self._awaited:
+            return
         self._awaited.discard(channel)
-        if not self._awaited and not self.ready.done():
+        if not self._awaited:
             self.ready.set_result(None)
+        elif channel == SHELL:
+            self._ask()

@@ -47,6 +47,7 @@ class Outbox:
         self._lost: Optional[Loss] = None
         self._lost_if_resent: Optional[Loss] = None
         self._waiting_size = 0
+        self._sweep_above = max_bytes
         self.size = 0
         """Bytes of all messages not acknowledged."""
 
@@ -69,7 +70,7 @@ class Outbox:
         self._waiting.extend(messages)
         self.size += size
         self._waiting_size += size
-        if self.size > self._max_bytes:
+        if self.size > self._sweep_above:
             self._sweep()
 
     def take(self, max_bytes: int) -> Sequence[Message]:
@@ -124,6 +125,11 @@ class Outbox:
         self._lost_if_resent = None
 
     def _sweep(self) -> None:
+        """Drop what may go, and put the next sweep off until it is worth its cost."""
+        self._drop_oldest()
+        self._sweep_above = max(self._max_bytes, int(self.size / SWEEP_TARGET))
+
+    def _drop_oldest(self) -> None:
         target = int(self._max_bytes * SWEEP_TARGET)
         everything = chain(self._covered, self._sent, self._waiting)
         excess = self.size - target

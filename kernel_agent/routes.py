@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import AsyncIterator, Awaitable, Callable, Dict, Tuple
+from typing import AsyncGenerator, Awaitable, Callable, Dict, Tuple
 
 from kernel_agent.culling import Culler
 from kernel_agent.handshake import Handshake, HandshakeError, agree
@@ -82,7 +82,7 @@ class Routes:
     async def _events(self, _request: Request) -> Answer:
         return Stream(self._event_lines(), "application/x-ndjson")
 
-    async def _event_lines(self) -> AsyncIterator[bytes]:
+    async def _event_lines(self) -> AsyncGenerator[bytes, None]:
         changed = asyncio.Event()
         unsubscribe = self._state.subscribe(changed.set)
         try:

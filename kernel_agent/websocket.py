@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Callable, Optional
+from typing import Callable, Optional, Sequence
 
 from kernel_agent.backlog import Backlog
 from kernel_agent.codec import Codec, DecodeError, Request, decode
@@ -20,6 +20,7 @@ from kernel_agent.frames import (
     close_frame,
     frame_header,
 )
+from kernel_agent.message import Message
 from kernel_agent.sessions import Session, Sessions
 
 WRITE_BATCH_BYTES = 512 * 1024
@@ -57,7 +58,7 @@ class WebSocket(asyncio.Protocol):
             sessions: where its session lives.
             backlog: nothing is read from the client while it is full.
             max_message_bytes: a larger message closes the connection.
-            ping_interval: seconds between keep-alive pings.
+            ping_interval: seconds between keep-alive pings; 0: none.
             receive: gets every well-formed message.
         """
         self._codec = codec
@@ -75,13 +76,28 @@ class WebSocket(asyncio.Protocol):
         self._is_write_paused = False
         self._is_read_paused = False
 
-    def open(self, transport: asyncio.Transport, session_id: str, early_data: bytes) -> None:
-        """Take over an upgraded connection; `early_data` is what followed the handshake."""
+    def open(
+        self,
+        transport: asyncio.Transport,
+        session_id: str,
+        early_data: bytes,
+        greeting: Sequence[Message],
+    ) -> None:
+        """Take over an upgraded connection.
+
+        Args:
+            transport: of the connection.
+            session_id: of the client, "" if it gave none.
+            early_data: what followed the handshake.
+            greeting: messages for this client alone.
+        """
         self._transport = transport
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         transport.set_protocol(self)
         self._session = self._sessions.connect(session_id, self)
-        self._timer = self._loop.call_later(self._ping_interval, self._keep_alive)
+        self._session.outbox.extend(greeting, sum(message.size for message in greeting))
+        if self._ping_interval > 0:
+            self._timer = self._loop.call_later(self._ping_interval, self._keep_alive)
         self.pump()
         if early_data:
             self.data_received(early_data)

@@ -2,8 +2,12 @@
 
 import asyncio
 import json
+import os
 import re
+import resource
+import signal
 import uuid
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -259,6 +263,41 @@ async def test_malformed_messages_are_dropped_and_the_connection_goes_on(agent: 
         await modern.socket.send_bytes(data)
     assert texts(await legacy.execute("print(1)")) == "1\n"
     assert texts(await modern.execute("print(2)")).endswith("2\n")
+
+
+async def test_kernel_that_takes_nothing_holds_its_clients_back(agent: Agent) -> None:
+    """What clients send to a stuck kernel is bounded; all of it arrives when the kernel goes on."""
+    client = await agent.connect("s")
+    pid = int(texts(await client.execute("import os; print(os.getpid())")))
+    os.kill(pid, signal.SIGSTOP)
+    before = resident_bytes(agent)
+    count = 100
+    sending = asyncio.create_task(send_comm_infos(client, count))
+    await eventually(lambda: resident_bytes(agent) > before + 15_000_000)
+    other = await agent.connect("other")
+    assert not sending.done()
+    assert resident_bytes(agent) < before + 150_000_000
+    os.kill(pid, signal.SIGCONT)
+    await client.until(lambda _: replies(client) == count)
+    await sending
+    assert "alive" in texts(await other.execute("print('alive')"))
+
+
+async def send_comm_infos(client: Client, count: int) -> None:
+    """Send requests of 2 MB whose answers are small."""
+    for _ in range(count):
+        await client.send("comm_info_request", {"target_name": "x" * 2_000_000})
+
+
+def replies(client: Client) -> int:
+    """Count the answers to those."""
+    return [message.type for message in client.received].count("comm_info_reply")
+
+
+def resident_bytes(agent: Agent) -> int:
+    """Return how much memory the agent has."""
+    pages = int(Path(f"/proc/{agent.pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 async def test_types_that_are_not_allowed_do_not_reach_the_kernel() -> None:

@@ -126,6 +126,8 @@ async def test_death_without_autorestart_tells_code_and_last_words() -> None:
         assert reason["signal"] is None
         assert not reason["out_of_memory"]
         assert reason["stderr"].endswith("last words")
+        late = await agent.connect("late")
+        assert statuses(await late.until(lambda _: True)) == ["dead"]
 
 
 async def test_output_before_a_crash_arrives(agent: Agent) -> None:
