@@ -73,8 +73,6 @@ def run_command(options: argparse.Namespace, rest: list[str]) -> int:
         if host:
             ensure_kernel_image(host)
             install_kernelspecs()
-        else:
-            say("Kernels run as local processes.")
         status = serve(rest, environment(host))
         if host == places().host:
             say("Stopping the private Docker engine, and its containers with it …")

@@ -43,7 +43,7 @@ def engine(choice: EngineChoice) -> Iterator[str | None]:
             try:
                 host = stack.enter_context(private_engine.lease(private_engine.places()))
             except SetupError as exc:
-                say(f"No Docker engine: {exc}")
+                say(f"No Docker engine, so kernels are local processes: {exc}")
         yield host
 
 
