@@ -161,7 +161,7 @@ async def test_script_that_makes_no_container_is_told(
     rig: DockerRig, proxy: BaseProcessProxyABC
 ) -> None:
     """A site's own script may forget the labels."""
-    request = rig.request(argv=("true",), timeout=0.5)
+    request = rig.request(argv=("true",), timeout=5)
     with pytest.raises(LaunchTimeoutError, match="no container with the kernel's labels"):
         await proxy.launch(request)
 

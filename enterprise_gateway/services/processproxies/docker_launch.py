@@ -38,11 +38,10 @@ class ContainerLaunch:
             await asyncio.wait({self._reading}, timeout=_OUTPUT_DEADLINE)
         return self._tail.decode(errors="replace").strip()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Stop reading."""
         if self._reading is not None:
             self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
 
     async def _read_output(self, container_id: str) -> None:
         with contextlib.suppress(

@@ -89,20 +89,21 @@ class DockerProcessProxy(ReportingProcessProxy):
     async def launch(self, request: LaunchRequest) -> Workload:
         """See the base class."""
         env = launch_environment(request, self.settings.current, "docker")
-        await self._make_way(request.kernel_id)
-        endpoint = await self._response_endpoint(env)
-        argv = format_argv(request.argv, _templates(request, endpoint, env["PORT_RANGE"]))
+        deadline = asyncio.get_running_loop().time() + request.timeout
         progress = ContainerLaunch(self._engine)
         script: ScriptRun | None = None
-        with (
-            self.tools.responses.expect(request.kernel_id, request.agent_token) as report,
-            self._watch.observe(request.kernel_id, progress.observe),
-        ):
+        # From here on nobody else in this gateway launches, or cleans up after, this kernel.
+        with self.tools.responses.expect(request.kernel_id, request.agent_token) as report:
+            await self._make_way(request.kernel_id)
+            endpoint = await self._response_endpoint(env)
+            argv = format_argv(request.argv, _templates(request, endpoint, env["PORT_RANGE"]))
             try:
-                async with asyncio.timeout(request.timeout):
-                    script = await self.tools.scripts.run(argv, env, request.resource_dir or "/")
-                    await self._until_ready(request, report, script, progress)
-                    workload = await self._reachable(request)
+                with self._watch.observe(request.kernel_id, progress.observe):
+                    async with asyncio.timeout_at(deadline):
+                        cwd = request.resource_dir or "/"
+                        script = await self.tools.scripts.run(argv, env, cwd)
+                        await self._until_ready(request, report, script, progress)
+                        workload = await self._reachable(request)
             except BaseException as exc:
                 state = _describe(progress, script, endpoint)
                 await asyncio.shield(self._begin(self._discard(request.kernel_id, script)))
@@ -110,7 +111,7 @@ class DockerProcessProxy(ReportingProcessProxy):
                     raise launch_timeout(request, state) from exc
                 raise
             finally:
-                await progress.close()
+                progress.close()
         _log.info("Kernel %s runs in container %s", request.kernel_id, workload.name)
         return workload
 

@@ -109,11 +109,12 @@ class LocalProcessProxy(ReportingProcessProxy):
     async def launch(self, request: LaunchRequest) -> Workload:
         """See the base class."""
         port_range = resolve_port_range(request.config, self.settings.current.kernels)
-        present = await self.observe(request.kernel_id)
-        if present is not None and present.state is not WorkloadState.DEAD:
-            raise ConflictError(f"Kernel {request.kernel_id} exists already.")
         endpoint = await self.tools.responses.open(_RESPONSE_IP)
+        # From here on nobody else in this gateway launches this kernel.
         with self.tools.responses.expect(request.kernel_id, request.agent_token) as report:
+            present = await self.observe(request.kernel_id)
+            if present is not None and present.state is not WorkloadState.DEAD:
+                raise ConflictError(f"Kernel {request.kernel_id} exists already.")
             spawning = self._begin(asyncio.to_thread(self._spawn, request, endpoint, port_range))
             try:
                 async with asyncio.timeout(request.timeout):
