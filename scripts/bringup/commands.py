@@ -53,8 +53,20 @@ def parser() -> argparse.ArgumentParser:
         ):
             choice.add_argument(option, dest="engine", action="store_const", const=value, help=text)
 
-    add_engine(add("run", run_command, "Serve kernels. Other arguments go to the gateway."))
-    add_engine(add("bench", bench_command, "Measure. Other arguments go to the benchmarks."))
+    add_engine(
+        add(
+            "run",
+            run_command,
+            "Serve kernels. Other arguments go to the gateway: see docs/settings.md.",
+        )
+    )
+    add_engine(
+        add(
+            "bench",
+            bench_command,
+            "Measure. Other arguments go to the benchmarks: see docs/benchmarks.md.",
+        )
+    )
     add_engine(add("images", images_command, "Build the kernel image if it is not up to date."))
     test = add("test", test_command, "Check and test. Other arguments go to pytest.")
     add_engine(test)
