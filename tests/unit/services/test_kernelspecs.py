@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyter_client.kernelspec import KernelSpecManager
 
 from enterprise_gateway.errors import NotFoundError, UnavailableError
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
@@ -159,3 +160,22 @@ async def test_default_is_the_container_kernel_where_an_engine_answers(folder: P
     assert await make().default_name() == "python_docker"
     assert await make(answers=False).default_name() == "python3"
     assert await make(default_kernel_name="Mine").default_name() == "mine"
+
+
+async def test_the_same_are_found_as_jupyter_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names, folders and precedence are those of `jupyter kernelspec list`."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    monkeypatch.setenv("JUPYTER_PATH", f"{first}:{second}")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    install(first / "kernels", "both", display_name="first")
+    install(second / "kernels", "both", display_name="second")
+    install(second / "kernels", "Upper_Case")
+    install(second / "kernels", "with space")
+    install(second / "kernels", "dots.and-dashes_1")
+    (second / "kernels" / "empty").mkdir()
+    specs = await make().all()
+    jupyter = KernelSpecManager(ensure_native_kernel=False).find_kernel_specs()
+    assert {name: str(spec.resource_dir) for name, spec in specs.items()} == jupyter
+    assert specs["both"].spec.display_name == "first"
