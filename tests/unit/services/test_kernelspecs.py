@@ -168,6 +168,7 @@ async def test_the_same_are_found_as_jupyter_finds(
     """Names, folders and precedence are those of `jupyter kernelspec list`."""
     first, second = tmp_path / "first", tmp_path / "second"
     monkeypatch.setenv("JUPYTER_PATH", f"{first}:{second}")
+    (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     install(first / "kernels", "both", display_name="first")
     install(second / "kernels", "both", display_name="second")
