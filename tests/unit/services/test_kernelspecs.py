@@ -177,6 +177,7 @@ async def test_the_same_are_found_as_jupyter_finds(
     install(second / "kernels", "dots.and-dashes_1")
     (second / "kernels" / "empty").mkdir()
     specs = await make().all()
-    jupyter = KernelSpecManager(ensure_native_kernel=False).find_kernel_specs()
+    with pytest.warns(UserWarning, match="with space"):
+        jupyter = KernelSpecManager(ensure_native_kernel=False).find_kernel_specs()
     assert {name: str(spec.resource_dir) for name, spec in specs.items()} == jupyter
     assert specs["both"].spec.display_name == "first"
