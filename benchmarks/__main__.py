@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,8 @@ COLUMNS = {column.name.lower().replace("_", "-"): column for column in Column}
 def main() -> int:
     """Return 0 unless the gateway's own column could not be measured."""
     options = _parse()
+    # As an exception, so that everything that was started is stopped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     machine = describe_machine()
     with tempfile.TemporaryDirectory(prefix="eg-bench-") as name:
         folder = Path(name)
