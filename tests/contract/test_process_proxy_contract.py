@@ -295,7 +295,7 @@ async def test_launch_that_its_gateway_did_not_live_to_see_leaves_nothing(rig: P
         "-c",
         program,
         *arguments,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests")},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "tests"), "TMPDIR": rig.scratch},
         stdout=asyncio.subprocess.PIPE,
     )
     assert gateway.stdout is not None

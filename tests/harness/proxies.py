@@ -59,6 +59,11 @@ class ProxyRig:
 
     class_name = ""
 
+    @property
+    def scratch(self) -> str:
+        """A folder with a short path, removed with the rig."""
+        return self._runtime.name
+
     async def open_proxy(self) -> BaseProcessProxyABC:
         """Return a process proxy as a gateway that has just been started has it."""
         registry = ProxyRegistry(LiveSettings(self.settings))
