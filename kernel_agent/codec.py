@@ -119,13 +119,15 @@ _ENCODERS = {
 def decode(payload: bytes, codec: Codec) -> Request:
     """Read a client's message.
 
-    What the payload looks like decides between the legacy forms: JSON text begins with `{` or white
-    space, the binary form with 0x00, the high byte of its 32-bit number of items.
+    What the payload looks like decides, since v1 clients may send either form. The upper half of
+    the 64-bit number that begins a v1 message is zero; JSON has no zero bytes, and the first offset
+    of the legacy binary form, which is there, is not zero. That form begins with 0x00, the high
+    byte of its 32-bit number of items.
 
     Raises:
         DecodeError: the message is malformed or for a channel that takes none.
     """
-    if codec is Codec.V1 and payload[:1] not in (b"{", b"\0"):
+    if codec is Codec.V1 and payload[4:8] == b"\0\0\0\0":
         return _decode_v1(payload)
     if payload[:1] == b"\0":
         return _decode_legacy_binary(payload)

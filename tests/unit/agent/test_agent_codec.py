@@ -162,6 +162,22 @@ def test_nonsense_offsets_are_a_decode_error(numbers: list[int], rest: bytes) ->
         raise AssertionError("decoded")
 
 
+@pytest.mark.parametrize("count", [0, 116, 117, 118, 249, 250, 251, 373])
+def test_v1_request_may_have_any_number_of_buffers(count: int) -> None:
+    """Also one whose number of offsets begins with the byte of a legacy form, `{` or 0x00."""
+    blobs = (b"x",) * count
+    data = encode_v1(Plain("shell", {"msg_type": "comm_msg"}, {}, {}, {}, blobs))
+    assert len(decode(data, Codec.V1).parts) == 4 + count
+
+
+def test_v1_client_may_send_legacy_forms() -> None:
+    """As text or with buffers."""
+    for blobs in ((), (b"x",)):
+        data = encode_legacy(Plain("shell", {"msg_type": "comm_msg"}, {}, {}, {}, blobs))
+        raw = data.encode() if isinstance(data, str) else data
+        assert len(decode(raw, Codec.V1).parts) == 4 + len(blobs)
+
+
 def test_missing_channel_means_shell() -> None:
     """A legacy message without a channel goes to shell, as in Jupyter servers."""
     request = decode(encode_json({"header": {"msg_type": "x"}}), Codec.LEGACY)
