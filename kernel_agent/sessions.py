@@ -81,7 +81,7 @@ class Sessions:
             self._sessions.append(session)
         elif session.connection is not None:
             earlier = session.connection
-            self.disconnect(session, earlier)
+            self._detach(session)
             earlier.close(TAKEN_OVER, "another connection took over")
         session.connection = connection
         self.connections += 1
@@ -92,10 +92,7 @@ class Sessions:
         """Detach a connection; nothing happens if another one took over already."""
         if session.connection is not connection:
             return
-        session.connection = None
-        session.disconnected_at = self._clock()
-        session.outbox.rewind()
-        self.connections -= 1
+        self._detach(session)
         if not session.session_id:
             self._forget(session)
         self.forget_expired()
@@ -160,6 +157,12 @@ class Sessions:
         ):
             self._forget(idle.pop(0))
         return idle[0].disconnected_at + self._outbox_max_age - now if idle else None
+
+    def _detach(self, session: Session) -> None:
+        session.connection = None
+        session.disconnected_at = self._clock()
+        session.outbox.rewind()
+        self.connections -= 1
 
     def _connected(self) -> List[Session]:
         return [session for session in self._sessions if session.connection is not None]

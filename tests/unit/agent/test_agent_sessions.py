@@ -1,6 +1,6 @@
 """Who gets which message, and who is forgotten."""
 
-from kernel_agent.message import SHELL, Message
+from kernel_agent.message import IOPUB, SHELL, Message
 from kernel_agent.sessions import MAX_DISCONNECTED, MAX_ORIGINS, Sessions
 
 
@@ -50,3 +50,15 @@ def test_replies_follow_the_latest_origin_and_memory_is_bounded() -> None:
         sessions.learn_origin(second, f"h{index}")
     assert len(second.origins) == MAX_ORIGINS
     assert len(sessions._by_origin) <= MAX_ORIGINS
+
+
+def test_session_taken_over_is_kept_whatever_its_age() -> None:
+    """It is not disconnected in between, even if disconnected sessions are forgotten at once."""
+    sessions = Sessions(10**6, 0.0, lambda: 0.0)
+    first = FakeConnection()
+    sessions.connect("1", first)
+    session = sessions.connect("1", FakeConnection())
+    sessions.broadcast([Message(IOPUB, [b"{}"] * 4)])
+    assert len(first.closed) == 1
+    assert len(session.outbox) == 1
+    assert sessions.connections == 1
