@@ -3,6 +3,7 @@
 Messages pass through three stages: waiting, sent, and covered by a ping that is on its way. At most
 one such ping is under way; the pong with its number acknowledges everything that was sent before it
 (RFC 6455 section 5.5.3). After a lost connection everything not acknowledged waits again, in order.
+What was dropped passes through the same stages: the notice of it, and what was under way.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Outbox:
         self._ping_number = 0
         self._is_ping_under_way = False
         self._lost: Optional[Loss] = None
-        self._lost_if_resent: Optional[Loss] = None
+        self._lost_sent: Optional[Loss] = None
+        self._lost_covered: Optional[Loss] = None
         self._waiting_size = 0
         self._sweep_above = max_bytes
         self.size = 0
@@ -89,6 +91,7 @@ class Outbox:
     def take_loss(self) -> Optional[Loss]:
         """Return once what was dropped since the last call: to be told before the next message."""
         lost, self._lost = self._lost, None
+        self._lost_sent = _add_loss(self._lost_sent, lost)
         return lost
 
     def next_ping(self) -> Optional[int]:
@@ -99,6 +102,7 @@ class Outbox:
         if self._is_ping_under_way or not self._sent:
             return None
         self._covered, self._sent = self._sent, []
+        self._lost_covered, self._lost_sent = self._lost_sent, None
         self._is_ping_under_way = True
         self._ping_number += 1
         return self._ping_number
@@ -109,8 +113,8 @@ class Outbox:
             return False
         self.size -= sum(message.size for message in self._covered)
         self._covered = []
+        self._lost_covered = None
         self._is_ping_under_way = False
-        self._lost_if_resent = None
         return True
 
     def rewind(self) -> None:
@@ -121,8 +125,9 @@ class Outbox:
         self._covered = []
         self._waiting_size = self.size
         self._is_ping_under_way = False
-        self._lost = _add_loss(self._lost_if_resent, self._lost)
-        self._lost_if_resent = None
+        self._lost = _add_loss(_add_loss(self._lost_covered, self._lost_sent), self._lost)
+        self._lost_sent = None
+        self._lost_covered = None
 
     def _sweep(self) -> None:
         """Drop what may go, and put the next sweep off until it is worth its cost."""
@@ -147,8 +152,8 @@ class Outbox:
         if not doomed:
             return
         self._lost = _add_loss(self._lost, _loss_of(doomed, self._waiting))
-        in_flight = _loss_of(doomed, chain(self._covered, self._sent))
-        self._lost_if_resent = _add_loss(self._lost_if_resent, in_flight)
+        self._lost_sent = _add_loss(self._lost_sent, _loss_of(doomed, self._sent))
+        self._lost_covered = _add_loss(self._lost_covered, _loss_of(doomed, self._covered))
         self._covered = [message for message in self._covered if id(message) not in doomed]
         self._sent = [message for message in self._sent if id(message) not in doomed]
         self._waiting = deque(message for message in self._waiting if id(message) not in doomed)
@@ -156,9 +161,7 @@ class Outbox:
         self._waiting_size = sum(message.size for message in self._waiting)
 
 
-def _loss_of(
-    doomed: Dict[int, Message], stage: "chain[Message] | Deque[Message]"
-) -> Optional[Loss]:
+def _loss_of(doomed: Dict[int, Message], stage: "List[Message] | Deque[Message]") -> Optional[Loss]:
     lost = [message for message in stage if id(message) in doomed]
     if not lost:
         return None

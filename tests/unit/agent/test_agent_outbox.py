@@ -160,6 +160,33 @@ def test_lag_is_half_an_outbox_of_large_messages() -> None:
     assert large.is_lagging
 
 
+def test_loss_is_told_again_until_it_is_acknowledged() -> None:
+    """A cut repeats the notice too, and tells of what was dropped on its way."""
+    outbox = Outbox(10_000)
+    first, second = message("stream", 500), message("stream", 500)
+    fill(outbox, first)
+    outbox.take(1)
+    number = outbox.next_ping()
+    assert number is not None
+    fill(outbox, second)
+    outbox.take(1)
+    fill(outbox, *(message("stream", 500) for _ in range(20)))
+    told = outbox.take_loss()
+    assert told is not None
+    assert outbox.acknowledge(number)
+    outbox.rewind()
+    again = outbox.take_loss()
+    assert again is not None
+    assert again.messages == told.messages + 1
+    assert len(outbox) == 22 - 1 - again.messages
+    drain(outbox)
+    number = outbox.next_ping()
+    assert number is not None
+    assert outbox.acknowledge(number)
+    outbox.rewind()
+    assert outbox.take_loss() is None
+
+
 class OutboxMachine(RuleBasedStateMachine):
     """Any mixture of sending, acknowledging and cuts loses nothing and keeps the order."""
 
