@@ -71,6 +71,8 @@ class State:
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call `listener` after changes; the function returned ends that."""
+        # What the new one begins with may differ from what was published last.
+        self._published = {}
         self._subscribers.append(listener)
         return lambda: self._subscribers.remove(listener)
 
