@@ -71,7 +71,7 @@ class LaunchServer:
             remaining = None if self._deadline is None else self._deadline - time.monotonic()
             if remaining is not None and remaining <= 0:
                 for script in self._scripts.values():
-                    _kill_group(script.pid)
+                    _kill(script)
             for key, _ in self._selector.select(remaining):
                 script = key.data
                 if script is None:
@@ -96,7 +96,7 @@ class LaunchServer:
             if "kill" in message:
                 script = self._scripts.get(message["id"])
                 if script is not None:
-                    _kill_group(script.pid)
+                    _kill(script)
             else:
                 self._start(message)
 
@@ -145,7 +145,7 @@ def _become_script(
         os.dup2(output, 2)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         os.chdir(cwd)
-        if not _is_python_script(argv, env):
+        if not _is_python_script(argv):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             os.execvpe(argv[0], argv, env)  # noqa: S606 - the kernelspec's command, without a shell
         code = _run_python_script(argv, env)
@@ -158,19 +158,16 @@ def _become_script(
         os._exit(code)
 
 
-def _is_python_script(argv: list[str], env: dict[str, str]) -> bool:
+def _is_python_script(argv: list[str]) -> bool:
     """Whether the command is one that this process can become without starting an interpreter."""
-    # What the interpreter reads from its environment when it starts cannot be had by forking.
-    return (
-        len(argv) > 1
-        and argv[0] == sys.executable
-        and argv[1].endswith(".py")
-        and not any(name.startswith("PYTHON") for name in env)
-    )
+    return len(argv) > 1 and argv[0] == sys.executable and argv[1].endswith(".py")
 
 
 def _run_python_script(argv: list[str], env: dict[str, str]) -> int:
-    """Do what the interpreter would do with the script, and return its exit code."""
+    """Do what the interpreter would do with the script, and return its exit code.
+
+    `PYTHONPATH` and its like are meant for the kernel's interpreter: this one has started without.
+    """
     os.environ.clear()
     os.environ.update(env)
     sys.argv = argv[1:]
@@ -194,9 +191,11 @@ def _exit_code(end: SystemExit) -> int:
     return 1
 
 
-def _kill_group(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
+def _kill(script: _Script) -> None:
+    """Kill a script and its children. One that was forked just now leads no group yet."""
+    for send in (os.kill, os.killpg):
+        with contextlib.suppress(ProcessLookupError):
+            send(script.pid, signal.SIGKILL)
 
 
 def main() -> None:

@@ -125,11 +125,13 @@ async def test_other_command_runs_as_it_is(runner: ScriptRunner) -> None:
     )
 
 
-async def test_interpreter_settings_are_honoured(runner: ScriptRunner, tmp_path: Path) -> None:
-    """A script whose environment is meant for a starting interpreter gets one."""
-    argv = write_script(tmp_path, "import sys; print(sys.flags.dont_write_bytecode)")
-    env = {**ENV, "PYTHONDONTWRITEBYTECODE": "1"}
-    assert (await outcome(runner, argv, env)).output == "1\n"
+async def test_interpreter_settings_are_the_kernels(runner: ScriptRunner, tmp_path: Path) -> None:
+    """They speak of folders in a container; the script passes them on, unharmed by them."""
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "json.py").write_text("raise SystemExit('subverted')")
+    argv = write_script(tmp_path, "import json, os; print(os.environ['PYTHONHOME'])")
+    env = {**ENV, "PYTHONHOME": "/in/container", "PYTHONPATH": str(tmp_path / "modules")}
+    assert (await outcome(runner, argv, env)).output == "/in/container\n"
 
 
 async def test_killed_script_takes_its_children_along(runner: ScriptRunner, tmp_path: Path) -> None:
@@ -141,6 +143,15 @@ async def test_killed_script_takes_its_children_along(runner: ScriptRunner, tmp_
     assert run.result.result().ending == "killed by SIGKILL"
     await asyncio.to_thread(wait_until, lambda: not find_processes(MARKER))
     await run.kill()
+
+
+async def test_script_can_be_killed_before_it_has_begun(runner: ScriptRunner) -> None:
+    """A client may leave at once; the script is not left to come to its own end."""
+    await outcome(runner, ["true"])
+    for _ in range(20):
+        run = await runner.run(["sleep", "100"], ENV, "/")
+        await asyncio.wait_for(run.kill(), DEADLINE)
+        assert run.result.result().ending == "killed by SIGKILL"
 
 
 async def test_scripts_run_side_by_side(runner: ScriptRunner, tmp_path: Path) -> None:
