@@ -163,8 +163,10 @@ class Channels:
             self.socket.send_binary(encode_v1(message))
         else:
             data = encode_legacy(message)
-            send = self.socket.send if isinstance(data, str) else self.socket.send_binary
-            send(data)
+            if isinstance(data, str):
+                self.socket.send(data)
+            else:
+                self.socket.send_binary(data)
         return str(header["msg_id"])
 
     def receive(self, *, timeout: float = 60.0) -> Message:

@@ -18,10 +18,11 @@ from harness.waiting import wait_until
 
 def find_containers(username: str) -> list[Container]:
     """Return the user's containers, in any state."""
-    with_label = {"label": "app=enterprise-gateway"}
     client = docker.from_env()
     try:
-        found = client.containers.list(all=True, filters=with_label, ignore_removed=True)
+        found = client.containers.list(
+            all=True, filters={"label": "app=enterprise-gateway"}, ignore_removed=True
+        )
         return [each for each in found if str(each.name).startswith(f"{username}-")]
     finally:
         client.close()
