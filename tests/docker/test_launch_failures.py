@@ -200,6 +200,31 @@ async def test_container_that_comes_after_the_launch_was_given_up_is_removed(
     await watcher.close()
 
 
+async def test_container_of_a_script_that_somebody_killed_is_removed(
+    rig: DockerRig, proxy: BaseProcessProxyABC
+) -> None:
+    """The engine makes it all the same, after the launch has failed, and nobody will start it."""
+    script = rig.resource_dir / "scripts" / "killed.py"
+    done = rig.folder / "done"
+    script.write_text(
+        "import docker, os, pathlib, signal, sys, time\n"
+        "if os.fork() == 0:\n"
+        "    os.setsid()\n"
+        "    time.sleep(1)\n"
+        "    labels = {'app': 'enterprise-gateway', 'component': 'kernel'}\n"
+        "    labels['kernel_id'] = sys.argv[1]\n"
+        "    name, image = os.environ['EG_CONTAINER_NAME'], os.environ['KERNEL_IMAGE']\n"
+        "    docker.from_env().containers.create(image, name=name, labels=labels)\n"
+        f"    pathlib.Path({str(done)!r}).touch()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    request = rig.request(argv=("python", str(script), "{kernel_id}"))
+    with pytest.raises(LaunchError, match="killed by SIGKILL"):
+        await proxy.launch(request)
+    await wait_for(done.exists)
+    assert await wait_for(lambda: not rig.traces(request.kernel_id))
+
+
 async def test_container_that_is_kept_is_removed_when_its_launch_failed(
     rig: DockerRig, proxy: BaseProcessProxyABC
 ) -> None:

@@ -86,6 +86,16 @@ class DockerEngine:
             if is_of_cluster(container["Labels"], self._cluster_id)
         ]
 
+    async def container(self, container_id: str) -> Mapping[str, Any]:
+        """Return what the engine knows of one container, `GET /containers/ID/json`.
+
+        Raises:
+            NotFoundError: it is gone.
+        """
+        async with self._request() as docker:
+            inspected: Mapping[str, Any] = await docker.containers.container(container_id).show()
+        return inspected
+
     async def network(self, name: str) -> Mapping[str, Any]:
         """Return what the engine knows of a network.
 

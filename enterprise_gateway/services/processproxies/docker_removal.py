@@ -21,16 +21,15 @@ _RETRY_PAUSE = 1.0
 class LateRemovals:
     """Removes the containers of launches that were given up, until none can appear."""
 
-    def __init__(self, remove: Callable[[str], Awaitable[None]], watch: DockerWatch) -> None:
-        self._remove = remove
+    def __init__(self, watch: DockerWatch) -> None:
         self._watch = watch
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closing = asyncio.Event()
 
-    def begin(self, kernel_id: str) -> None:
-        """Begin to remove a kernel's containers, whenever they appear."""
+    def begin(self, kernel_id: str, remove: Callable[[], Awaitable[None]]) -> None:
+        """Begin to call `remove`, whenever a container of a kernel appears."""
         if not self._closing.is_set():
-            task = asyncio.create_task(self._keep_removing(kernel_id))
+            task = asyncio.create_task(self._keep_removing(kernel_id, remove))
             self._tasks[kernel_id] = task
             task.add_done_callback(lambda _: self._tasks.pop(kernel_id, None))
 
@@ -45,7 +44,7 @@ class LateRemovals:
         self._closing.set()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
-    async def _keep_removing(self, kernel_id: str) -> None:
+    async def _keep_removing(self, kernel_id: str, remove: Callable[[], Awaitable[None]]) -> None:
         loop = asyncio.get_running_loop()
         settled = loop.time() + SETTLE_TIME
         appeared = asyncio.Event()
@@ -60,11 +59,12 @@ class LateRemovals:
                 )
                 woken.cancel()
                 appeared.clear()
-                clean = await self._try_to_remove(kernel_id)
+                clean = await _succeeds(remove)
         closing.cancel()
 
-    async def _try_to_remove(self, kernel_id: str) -> bool:
-        with contextlib.suppress(UnavailableError):
-            await self._remove(kernel_id)
-            return True
-        return False
+
+async def _succeeds(remove: Callable[[], Awaitable[None]]) -> bool:
+    with contextlib.suppress(UnavailableError):
+        await remove()
+        return True
+    return False

@@ -7,6 +7,7 @@ the same engine can go on with the kernels of another.
 
 import asyncio
 import contextlib
+import functools
 import logging
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -65,7 +66,7 @@ class DockerProcessProxy(ReportingProcessProxy):
         self._engine = DockerEngine(settings.current.docker, settings.current.cluster_id)
         self._watch = DockerWatch(self._engine, lambda: settings.current.docker.network)
         self._watching: asyncio.Task[None] | None = None
-        self._late_removals = LateRemovals(self.remove, self._watch)
+        self._late_removals = LateRemovals(self._watch)
 
     async def start(self) -> None:
         """Begin to follow the engine, whether it answers yet or not."""
@@ -94,7 +95,12 @@ class DockerProcessProxy(ReportingProcessProxy):
         script: ScriptRun | None = None
         # From here on nobody else in this gateway launches, or cleans up after, this kernel.
         with self.tools.responses.expect(request.kernel_id, request.agent_token) as report:
-            await self._make_way(request.kernel_id)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._make_way(request.kernel_id)
+            except TimeoutError as exc:
+                state = "an earlier launch of the same id is still being cleaned up."
+                raise launch_timeout(request, state) from exc
             endpoint = await self._response_endpoint(env)
             argv = format_argv(request.argv, _templates(request, endpoint, env["PORT_RANGE"]))
             try:
@@ -106,7 +112,8 @@ class DockerProcessProxy(ReportingProcessProxy):
                         workload = await self._reachable(request)
             except BaseException as exc:
                 state = _describe(progress, script, endpoint)
-                await asyncio.shield(self._begin(self._discard(request.kernel_id, script)))
+                discarding = self._discard(request.kernel_id, script, endpoint.public_key)
+                await asyncio.shield(self._begin(discarding))
                 if isinstance(exc, TimeoutError):
                     raise launch_timeout(request, state) from exc
                 raise
@@ -171,12 +178,13 @@ class DockerProcessProxy(ReportingProcessProxy):
             ConflictError: the kernel runs.
         """
         await self._late_removals.wait(kernel_id)
-        present = await self.observe(kernel_id)
-        if present is None:
-            return
-        if present.state is not WorkloadState.DEAD:
-            raise ConflictError(f"Kernel {kernel_id} exists already.")
-        await self.remove(kernel_id)
+        present = await self._engine.containers(kernel_id)
+        for container in present:
+            workload = workload_of_container(container, "")
+            if workload is not None and workload.state is not WorkloadState.DEAD:
+                raise ConflictError(f"Kernel {kernel_id} exists already.")
+        for container in present:
+            await self._engine.remove(container["Id"])
 
     async def _response_endpoint(self, env: Mapping[str, str]) -> ResponseEndpoint:
         name = env.get("DOCKER_NETWORK") or env["EG_DOCKER_NETWORK"]
@@ -243,18 +251,34 @@ class DockerProcessProxy(ReportingProcessProxy):
         writer.close()
         return workload
 
-    async def _discard(self, kernel_id: str, script: ScriptRun | None) -> None:
+    async def _discard(self, kernel_id: str, script: ScriptRun | None, public_key: str) -> None:
         """Leave nothing of a launch that failed, wherever it failed."""
-        in_flight = script is not None and not script.result.done()
+        remove = functools.partial(self._remove_own, kernel_id, public_key)
+        in_flight = False
         if script is not None:
             await script.kill()
+            in_flight = script.result.result().was_cut_short
         try:
-            await self.remove(kernel_id)
+            await remove()
         except GatewayError as exc:
             _log.warning("Cleaning up after kernel %s: %s Trying again.", kernel_id, exc)
             in_flight = True
         if in_flight:
-            self._late_removals.begin(kernel_id)
+            self._late_removals.begin(kernel_id, remove)
+
+    async def _remove_own(self, kernel_id: str, public_key: str) -> None:
+        """Remove a kernel's containers, but for those that report to another gateway process.
+
+        A client may have asked two of them for a kernel of the same id: one launches it, the other
+        fails since the name is taken.
+        """
+        for container in await self._engine.containers(kernel_id):
+            with contextlib.suppress(NotFoundError):
+                inspected = await self._engine.container(container["Id"])
+                variables = (entry.partition("=") for entry in inspected["Config"]["Env"] or ())
+                keys = {value for name, _, value in variables if name.endswith("PUBLIC_KEY")}
+                if keys <= {"", public_key}:
+                    await self._engine.remove(container["Id"])
 
 
 def _templates(

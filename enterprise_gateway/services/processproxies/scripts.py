@@ -30,6 +30,11 @@ class ScriptResult:
     output: str
     """The end of what it printed."""
 
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether it was killed, so that what it asked of the engine may still be under way."""
+        return not self.ending.startswith("exit code")
+
 
 class ScriptRun:
     """A launch script under way."""
