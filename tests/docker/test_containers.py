@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from harness.proxies import TOKEN, DockerRig, ask_agent, engine, wait_for
 
-from enterprise_gateway.errors import ConflictError
+from enterprise_gateway.errors import ConflictError, LaunchError
 from enterprise_gateway.services.processproxies import docker_watch
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
-from enterprise_gateway.services.processproxies.processproxy import LaunchRequest
+from enterprise_gateway.services.processproxies.processproxy import LaunchRequest, Workload
 from enterprise_gateway.settings import DockerSettings
 
 pytestmark = pytest.mark.docker
@@ -131,11 +131,44 @@ async def test_container_that_nobody_will_start_is_removed(
     rig: DockerRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A gateway that was killed between create and start left it; the next one clears it away."""
+    kernel_id = await create_only(rig)
+    monkeypatch.setattr(docker_watch, "_STALE_AFTER", -60.0)
+    await rig.open_proxy()
+    assert await wait_for(lambda: not rig.traces(kernel_id))
+
+
+@pytest.mark.parametrize("is_there_before", [True, False])
+async def test_container_that_is_never_started_is_removed_in_time(
+    rig: DockerRig, monkeypatch: pytest.MonkeyPatch, *, is_there_before: bool
+) -> None:
+    """Whether the gateway found it when it started or saw it being made: no event will come."""
+    monkeypatch.setattr(docker_watch, "_STALE_AFTER", 3.0)
+    monkeypatch.setattr(docker_watch, "_LONGEST_PAUSE", 0.5)
+    kernel_id = await create_only(rig) if is_there_before else ""
+    proxy = await rig.open_proxy()
+    kernel_id = kernel_id or await create_only(rig)
+    assert await proxy.observe(kernel_id) is not None
+    assert await wait_for(lambda: not rig.traces(kernel_id))
+
+
+async def create_only(rig: DockerRig) -> str:
+    """Make a kernel's container without starting it; returns the kernel's id."""
     kernel_id = str(uuid.uuid4())
     labels = {"app": "enterprise-gateway", "component": "kernel", "kernel_id": kernel_id}
     image = rig.spec["metadata"]["process_proxy"]["config"]["image_name"]
     name = f"{rig.username}-{kernel_id}"
     await asyncio.to_thread(lambda: engine().containers.create(image, name=name, labels=labels))
-    monkeypatch.setattr(docker_watch, "_STALE_AFTER", -60.0)
-    await rig.open_proxy()
-    assert await wait_for(lambda: not rig.traces(kernel_id))
+    return kernel_id
+
+
+async def test_id_asked_of_two_gateways_at_once_is_one_kernel(rig: DockerRig) -> None:
+    """The one that comes too late leaves the other's container alone."""
+    proxies = [await rig.open_proxy() for _ in range(2)]
+    request = rig.request()
+    outcomes = await asyncio.gather(
+        *(proxy.launch(request) for proxy in proxies), return_exceptions=True
+    )
+    assert [isinstance(outcome, LaunchError) for outcome in outcomes].count(True) == 1, outcomes
+    workload = next(outcome for outcome in outcomes if isinstance(outcome, Workload))
+    await ask_agent(workload.endpoint, "/v1/state")
+    assert await asyncio.to_thread(rig.traces, request.kernel_id) == [workload.name]

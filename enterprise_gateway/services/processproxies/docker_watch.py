@@ -67,13 +67,20 @@ class DockerWatch:
         reachable = True
         while True:
             try:
-                async with self._engine.events(time.time() - _OVERLAP) as events:
+                async with (
+                    self._engine.events(time.time() - _OVERLAP) as events,
+                    asyncio.timeout(None) as look,
+                ):
                     await self._list()
                     if not reachable:
                         _log.info("The Docker engine answers again")
                     reachable, pause = True, _FIRST_PAUSE
+                    look.reschedule(self._next_look())
                     async for event in events:
                         await self._handle(event)
+                        look.reschedule(self._next_look())
+            except TimeoutError:
+                continue
             except UnavailableError as exc:
                 if reachable:
                     _log.warning("%s Trying again until it can.", exc)
@@ -83,6 +90,18 @@ class DockerWatch:
             # An engine that is away announces its return to nobody.
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _next_look(self) -> float | None:
+        """Return when to list all again, by the event loop's clock: a start may never come."""
+        starting = [
+            workload.created
+            for workload in self.known.values()
+            if workload.state is WorkloadState.STARTING
+        ]
+        if not starting:
+            return None
+        remaining = min(starting) + _STALE_AFTER - time.time()
+        return asyncio.get_running_loop().time() + max(remaining, _LONGEST_PAUSE)
 
     async def _list(self) -> None:
         gone = dict(self.known)
