@@ -121,7 +121,8 @@ class KernelTraits(HasTraits):
     client_envs = List(
         Unicode(),
         help="""Names of environment variables, besides KERNEL_*, that clients may set for a
-        kernel; '*' for all.""",
+        kernel; '*' for all but those that steer how it is launched, such as PATH, LD_*, PYTHON*,
+        DOCKER_* and EG_*.""",
     ).tag(
         config=True,
         env=("EG_CLIENT_ENVS", "EG_ENV_WHITELIST"),

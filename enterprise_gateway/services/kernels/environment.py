@@ -17,7 +17,7 @@ MAX_ENVIRONMENT_BYTES = 1024 * 1024
 The operating system takes 2 MiB for arguments and environment together.
 """
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,255}", re.ASCII)
 _PROHIBITED = frozenset("`\r\n\0")
 """Enterprise Gateway prohibits `$` too.
 
@@ -28,6 +28,10 @@ _SECRETS = ("EG_AUTH_TOKEN", "KG_AUTH_TOKEN", "EG_REMOTE_PWD")
 _MEANINGLESS = ("LS_COLORS",)
 _RESERVED = frozenset({"RESPONSE_ADDRESS", "PUBLIC_KEY", "PORT_RANGE"})
 _RESERVED_PREFIX = "EG_AGENT_"
+_STEERING = re.compile(
+    r"PATH|LD_.*|PYTHON.*|BASH_ENV|ENV|DOCKER_.*|EG_.*|REMOVE_CONTAINER", re.DOTALL
+)
+"""What launch scripts, and the programs that run them on the gateway's machine, go by."""
 
 
 def accept_client_env(env: Mapping[str, object], client_envs: frozenset[str]) -> dict[str, str]:
@@ -37,7 +41,8 @@ def accept_client_env(env: Mapping[str, object], client_envs: frozenset[str]) ->
 
     Args:
         env: as the client sent it.
-        client_envs: names accepted besides `KERNEL_*`; `*` accepts all.
+        client_envs: names accepted besides `KERNEL_*`; `*` accepts all but those that steer how
+            the kernel is launched, which must be named.
 
     Raises:
         InvalidRequestError: one of those to return has an impossible name or a bad value, or they
@@ -45,7 +50,8 @@ def accept_client_env(env: Mapping[str, object], client_envs: frozenset[str]) ->
     """
     accepted: dict[str, str] = {}
     for name, value in env.items():
-        is_wanted = name.startswith("KERNEL_") or name in client_envs or "*" in client_envs
+        is_wanted = name.startswith("KERNEL_") or name in client_envs
+        is_wanted = is_wanted or ("*" in client_envs and not _STEERING.fullmatch(name))
         if not is_wanted or name in _RESERVED or name.startswith(_RESERVED_PREFIX):
             continue
         accepted[name] = _checked(name, value)

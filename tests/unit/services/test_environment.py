@@ -26,6 +26,15 @@ def test_client_env_star_accepts_all_but_the_agents_own() -> None:
 
 
 @pytest.mark.parametrize(
+    "name", ["PATH", "LD_PRELOAD", "PYTHONWARNINGS", "DOCKER_NETWORK", "EG_REMOVE_CONTAINER"]
+)
+def test_client_env_star_leaves_out_what_steers_the_launch(name: str) -> None:
+    """It would act on the gateway's own machine, not in the kernel; so it has to be named."""
+    assert accept_client_env({name: "x"}, frozenset({"*"})) == {}
+    assert accept_client_env({name: "x"}, frozenset({"*", name})) == {name: "x"}
+
+
+@pytest.mark.parametrize(
     ("name", "value", "says"),
     [
         ("KERNEL_A", 1, "must be a string"),
@@ -40,6 +49,7 @@ def test_client_env_star_accepts_all_but_the_agents_own() -> None:
         ("KERNEL_A B", "x", "is not legal"),
         ("KERNEL_Ä", "x", "is not legal"),
         ("KERNEL_\0", "x", "is not legal"),
+        ("KERNEL_" + 250 * "A", "x", "is not legal"),
     ],
 )
 def test_client_env_with_a_bad_variable_is_refused(name: str, value: object, says: str) -> None:
