@@ -10,7 +10,7 @@ from aiohttp.abc import AbstractAccessLogger
 from enterprise_gateway.web.xheaders import REMOTE
 
 _log = logging.getLogger("enterprise_gateway.access")
-_TOKEN_SEGMENT = re.compile(r"(?:^|(?<=/))t/[^/]+")
+_TOKEN_SEGMENT = re.compile(r"(?:^|(?<=/))(?:t|%74)/[^/]+")
 
 
 def scrub_path(path: str) -> str:

@@ -127,6 +127,7 @@ def test_request_is_an_action_on_a_resource(
         ("/t/secret/api", "/t/<token>/api"),
         ("/base/t/secret/api/kernels?x=1", "/base/t/<token>/api/kernels"),
         ("/t/secret", "/t/<token>"),
+        ("/%74/secret/api", "/t/<token>/api"),
         ("/part/of", "/part/of"),
     ],
 )
