@@ -53,14 +53,21 @@ class ProxyRegistry:
         proxy_class = load_class(class_name)
         proxy = self._proxies.get(proxy_class)
         if proxy is None:
-            if issubclass(proxy_class, ReportingProcessProxy):
-                proxy = proxy_class(self._live, self._tools)
-            else:
-                proxy = proxy_class(self._live)
-            self._proxies[proxy_class] = proxy
+            proxy = self._proxies[proxy_class] = self._make(proxy_class)
             if self._started:
                 self._starting[proxy] = asyncio.get_running_loop().create_task(proxy.start())
         return proxy
+
+    def _make(self, proxy_class: type[BaseProcessProxyABC]) -> BaseProcessProxyABC:
+        try:
+            if issubclass(proxy_class, ReportingProcessProxy):
+                return proxy_class(self._live, self._tools)
+            return proxy_class(self._live)
+        except Exception as exc:
+            raise ConfigurationError(
+                f"The process proxy {proxy_class.__qualname__} cannot be made: "
+                f"{type(exc).__name__}: {exc}"
+            ) from exc
 
     def all(self) -> list[BaseProcessProxyABC]:
         """Return every process proxy there is."""
@@ -76,7 +83,7 @@ def load_class(class_name: str) -> type[BaseProcessProxyABC]:
     module_name, _, attribute = class_name.rpartition(".")
     try:
         module = importlib.import_module(module_name)
-    except (ImportError, ValueError) as exc:
+    except Exception as exc:  # a module is a program, which may raise anything
         raise ConfigurationError(
             f"The process proxy class '{class_name}' cannot be imported: {exc}. Mend class_name in "
             "the kernelspec's metadata.process_proxy, or install the package that has it where "

@@ -49,6 +49,8 @@ async def test_bring_your_own_class_is_used_and_started(registry: ProxyRegistry)
         ("Proxy", "cannot be imported"),
         ("", "cannot be imported"),
         (".Proxy", "cannot be imported"),
+        (".module.Proxy", "cannot be imported"),
+        ("harness.broken_proxy.BrokenProcessProxy", "cannot be imported: no engine today"),
         ("collections.OrderedDict", "is no process proxy class"),
         (f"{PACKAGE}.contract.BaseProcessProxyABC", "is no process proxy class"),
         (f"{PACKAGE}.registry.LOCAL_PROCESS_PROXY", "is no process proxy class"),
