@@ -167,6 +167,12 @@ jupyter enterprisegateway kernels list"""
             return replace(
                 settings,
                 server=previous.server,
+                docker=replace(
+                    settings.docker,
+                    host=previous.docker.host,
+                    tls_verify=previous.docker.tls_verify,
+                    cert_path=previous.docker.cert_path,
+                ),
                 cluster_secret=previous.cluster_secret,
                 runtime_dir=previous.runtime_dir,
             )

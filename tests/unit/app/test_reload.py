@@ -100,6 +100,17 @@ async def test_generated_secrets_and_addresses_stay(running: Running) -> None:
     assert after.server == before.server
 
 
+async def test_engine_stays_the_one_that_the_gateway_follows(running: Running) -> None:
+    """A launch script that went to another would make containers that nobody knows of."""
+    async with Watch(running.app, running.live):
+        running.write(
+            "c.EnterpriseGatewayApp.docker_host = 'tcp://elsewhere:2375'",
+            "c.EnterpriseGatewayApp.docker_network = 'other'",
+        )
+        docker = (await running.next()).docker
+    assert (docker.host, docker.network) == ("", "other")
+
+
 @pytest.mark.parametrize(
     "broken",
     [
