@@ -180,8 +180,9 @@ class Agent:
             logger.warning("a client's message was dropped: its type is not allowed")
             return
         self._sessions.learn_origin(session, str(request.header.get("session", "")))
-        self._supervisor.submit(request.channel, request.parts)
-        if msg_type == "shutdown_request":
+        is_shutdown = msg_type == "shutdown_request"
+        self._supervisor.submit(request.channel, request.parts, may_wait=not is_shutdown)
+        if is_shutdown:
             content = decode_object(request.parts[3]) or {}
             if not content.get("restart"):
                 self._supervisor.end(is_requested_of_kernel=True)

@@ -136,16 +136,16 @@ class KernelSupervisor:
             self._launcher.release()
             self._context.destroy(linger=0)
 
-    def submit(self, channel: bytes, parts: List[bytes]) -> None:
+    def submit(self, channel: bytes, parts: List[bytes], *, may_wait: bool) -> None:
         """Send a client's message to the kernel.
 
-        Until the kernel is ready, and during a restart, messages are held for the next process;
-        a kernel that is dead or being ended gets none.
+        Until the kernel is ready, and during a restart, messages that may wait are held for the
+        next process; a kernel that is dead or being ended gets none.
         """
         phase = self.lifecycle.phase
         if phase is Phase.RUNNING and self._link is not None and self._link.is_ready:
             self._link.send(channel, parts)
-        elif phase in (Phase.STARTING, Phase.RESTARTING):
+        elif may_wait and phase in (Phase.STARTING, Phase.RESTARTING):
             self.backlog.add(sum(map(len, parts)))
             self._held.append((channel, parts))
 

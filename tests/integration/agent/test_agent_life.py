@@ -246,6 +246,23 @@ async def test_shutdown_request_with_restart_is_a_restart(agent: Agent) -> None:
     assert (await agent.state())["restarts"] == 1
 
 
+async def test_requests_for_a_restart_share_one(agent: Agent) -> None:
+    """Those that come while it is under way do not end the new kernel: nothing crashes."""
+    client = await agent.connect("s")
+    await client.execute("1")
+    restart = asyncio.create_task(agent.request("POST", "/v1/restart"))
+    await agent.until_state("restarting")
+    for _ in range(2):
+        await client.send("shutdown_request", {"restart": True}, channel="control")
+    msg_id = await client.run("print('alive')")
+    assert (await restart)[0] == 200
+    assert "alive" in texts(await client.finish(msg_id))
+    await client.execute("import time; time.sleep(0.5)")
+    document = await agent.state()
+    assert (document["restarts"], document["reason"]) == (1, None)
+    assert "restarting" not in statuses(client.received)
+
+
 async def test_idle_kernel_culls_itself() -> None:
     """After the idle timeout without connections the kernel and the agent are gone."""
     settings = {"cull_idle_timeout": 1, "cull_interval": 1}
