@@ -111,7 +111,6 @@ class KernelChannels:
 
         All of it has arrived when ZeroMQ says that iopub lost its peer.
         """
-        self._is_iopub_paused = False
         await asyncio.wait({self._iopub_lost}, timeout=LAST_OUTPUT_TIMEOUT)
         for channel in self._sockets:
             while self._drain(channel):

@@ -44,9 +44,9 @@ class Relay:
         self._is_catching_up = False
 
     def detach(self) -> None:
-        """The process has ended."""
-        self._channels = None
+        """The process has ended or is about to: it is not slowed down, all it sends is read."""
         self._end_pause()
+        self._channels = None
 
     def broadcast(self, messages: List[Message]) -> None:
         """Give iopub messages to every client."""

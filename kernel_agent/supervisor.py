@@ -241,7 +241,6 @@ class KernelSupervisor:
             code = await asyncio.shield(exited)
             await self._settle(process, link, code)
         finally:
-            self._relay.detach()
             self._link = None
             link.close()
         out_of_memory = self._oom.has_increased()
@@ -254,6 +253,7 @@ class KernelSupervisor:
 
     async def _settle(self, process: KernelProcess, link: KernelLink, code: int) -> None:
         """Collect what is left of a process that has ended."""
+        self._relay.detach()
         if self._ending is not None:
             self._ending.cancel()
             self._ending = None
@@ -311,6 +311,7 @@ class KernelSupervisor:
     def _start_ending(self, *, is_restart: bool, is_requested: bool) -> None:
         if self._ending is not None:
             self._ending.cancel()
+        self._relay.detach()
         ending = self._end_process(is_restart=is_restart, is_requested=is_requested)
         self._ending = self._loop.create_task(ending)
 

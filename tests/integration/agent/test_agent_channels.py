@@ -206,6 +206,27 @@ async def test_large_messages_of_a_blocking_kernel_all_arrive() -> None:
         assert "the end" in texts(seen)
 
 
+async def test_last_output_of_a_flooding_kernel_is_not_lost_unseen() -> None:
+    """What a kernel sent before its end arrives or is counted, though its client does not read."""
+    count, size = 900, 20_000
+    settings = {"outbox_max_bytes": 2_000_000, "interrupt_mode": "message"}
+    async with Agent(argv=FLOOD_KERNEL, settings=settings) as agent:
+        client = await agent.connect("s")
+        order = {"messages": 1, "bytes": 1, "marker": ""}
+        await client.execute(json.dumps(order))
+        client.transport().pause_reading()
+        flood = {"messages": count, "bytes": size, "marker": "the end"}
+        await client.run(json.dumps(flood))
+        await agent.until_state("busy")
+        assert (await agent.request("POST", "/v1/restart"))[0] == 200
+        client.transport().resume_reading()
+        seen = await client.execute(json.dumps(order))
+        received = sum(m.content.get("text") == "x" * size for m in seen)
+        notices = re.findall(r"\[(\d+) output messages", texts(seen, "stderr"))
+        assert received + sum(map(int, notices)) == count
+        assert "the end" in texts(seen)
+
+
 async def test_gateway_client_never_gets_a_binary_frame(agent: Agent) -> None:
     """Tornado without a subprotocol: text without buffers, and one warning a connection."""
     gateway_client = await agent.connect("g", Codec.LEGACY, headers=TORNADO)
