@@ -85,15 +85,18 @@ class Routes:
     async def _event_lines(self) -> AsyncGenerator[bytes, None]:
         changed = asyncio.Event()
         unsubscribe = self._state.subscribe(changed.set)
+        changed.set()
+        has_ended = False
         try:
-            yield self._state.line()
-            while not self._state.has_ended:
+            while not has_ended:
                 try:
                     await asyncio.wait_for(changed.wait(), HEARTBEAT)
                 except asyncio.TimeoutError:
                     yield b"\n"
                     continue
                 changed.clear()
+                # a slow reader may come back to an end that this line does not tell yet
+                has_ended = self._state.has_ended
                 yield self._state.line()
         finally:
             unsubscribe()

@@ -1,8 +1,11 @@
 """The state document: who is told of what."""
 
 import asyncio
+import json
 from typing import Any
 
+from kernel_agent.http import Request, Stream
+from kernel_agent.routes import Routes
 from kernel_agent.state import State
 
 DEADLINE = 10.0
@@ -41,3 +44,17 @@ async def test_every_subscriber_learns_of_a_change_back() -> None:
     document["connections"] = 1
     state.changed()
     assert (await later.next())["connections"] == 1
+
+
+async def test_slow_reader_of_the_events_learns_of_the_end() -> None:
+    """Also one that had not taken the line before when the end came."""
+    nothing: Any = None
+    state = State(lambda: {"execution_state": "idle"})
+    routes = Routes(nothing, state, nothing, nothing, nothing)
+    answer = await routes.handle(Request("GET", "/v1/events", {}, {}, b""))
+    assert isinstance(answer, Stream)
+    states = []
+    async for line in answer.chunks:
+        states.append(json.loads(line)["execution_state"])
+        state.end()
+    assert states == ["idle", "dead"]
