@@ -96,8 +96,10 @@ class PrivateFolder:
         return self._path
 
     def __exit__(self, *_: object) -> None:
-        """Remove the folder; the connection file in it is gone by now."""
-        Path(self._path).rmdir()
+        """Remove the folder and whatever the kernel, which knows of it, put there."""
+        import shutil  # noqa: PLC0415  # see above
+
+        shutil.rmtree(self._path, ignore_errors=True)
 
 
 def write_connection_file(path: str, info: ConnectionInfo) -> None:

@@ -1,8 +1,10 @@
 """Ports, and nobody else on them."""
 
+from pathlib import Path
+
 import pytest
 
-from kernel_agent.connection_file import PortReservation, PortsExhaustedError
+from kernel_agent.connection_file import PortReservation, PortsExhaustedError, PrivateFolder
 
 
 def test_port_range_without_five_free_ports_is_an_error() -> None:
@@ -16,3 +18,12 @@ def test_port_range_without_five_free_ports_is_an_error() -> None:
     second = PortReservation((39_300, 39_304))
     assert sorted(second.ports.values()) == list(range(39_300, 39_305))
     second.release()
+
+
+def test_private_folder_goes_with_all_that_is_in_it(tmp_path: Path) -> None:
+    """What a kernel left there is no error and does not stay."""
+    with PrivateFolder(str(tmp_path)) as folder:
+        assert Path(folder).stat().st_mode & 0o777 == 0o700
+        Path(folder, "a", "b").mkdir(parents=True)
+        Path(folder, "c").touch()
+    assert list(tmp_path.iterdir()) == []
