@@ -16,7 +16,6 @@ from kernel_agent.spki import CertificateError, subject_public_key_info
 FIRST_BACKOFF = 0.2
 MAX_BACKOFF = 5.0
 EXCHANGE_TIMEOUT = 10.0
-MAX_ANSWER_BYTES = 1024
 
 logger = logging.getLogger(__name__)
 
