@@ -19,7 +19,7 @@ from enterprise_gateway.services.kernels.records import (
     kernel_model,
     starting_model,
 )
-from enterprise_gateway.services.kernels.registry import Registry
+from enterprise_gateway.services.kernels.registry import Launching, Registry
 from enterprise_gateway.services.kernels.starter import Starter
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
@@ -87,9 +87,9 @@ class Kernels:
             NotFoundError: there is no such kernel.
             UnavailableError: its engine or its agent does not answer.
         """
-        for launching in self._registry.launches():
-            if launching.launch.kernel_id == kernel_id:
-                return starting_model(launching.launch, launching.since)
+        launching = self._launching(kernel_id)
+        if launching is not None:
+            return starting_model(launching.launch, launching.since)
         return kernel_model(await self._current_record(kernel_id))
 
     async def shutdown(self, kernel_id: str) -> None:
@@ -140,7 +140,7 @@ class Kernels:
             NotFoundError: there is no such kernel, or it is dead.
             UnavailableError: its engine does not answer, or the kernel is only starting.
         """
-        record = await self._registry.find(kernel_id)
+        record = await self._find(kernel_id)
         if record.death is not None:
             raise NotFoundError(f"Kernel {kernel_id} is dead: {record.death}")
         return self._live_agent(record)
@@ -191,21 +191,30 @@ class Kernels:
 
     async def _current_record(self, kernel_id: str) -> Record:
         """Return a record whose state is as new as it can be had."""
-        record = await self._registry.find(kernel_id)
+        record = await self._find(kernel_id)
         await self._registry.refresh(record)
         if self._registry.known(kernel_id) is not record:
             raise NotFoundError(f"Kernel does not exist: {kernel_id}")
         return record
 
+    async def _find(self, kernel_id: str) -> Record:
+        if self._launching(kernel_id) is not None:
+            raise _is_starting(kernel_id)
+        return await self._registry.find(kernel_id)
+
     def _live_agent(self, record: Record) -> Agent:
         if record.death is not None:
             raise ConflictError(f"Kernel {record.kernel_id} is dead: {record.death}")
         if record.agent is None:
-            raise UnavailableError(f"Kernel {record.kernel_id} is starting", retry_after=1.0)
+            raise _is_starting(record.kernel_id)
         return record.agent
 
+    def _launching(self, kernel_id: str) -> Launching | None:
+        launches = self._registry.launches()
+        return next((one for one in launches if one.launch.kernel_id == kernel_id), None)
+
     def _check_not_launching(self, kernel_id: str) -> None:
-        if any(other.launch.kernel_id == kernel_id for other in self._registry.launches()):
+        if self._launching(kernel_id) is not None:
             raise ConflictError(f"Kernel is being started: {kernel_id}")
 
     async def _end(self, record: Record) -> None:
@@ -251,3 +260,7 @@ class Kernels:
                 await record.agent.set_culling(effective_culling(self._culling, metadata))
             except GatewayError as exc:
                 _log.warning("Kernel %s keeps its culling settings: %s", record.kernel_id, exc)
+
+
+def _is_starting(kernel_id: str) -> UnavailableError:
+    return UnavailableError(f"Kernel {kernel_id} is starting", retry_after=1.0)

@@ -9,6 +9,7 @@ same sources.
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
@@ -50,6 +51,15 @@ class Launching:
     """Seconds since the epoch."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A workload that was ended on purpose."""
+
+    created: float
+    """Engines know whole seconds; later than that there is another workload of the same id."""
+    timer: asyncio.TimerHandle
+
+
 class Registry:
     """Knows every kernel, and follows it."""
 
@@ -57,7 +67,7 @@ class Registry:
         self._live = live
         self.engines = Engines(live, proxies)
         self._records: dict[str, Record] = {}
-        self._ended: dict[str, asyncio.TimerHandle] = {}
+        self._ended: dict[str, _Ended] = {}
         self._tombstones: dict[str, asyncio.TimerHandle] = {}
         self._followers: dict[BaseProcessProxyABC, asyncio.Task[None]] = {}
         self._launching: dict[str, Launching] = {}
@@ -74,7 +84,7 @@ class Registry:
 
     async def close(self) -> None:
         """Stop following. Nothing happens to the kernels."""
-        for handle in (*self._ended.values(), *self._tombstones.values()):
+        for handle in (*(one.timer for one in self._ended.values()), *self._tombstones.values()):
             handle.cancel()
         streams = [record.stream for record in self if record.stream is not None]
         following = [*self._followers.values(), *streams]
@@ -99,7 +109,7 @@ class Registry:
         finally:
             del self._launching[launch.kernel_id]
             if launch.kernel_id not in self._records:
-                self._mark_ended(launch.kernel_id)
+                self._mark_ended(launch.kernel_id, math.inf)
 
     def launches(self) -> list[Launching]:
         """Return the kernels that are being launched by this gateway process."""
@@ -116,13 +126,14 @@ class Registry:
             NotFoundError: there is no such kernel.
             UnavailableError: an engine that may have it does not answer.
         """
-        record = self._records.get(kernel_id)
-        if record is None and is_kernel_id(kernel_id) and kernel_id not in self._ended:
+        if is_kernel_id(kernel_id):
             for proxy in self.engines.to_ask():
+                if kernel_id in self._records:
+                    break
                 workload = await self.engines.observe(proxy, kernel_id)
                 if workload is not None and workload.state is not WorkloadState.DEAD:
                     self._take(proxy, workload)
-            record = self._records.get(kernel_id)
+        record = self._records.get(kernel_id)
         if record is None:
             raise NotFoundError(f"Kernel does not exist: {kernel_id}")
         return record
@@ -164,7 +175,7 @@ class Registry:
         kernel_id = record.kernel_id
         if self._records.get(kernel_id) is record:
             del self._records[kernel_id]
-            self._mark_ended(kernel_id)
+            self._mark_ended(kernel_id, record.workload.created)
         record.is_over.set()
         self._detach(record)
 
@@ -207,7 +218,10 @@ class Registry:
             if record is not None and record.workload.created - workload.created < 1.0:
                 self._spawn(self._bury(record, workload.exit_reason))
             return
-        if workload.kernel_id in self._ended or workload.kernel_id in self._launching:
+        ended = self._ended.get(workload.kernel_id)
+        if ended is not None and workload.created < ended.created + 1.0:
+            return
+        if workload.kernel_id in self._launching:
             return
         if record is not None and record.death is not None:
             if workload.created <= record.workload.created:
@@ -298,16 +312,19 @@ class Registry:
             TOMBSTONE_SECONDS, self.drop, record
         )
 
-    def _mark_ended(self, kernel_id: str) -> None:
+    def _mark_ended(self, kernel_id: str, created: float) -> None:
         self._unmark(kernel_id)
         loop = asyncio.get_running_loop()
-        self._ended[kernel_id] = loop.call_later(FORGET_SECONDS, self._ended.pop, kernel_id)
+        timer = loop.call_later(FORGET_SECONDS, self._ended.pop, kernel_id)
+        self._ended[kernel_id] = _Ended(created, timer)
 
     def _unmark(self, kernel_id: str) -> None:
-        for marks in (self._ended, self._tombstones):
-            handle = marks.pop(kernel_id, None)
-            if handle is not None:
-                handle.cancel()
+        ended = self._ended.pop(kernel_id, None)
+        if ended is not None:
+            ended.timer.cancel()
+        tombstone = self._tombstones.pop(kernel_id, None)
+        if tombstone is not None:
+            tombstone.cancel()
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

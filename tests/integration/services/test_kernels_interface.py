@@ -2,17 +2,22 @@
 
 import asyncio
 import re
+import time
 import uuid
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
 import pytest
+from harness import fake_engine
 from harness.fake_agent import FakeAgent
 from harness.fake_engine import FakeEngine
 from harness.service import Service, eventually, serve_settings
 
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
+from enterprise_gateway.services.kernels.registry import Registry
 from enterprise_gateway.settings import CullingSettings, DockerSettings, LiveSettings
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -88,6 +93,27 @@ async def test_start_with_an_id_that_is_being_started_is_a_conflict(
     engine.gate.set()
     assert await first == kernel_id
     assert second.status == deleted.status == 409
+
+
+async def test_kernel_that_is_being_started_is_unavailable(
+    service: Service, engine: FakeEngine
+) -> None:
+    """It is listed as starting, so nothing says that it does not exist."""
+    kernel_id = str(uuid.uuid4())
+    engine.gate.clear()
+    start = asyncio.create_task(service.start_kernel(kernel_id=kernel_id))
+    await eventually(lambda: is_state(service, kernel_id, "starting"))
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    session = {"path": "a.ipynb", "type": "notebook", "kernel": {"id": kernel_id}}
+    answers = [
+        await service.ask("POST", f"/api/kernels/{kernel_id}/interrupt"),
+        await service.ask("GET", f"/api/kernels/{kernel_id}/channels", headers=upgrade),
+        await service.ask("POST", "/api/sessions", json=session),
+    ]
+    engine.gate.set()
+    assert await start == kernel_id
+    assert [answer.status for answer in answers] == [503, 503, 503]
+    assert {answer.headers["Retry-After"] for answer in answers} == {"1"}
 
 
 async def test_environment_reaches_the_launch(service: Service, engine: FakeEngine) -> None:
@@ -443,6 +469,43 @@ async def test_next_gateway_process_finds_the_kernels(
         again = await second.ask("POST", f"/api/kernels/{kernel_id}/restart")
         assert again.status == 409
         assert "another gateway process" in again.message
+
+
+async def test_id_that_another_gateway_uses_again_is_found(
+    engine: FakeEngine, live: LiveSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the kernel before it ended on purpose says nothing about this one."""
+    del engine
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        kernel_id = await one.start_kernel()
+        await eventually(lambda: is_state(other, kernel_id, "idle"))
+        assert (await one.ask("DELETE", f"/api/kernels/{kernel_id}")).status == 204
+
+        async def is_gone() -> bool:
+            return (await other.ask("GET", f"/api/kernels/{kernel_id}")).status == 404
+
+        await eventually(is_gone)
+        later = time.time() + 10
+        monkeypatch.setattr(fake_engine, "time", SimpleNamespace(time=lambda: later))
+        await one.start_kernel(kernel_id=kernel_id)
+        await eventually(lambda: is_state(other, kernel_id, "idle"))
+        assert [model["id"] for model in await other.get("/api/kernels")] == [kernel_id]
+
+
+async def test_kernel_that_one_engine_has_needs_no_other(
+    live: LiveSettings, engine: FakeEngine, tmp_path: Path
+) -> None:
+    """A Docker engine that is away keeps nobody from a local kernel."""
+    away = FakeEngine(live, tmp_path)
+    proxies = SimpleNamespace(all=lambda: [engine, away])
+    registry = Registry(live, proxies)
+    await registry.list_workloads()
+    away.is_down = True
+    kernel_id = str(uuid.uuid4())
+    async with serve_settings(live) as service:
+        await service.start_kernel(kernel_id=kernel_id)
+        assert (await registry.find(kernel_id)).kernel_id == kernel_id
+    await registry.close()
 
 
 async def test_listing_is_a_setting(live: LiveSettings, engine: FakeEngine) -> None:
