@@ -13,7 +13,7 @@ from enterprise_gateway.errors import InvalidRequestError, LaunchError, NotFound
 from enterprise_gateway.services.bodies import decode_body, json_response
 from enterprise_gateway.services.kernels.handlers import check_listing
 from enterprise_gateway.services.sessions.annotations import Session
-from enterprise_gateway.services.sessions.sessions import Sessions, new_session_id
+from enterprise_gateway.services.sessions.sessions import SessionModel, Sessions, new_session_id
 from enterprise_gateway.settings import LiveSettings
 
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
@@ -97,18 +97,24 @@ async def get_session(sessions: Sessions, request: web.Request) -> web.Response:
 async def patch_session(sessions: Sessions, request: web.Request) -> web.Response:
     """Rename a session, or give it another kernel."""
     body = await decode_body(request, SessionBody)
-    before = await sessions.get(request.match_info["session_id"])
-    changed = Session(
-        id=before.id,
-        path=body.path or before.path,
-        name=before.name if body.name is None else body.name,
-        type=body.type or before.type,
-    )
+    session_id = request.match_info["session_id"]
+    await sessions.get(session_id)
+
+    def change(before: SessionModel) -> Session:
+        return Session(
+            id=before.id,
+            path=body.path or before.path,
+            name=before.name if body.name is None else body.name,
+            type=body.type or before.type,
+        )
+
     kernel = body.kernel or KernelBody()
     if kernel.id is not None and not await sessions.has_kernel(kernel.id):
         raise InvalidRequestError(f"No such kernel: {kernel.id}")
     try:
-        model = await sessions.update(changed, kernel_id=kernel.id, kernel_name=kernel.name)
+        model = await sessions.update(
+            session_id, change, kernel_id=kernel.id, kernel_name=kernel.name
+        )
     except NotFoundError:
         return _kernelspec_missing(kernel.name)
     except LaunchError as exc:
@@ -123,7 +129,7 @@ async def delete_session(sessions: Sessions, request: web.Request) -> web.Respon
     """End a session and its kernel; 410 if the kernel has gone meanwhile."""
     session = await sessions.get(request.match_info["session_id"])
     try:
-        await sessions.delete(session)
+        await sessions.delete(session.id)
     except NotFoundError:
         return json_response(
             {"reason": "Gone", "message": "Kernel deleted before session"}, status=410

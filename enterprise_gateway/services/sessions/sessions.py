@@ -9,6 +9,7 @@ import contextlib
 import functools
 import uuid
 import weakref
+from collections.abc import Callable
 
 import msgspec
 
@@ -48,6 +49,7 @@ class Sessions:
     def __init__(self, kernels: Kernels) -> None:
         self._kernels = kernels
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        """By path while a session is made, by id while one is changed or ended."""
 
     async def models(self) -> list[SessionModel]:
         """Return all sessions."""
@@ -102,14 +104,20 @@ class Sessions:
         return False
 
     async def update(
-        self, changed: Session, *, kernel_id: str | None, kernel_name: str | None
+        self,
+        session_id: str,
+        change: Callable[[SessionModel], Session],
+        *,
+        kernel_id: str | None,
+        kernel_name: str | None,
     ) -> SessionModel:
-        """Change a session.
+        """Change a session; changes of the same session are made one after the other.
 
         A kernel that it leaves is ended, unless another session uses it.
 
         Args:
-            changed: the session as it shall be.
+            session_id: the session.
+            change: makes the session as it shall be of the present one.
             kernel_id: another kernel for it.
             kernel_name: the kernelspec to start another kernel of, if `kernel_id` is None.
 
@@ -117,24 +125,28 @@ class Sessions:
             NotFoundError: there is no such session, or no such kernelspec.
             LaunchError: the other kernel did not come up; the session is as it was.
         """
-        before = (await self.get(changed.id)).kernel.id
-        if kernel_id is not None:
-            model = await self._tie(changed, kernel_id)
-        elif kernel_name is not None:
-            model = await self._tie_to_new_kernel(changed, kernel_name)
-        else:
-            model = await self._tie(changed, before)
-        if model.kernel.id != before:
-            await self._leave(before, changed.id)
+        async with self._locks.setdefault(session_id, asyncio.Lock()):
+            session = await self.get(session_id)
+            before = session.kernel.id
+            changed = change(session)
+            if kernel_id is not None:
+                model = await self._tie(changed, kernel_id)
+            elif kernel_name is not None:
+                model = await self._tie_to_new_kernel(changed, kernel_name)
+            else:
+                model = await self._tie(changed, before)
+            if model.kernel.id != before:
+                await self._leave(before, session_id)
         return model
 
-    async def delete(self, session: SessionModel) -> None:
-        """End a session, and its kernel.
+    async def delete(self, session_id: str) -> None:
+        """End a session, and its kernel; waits for a change of it that is under way.
 
         Raises:
-            NotFoundError: its kernel has gone meanwhile.
+            NotFoundError: it has gone meanwhile, or its kernel has.
         """
-        await self._kernels.shutdown(session.kernel.id)
+        async with self._locks.setdefault(session_id, asyncio.Lock()):
+            await self._kernels.shutdown((await self.get(session_id)).kernel.id)
 
     async def _tie(self, session: Session, kernel_id: str) -> SessionModel:
         kernel = await self._kernels.annotate(kernel_id, functools.partial(with_session, session))

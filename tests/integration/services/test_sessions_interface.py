@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from harness.fake_engine import FakeEngine
-from harness.service import Answer, Service
+from harness.service import Answer, Service, eventually
 
 from enterprise_gateway.errors import LaunchError
 
@@ -167,6 +167,39 @@ async def test_change_to_a_kernel_that_is_not_there_changes_nothing(
     assert "out of memory" in failed.message
     assert failed.body["short_message"] == "Error starting kernel python3"
     assert await service.get("/api/sessions") == [model]
+
+
+async def test_changes_at_once_are_made_one_after_the_other(
+    service: Service, engine: FakeEngine
+) -> None:
+    """One kernel is left, and the session has everything that was asked for."""
+    model = await create(service)
+    changes = ({"kernel": {"name": "python3"}}, {"kernel": {"name": "python3"}}, {"name": "b"})
+    answers = await asyncio.gather(*(patch(service, model, **change) for change in changes))
+    assert [answer.status for answer in answers] == [200, 200, 200]
+    (left,) = await service.get("/api/sessions")
+    assert (left["id"], left["name"]) == (model["id"], "b")
+    assert list(engine.agents) == [left["kernel"]["id"]]
+
+
+async def test_session_that_is_deleted_during_a_change_is_gone(
+    service: Service, engine: FakeEngine
+) -> None:
+    """The kernel that it was to have is ended too."""
+    model = await create(service)
+    engine.gate.clear()
+    change = asyncio.create_task(patch(service, model, kernel={"name": "python3"}))
+
+    async def is_launching() -> bool:
+        return len(engine.requests) == 2
+
+    await eventually(is_launching)
+    delete = asyncio.create_task(service.ask("DELETE", f"/api/sessions/{model['id']}"))
+    asyncio.get_running_loop().call_later(0.2, engine.gate.set)
+    assert (await delete).status == 204
+    assert (await change).status == 200
+    assert await service.get("/api/sessions") == []
+    assert not engine.agents
 
 
 async def test_delete_ends_the_kernel_too(service: Service, engine: FakeEngine) -> None:
