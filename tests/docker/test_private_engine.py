@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -81,20 +82,21 @@ def kill(user: User) -> None:
         user.communicate(timeout=DEADLINE)
 
 
-def processes(at: Places) -> list[int]:
-    """Return guardian, engine, and what they started."""
-    found = subprocess.run(
-        ["pgrep", "-f", str(at.run)], capture_output=True, text=True, check=False
-    )
-    return [int(line) for line in found.stdout.splitlines()]
+def processes(at: Places) -> dict[int, str]:
+    """Return guardian, engine, and what they started: command lines by process id."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):
+            if folder.name.isdigit() and str(at.run) in (folder / "cmdline").read_text():
+                found[int(folder.name)] = (folder / "cmdline").read_text()
+    found.pop(os.getpid(), None)
+    return found
 
 
 def guardian(at: Places) -> int:
     """Return the process id of the guardian."""
-    found = subprocess.run(
-        ["pgrep", "-f", f"guard-engine.*{at.bridge}"], capture_output=True, text=True, check=True
-    )
-    return int(found.stdout)
+    (pid,) = [pid for pid, command in processes(at).items() if "guard-engine" in command]
+    return pid
 
 
 def is_left(at: Places) -> bool:
