@@ -172,3 +172,15 @@ async def test_id_asked_of_two_gateways_at_once_is_one_kernel(rig: DockerRig) ->
     workload = next(outcome for outcome in outcomes if isinstance(outcome, Workload))
     await ask_agent(workload.endpoint, "/v1/state")
     assert await asyncio.to_thread(rig.traces, request.kernel_id) == [workload.name]
+
+
+async def test_creation_is_known_to_fractions_of_a_second(
+    rig: DockerRig, proxy: BaseProcessProxyABC
+) -> None:
+    """So that of two kernels of the same second the later one gives way to a limit."""
+    first, second = [await proxy.launch(rig.request()) for _ in range(2)]
+    created = await proxy.created(first)
+    assert created < await proxy.created(second)
+    assert 0 < created - first.created < 1
+    await proxy.remove(first.kernel_id)
+    assert await proxy.created(first) == first.created

@@ -8,6 +8,7 @@ same sources.
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import math
 import time
@@ -138,15 +139,22 @@ class Registry:
             raise NotFoundError(f"Kernel does not exist: {kernel_id}")
         return record
 
-    async def list_workloads(self) -> list[Workload]:
+    async def list_workloads(self, around: float) -> list[Workload]:
         """Ask every engine for its workloads.
+
+        Args:
+            around: creation time; where the order of others relative to it depends on fractions of
+                a second, their exact times are asked for.
 
         Raises:
             UnavailableError: an engine that counts does not answer.
         """
         found: list[Workload] = []
         for proxy in self.engines.to_ask():
-            found.extend(await self.engines.list(proxy))
+            for workload in await self.engines.list(proxy):
+                is_close = abs(workload.created - around) < 1.0
+                created = await proxy.created(workload) if is_close else workload.created
+                found.append(dataclasses.replace(workload, created=created))
         return found
 
     async def ensure_listed(self) -> None:

@@ -128,7 +128,7 @@ class Starter:
         settings = self._live.current.kernels
         if not has_limits(settings):
             return
-        workloads = await self._registry.list_workloads()
+        workloads = await self._registry.list_workloads(record.workload.created)
         refusal = refusal_of_started(settings, workloads, record.workload, launch.username)
         if refusal is not None:
             raise ForbiddenError(refusal)

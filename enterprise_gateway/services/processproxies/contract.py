@@ -121,6 +121,13 @@ class BaseProcessProxyABC(ABC):
     async def list(self) -> list[Workload]:
         """Return every workload of this kind, dead ones included."""
 
+    async def created(self, workload: Workload) -> float:
+        """Return when a workload was created, as exactly as the engine knows.
+
+        Docker's lists have whole seconds, which do not say which of two kernels was first.
+        """
+        return workload.created
+
     @abstractmethod
     def watch(self) -> AsyncIterator[Workload]:
         """Yield every workload once, then each again whenever its state changes, for ever.

@@ -11,6 +11,7 @@ import functools
 import logging
 import sys
 from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from enterprise_gateway.errors import (
@@ -141,6 +142,14 @@ class DockerProcessProxy(ReportingProcessProxy):
         containers = await self._engine.containers()
         workloads = (workload_of_container(container, network) for container in containers)
         return [workload for workload in workloads if workload is not None]
+
+    async def created(self, workload: Workload) -> float:
+        """See the base class."""
+        try:
+            inspected = await self._engine.container(workload.name)
+        except NotFoundError:
+            return workload.created
+        return datetime.fromisoformat(inspected["Created"]).timestamp()
 
     async def watch(self) -> AsyncIterator[Workload]:
         """See the base class."""

@@ -18,6 +18,7 @@ from harness.service import Service, eventually, serve_settings
 
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
 from enterprise_gateway.services.kernels.registry import Registry
+from enterprise_gateway.services.processproxies.contract import Workload, WorkloadState
 from enterprise_gateway.settings import CullingSettings, DockerSettings, LiveSettings
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -499,7 +500,7 @@ async def test_kernel_that_one_engine_has_needs_no_other(
     away = FakeEngine(live, tmp_path)
     proxies = SimpleNamespace(all=lambda: [engine, away])
     registry = Registry(live, proxies)
-    await registry.list_workloads()
+    await registry.list_workloads(0.0)
     away.is_down = True
     kernel_id = str(uuid.uuid4())
     async with serve_settings(live) as service:
@@ -552,6 +553,29 @@ async def test_limit_is_exact_across_gateway_processes(
         )
         assert [answer.status for answer in answers].count(201) == 7
         assert len(engine.agents) == 7
+
+
+async def test_limit_asks_for_the_order_within_a_second(
+    engine: FakeEngine, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists of whole seconds, as Docker has them, would let the id decide who was first."""
+    times = (99.8, 100.1, 100.5, 100.9, 102.0)
+    exact = {
+        str(index): Workload(str(index), "", "ann", WorkloadState.RUNNING, created)
+        for index, created in enumerate(times)
+    }
+
+    async def whole_seconds() -> list[Workload]:
+        return [replace(one, created=float(int(one.created))) for one in exact.values()]
+
+    async def created(workload: Workload) -> float:
+        return exact[workload.kernel_id].created
+
+    monkeypatch.setattr(engine, "list", whole_seconds)
+    monkeypatch.setattr(engine, "created", created)
+    registry = Registry(service.live, SimpleNamespace(all=lambda: [engine]))
+    listed = await registry.list_workloads(100.0)
+    assert [one.created for one in listed] == [99.0, 100.1, 100.5, 100.9, 102.0]
 
 
 async def test_new_culling_settings_reach_the_agents(service: Service, engine: FakeEngine) -> None:
