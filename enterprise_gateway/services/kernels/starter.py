@@ -4,7 +4,12 @@ import asyncio
 import contextlib
 import logging
 
-from enterprise_gateway.errors import ConflictError, ForbiddenError, NotFoundError
+from enterprise_gateway.errors import (
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    UnavailableError,
+)
 from enterprise_gateway.services.kernels.completions import Completions
 from enterprise_gateway.services.kernels.launches import StartRequest, plan_launch
 from enterprise_gateway.services.kernels.limits import (
@@ -22,6 +27,8 @@ from enterprise_gateway.settings import LiveSettings
 
 FIRST_STATE_SECONDS = 2.0
 """How long a start that succeeded waits for the agent's first state document."""
+DISCARD_SECONDS = 15.0
+"""How long an agent has to end a kernel that nobody gets, if the engine cannot."""
 
 _log = logging.getLogger(__name__)
 
@@ -99,7 +106,12 @@ class Starter:
         return record
 
     async def _discard(self, record: Record) -> None:
-        await record.proxy.remove(record.kernel_id)
+        try:
+            await record.proxy.remove(record.kernel_id)
+        except UnavailableError:
+            if record.agent is None:
+                raise
+            await record.agent.shutdown(DISCARD_SECONDS)
         self._registry.drop(record)
 
     async def _check_id_is_free(self, kernel_id: str) -> None:

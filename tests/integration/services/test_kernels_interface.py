@@ -555,6 +555,28 @@ async def test_limit_is_exact_across_gateway_processes(
         assert len(engine.agents) == 7
 
 
+async def test_start_that_cannot_be_checked_leaves_no_kernel(
+    service: Service, engine: FakeEngine
+) -> None:
+    """The engine went away when the kernel was ready: its agent ends it, since nobody gets it."""
+    kernels = replace(service.live.current.kernels, max_kernels=5)
+    service.live.replace(replace(service.live.current, kernels=kernels))
+    await service.start_kernel()
+    engine.gate.clear()
+    start = asyncio.create_task(service.ask("POST", "/api/kernels"))
+
+    async def is_launching() -> bool:
+        return len(engine.requests) == 2
+
+    await eventually(is_launching)
+    engine.is_down = True
+    engine.gate.set()
+    assert (await start).status == 503
+    agent = agent_of(engine, engine.requests[1].kernel_id)
+    assert agent.calls == ["POST /v1/shutdown"]
+    assert len(await service.get("/api/kernels")) == 1
+
+
 async def test_limit_asks_for_the_order_within_a_second(
     engine: FakeEngine, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
