@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from harness.proxies import DockerRig, Watcher, ask_agent, wait_for
+from harness.leftovers import find_processes
+from harness.proxies import EVENT_DEADLINE, DockerRig, Watcher, ask_agent, wait_for
 from harness.relay import Relay
 
-from enterprise_gateway.errors import UnavailableError
+from enterprise_gateway.errors import LaunchTimeoutError, UnavailableError
 from enterprise_gateway.services.processproxies import docker_engine
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.services.processproxies.processproxy import WorkloadState
@@ -74,6 +75,21 @@ async def test_engine_that_is_silent_is_unavailable(
     await expect_unavailable(rig, proxy)
     relay.thaw()
     await proxy.check()
+
+
+async def test_cleaning_up_delays_no_launch_beyond_its_deadline(
+    rig: DockerRig, proxy: BaseProcessProxyABC, relay: Relay
+) -> None:
+    """While the engine is away nothing can be removed; who uses the id again is told in time."""
+    request = rig.request(argv=("sleep", "100"), timeout=2.0)
+    launch = asyncio.create_task(proxy.launch(request))
+    await wait_for(lambda: find_processes(f"KERNEL_ID={request.kernel_id}"))
+    await relay.close()
+    with pytest.raises(LaunchTimeoutError, match="has not ended yet"):
+        await launch
+    again = dataclasses.replace(request, timeout=0.5)
+    with pytest.raises(LaunchTimeoutError, match="an earlier launch of the same id"):
+        await asyncio.wait_for(proxy.launch(again), EVENT_DEADLINE)
 
 
 async def test_death_while_the_engine_was_away_is_told_when_it_is_back(
