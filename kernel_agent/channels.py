@@ -26,9 +26,11 @@ from kernel_agent.message import CONTROL, DELIMITER, IOPUB, SHELL, STDIN, Messag
 BATCH_MESSAGES = 256
 BATCH_BYTES = 2 * 1024 * 1024
 """After so many messages or bytes of one socket, other events get their turn."""
-IOPUB_QUEUE_MESSAGES = 250
-"""High-water mark of the iopub socket. It bounds what ZeroMQ holds, outside the accounts of the
-outboxes, while the agent does not read; the kernel has a queue of its own."""
+IOPUB_QUEUE_MESSAGES = 20_000
+"""High-water mark of the iopub socket: what ZeroMQ holds while the agent gets no processor time.
+
+Beyond it the kernel's own queue of 1000 fills, and what does not fit there a kernel drops without a
+word. So it is far more than a kernel sends in the seconds that an overloaded machine may take."""
 REQUEST_QUEUE_MESSAGES = 16
 """High-water mark of the other sockets; what they do not take is counted in the backlog."""
 LAST_OUTPUT_TIMEOUT = 0.5
