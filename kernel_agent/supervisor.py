@@ -139,13 +139,14 @@ class KernelSupervisor:
     def submit(self, channel: bytes, parts: List[bytes], *, may_wait: bool) -> None:
         """Send a client's message to the kernel.
 
-        Until the kernel is ready, and during a restart, messages that may wait are held for the
-        next process; a kernel that is dead or being ended gets none.
+        Until the kernel is ready, and from the end of a process to the next one, messages that may
+        wait are held; a kernel that is dead or being ended gets none.
         """
         phase = self.lifecycle.phase
-        if phase is Phase.RUNNING and self._link is not None and self._link.is_ready:
+        has_exited = self._exited is None or self._exited.done()
+        if phase is Phase.RUNNING and self._link is not None and not has_exited:
             self._link.send(channel, parts)
-        elif may_wait and phase in (Phase.STARTING, Phase.RESTARTING):
+        elif may_wait and phase in (Phase.STARTING, Phase.RUNNING, Phase.RESTARTING):
             self.backlog.add(sum(map(len, parts)))
             self._held.append((channel, parts))
 

@@ -139,6 +139,18 @@ async def test_output_before_a_crash_arrives(agent: Agent) -> None:
     assert len(texts(seen)) == 100_001
 
 
+async def test_request_right_after_a_crash_waits_for_the_next_kernel(agent: Agent) -> None:
+    """It is not given to the process that has ended, while the last of that is collected."""
+    client = await agent.connect("s")
+    # a child that keeps stdout open makes the collecting take a while
+    code = "import subprocess; subprocess.Popen(['sleep', '5'], start_new_session=True)"
+    await client.execute(code)
+    pid = await kernel_pid(client)
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: not Path(f"/proc/{pid}").exists())  # the agent knows of its end
+    assert "alive" in texts(await client.execute("print('alive')"))
+
+
 async def test_restart_that_fails_says_why(tmp_path: Path) -> None:
     """A kernel that cannot start again: 500 with the reason, and `dead`."""
     broken = tmp_path / "broken"
