@@ -33,4 +33,8 @@ def is_origin_allowed(headers: Mapping[str, str], allow_origin: str) -> bool:
     host = headers.get("Host")
     if allow_origin == "*" or origin is None or host is None:
         return True
-    return origin == allow_origin.rstrip("/") or urlsplit(origin.lower()).netloc == host.lower()
+    try:
+        netloc = urlsplit(origin.lower()).netloc
+    except ValueError:  # such as http://[bad
+        return False
+    return origin == allow_origin.rstrip("/") or netloc == host.lower()

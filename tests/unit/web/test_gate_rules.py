@@ -54,6 +54,7 @@ def test_cors_options_are_sent_verbatim() -> None:
         ("http://there", "http://there/", True),
         ("http://there.evil", "http://there", False),
         ("http://evil/http://there", "http://there", False),
+        ("http://[bad", "", False),
     ],
 )
 def test_origin_is_allowed_if_it_is_ours_or_named(
