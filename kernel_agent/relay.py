@@ -12,16 +12,16 @@ from kernel_agent.notices import MessageFactory
 from kernel_agent.sessions import Sessions
 from kernel_agent.settings import AgentSettings
 
-PAUSE_LIMIT = 1.0
-"""Seconds that a kernel waits for its clients; after that they lose output, not the kernel time."""
+PAUSE_LIMIT = 0.5
+"""Seconds that a burst waits for the clients; after that they lose output."""
 
 
 class Relay:
     """Passes the kernel's messages on.
 
     While no connected client keeps up with large messages iopub is left unread for moments, so that
-    a kernel faster than its clients is slowed down instead of its output being dropped. Not for
-    long: the queue in a kernel is short, and what it drops there, it drops without a word.
+    a burst waits with ZeroMQ instead of being dropped from the outboxes. Not for long: what waits
+    there is in no outbox's account.
     """
 
     def __init__(
