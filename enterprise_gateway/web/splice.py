@@ -53,7 +53,7 @@ class Splice:
     def close(self) -> None:
         """Send what is unsent, then close both connections."""
         for transport in self._transports:
-            transport.close()
+            _close(transport)
         self.expect_end()
 
     def abort(self) -> None:
@@ -128,7 +128,7 @@ class _End(asyncio.BufferedProtocol):
         """
         is_tls = self._own.get_extra_info("sslcontext") is not None
         if is_tls or not self._peer.can_write_eof():
-            self._peer.close()
+            _close(self._peer)
             return False
         may_go_on = self._splice.end_direction()
         if may_go_on:
@@ -138,5 +138,11 @@ class _End(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Close the other side too, once it has been sent all."""
         del exc
-        self._peer.close()
+        _close(self._peer)
         self._splice.end_lost()
+
+
+def _close(transport: asyncio.Transport) -> None:
+    """Close a transport once: at a second time Python 3.11.2 makes one of TLS unusable."""
+    if not transport.is_closing():
+        transport.close()
