@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("etc/**/*.md")]
-LINK = re.compile(r"(?<!!)\[[^]]*\]\(([^)#\s]+)[^)]*\)")
+LINK = re.compile(r"\[[^]]*\]\(([^)#\s]+)[^)]*\)")
 PATH = re.compile(
     r"`((?:benchmarks|docs|enterprise_gateway|etc|kernel_agent|scripts|tests)/[\w./-]*)`"
 )
