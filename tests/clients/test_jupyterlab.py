@@ -11,7 +11,8 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 pytestmark = [pytest.mark.client, pytest.mark.kernel, pytest.mark.browser]
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = shutil.which("chromium")
+"""None: the one that Playwright installed."""
 # without these, Chromium looks for hosts that a closed network does not have
 FLAGS = [
     "--no-sandbox",
@@ -53,6 +54,7 @@ ENDLESS = "print('looping')\nwhile True:\n    pass"
 NAME = "name = input('Who are you? ')\nprint('Hello', name)"
 LINES = 400
 PRINTING = f"""\
+import shutil
 import time
 for number in range({LINES}):
     print(number, flush=True)
