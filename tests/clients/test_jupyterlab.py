@@ -1,5 +1,6 @@
 """JupyterLab in headless Chromium, its kernels behind a gateway: what a user sees and does."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 pytestmark = [pytest.mark.client, pytest.mark.kernel, pytest.mark.browser]
 
 CHROMIUM = shutil.which("chromium")
-"""None: the one that Playwright installed."""
+# None: the one that Playwright installed
 # without these, Chromium looks for hosts that a closed network does not have
 FLAGS = [
     "--no-sandbox",
