@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ EVENT_DEADLINE = 10.0
 LAUNCH_TIMEOUT = 60.0
 
 
-class ProxyRig:
+class ProxyRig(ABC):
     """One kind of process proxy with everything that a test does to it."""
 
     def __init__(self, folder: Path) -> None:
@@ -78,25 +79,25 @@ class ProxyRig:
         await asyncio.to_thread(remove_kernels, self.username)
         self._runtime.cleanup()
 
+    @abstractmethod
     def request(self, **changes: Any) -> LaunchRequest:
         """Return the request for a Python kernel, changed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def failing_request(self) -> LaunchRequest:
         """Return the request for a kernel that ends at once, saying `no kernel today`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stubborn_request(self) -> LaunchRequest:
         """Return the request for a kernel that only SIGKILL ends, as its child."""
-        raise NotImplementedError
 
+    @abstractmethod
     def traces(self, kernel_id: str) -> list[str]:
         """Return what is there of a kernel, asked of the engine or the machine itself."""
-        raise NotImplementedError
 
+    @abstractmethod
     def kill(self, kernel_id: str) -> None:
         """Kill the kernel's workload behind the process proxy's back."""
-        raise NotImplementedError
 
     def make_request(self, **changes: Any) -> LaunchRequest:
         """Return a request in which only what depends on the kind is missing."""
