@@ -47,6 +47,7 @@ def write_kernelspecs(prefix: Path) -> Path:
         (folder / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
     installer = ROOT / "etc" / "kernelspecs" / "install.py"
     options = ["--prefix", str(prefix), "--version", version("enterprise-gateway")]
+    options += ["--mode", "docker"]
     subprocess.run([sys.executable, str(installer), *options], check=True)
     return jupyter_path
 

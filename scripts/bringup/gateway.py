@@ -21,7 +21,8 @@ AVAILABLE = re.compile(r" is available at (\S+)$")
 def install_kernelspecs() -> None:
     """Offer kernels in containers; the kernelspec of the local one came with ipykernel."""
     installer = str(ROOT / "etc" / "kernelspecs" / "install.py")
-    said = run([sys.executable, installer, "--prefix", str(VENV), "--version", __version__])
+    options = ["--prefix", str(VENV), "--version", __version__, "--mode", "docker"]
+    said = run([sys.executable, installer, *options])
     if said:
         say(said)
 

@@ -87,7 +87,8 @@ class Gateway:
     def install_kernelspecs(self) -> None:
         """Install the project's kernelspecs where only this gateway looks."""
         script = str(ROOT / "etc/kernelspecs/install.py")
-        install = [sys.executable, script, "--prefix", str(self.home), "--version", __version__]
+        options = ["--prefix", str(self.home), "--version", __version__, "--mode", "docker"]
+        install = [sys.executable, script, *options]
         subprocess.run(install, env=self.env, check=True, capture_output=True, timeout=60)
         self.env["JUPYTER_PATH"] = str(self.home / "share/jupyter")
 

@@ -223,6 +223,8 @@ def install_kernelspec(folder: Path) -> Path:
             folder,
             "--version",
             __version__,
+            "--mode",
+            "docker",
         ],
         check=True,
     )

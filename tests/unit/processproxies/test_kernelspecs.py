@@ -13,9 +13,9 @@ INSTALLER = ROOT / "etc" / "kernelspecs" / "install.py"
 LAUNCH_SCRIPT = ROOT / "etc" / "kernel-launchers" / "docker" / "scripts" / "launch_docker.py"
 
 
-def install(prefix: Path, version: str) -> str:
+def install(prefix: Path, version: str, *options: str) -> str:
     """Install the kernelspecs and return what was said."""
-    command = [sys.executable, INSTALLER, "--prefix", prefix, "--version", version]
+    command = [sys.executable, INSTALLER, "--prefix", prefix, "--version", version, *options]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
@@ -28,6 +28,24 @@ def test_installed_kernelspec_is_complete(tmp_path: Path) -> None:
     assert spec["argv"][1] == "{resource_dir}/scripts/launch_docker.py"
     assert (folder / "scripts" / "launch_docker.py").read_bytes() == LAUNCH_SCRIPT.read_bytes()
     assert (folder / "logo-64x64.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "class_name"),
+    [
+        ((), "DockerSwarmProcessProxy"),
+        (("--mode", "swarm"), "DockerSwarmProcessProxy"),
+        (("--mode", "docker"), "DockerProcessProxy"),
+    ],
+)
+def test_mode_decides_what_a_kernel_becomes(
+    tmp_path: Path, options: tuple[str, ...], class_name: str
+) -> None:
+    """Services, unless containers are asked for."""
+    install(tmp_path, "1", *options)
+    spec = json.loads((tmp_path / "share/jupyter/kernels/python_docker/kernel.json").read_text())
+    named = spec["metadata"]["process_proxy"]["class_name"]
+    assert named == f"enterprise_gateway.services.processproxies.docker_swarm.{class_name}"
 
 
 def test_update_keeps_what_the_site_edited(tmp_path: Path) -> None:
