@@ -128,6 +128,13 @@ class BaseProcessProxyABC(ABC):
         """
         return workload.created
 
+    async def launched_with(self, workload: Workload) -> Mapping[str, str]:  # noqa: ARG002 - for those who know
+        """Return the environment that the workload was launched with, {} if unknown.
+
+        One engine call.
+        """
+        return {}
+
     @abstractmethod
     def watch(self) -> AsyncIterator[Workload]:
         """Yield every workload once, then each again whenever its state changes, for ever.
