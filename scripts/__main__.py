@@ -1,4 +1,4 @@
-"""What scripts/run, test, images and bench do once scripts/install has made the environment."""
+"""What the commands in scripts/ do once scripts/install has made the environment."""
 
 import sys
 

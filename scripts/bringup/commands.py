@@ -1,7 +1,8 @@
-"""The commands behind scripts/run, test, images and bench."""
+"""The commands behind scripts/run, test, images, swarm and bench."""
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from bringup.guardian import guard
 from bringup.host import ROOT, VENV
 from bringup.kernel_image import KERNEL_IMAGE, ensure_kernel_image
 from bringup.private_engine import Places, places
+from bringup.swarm_lab import swarm_lab
 
 Command = Callable[[argparse.Namespace, list[str]], int]
 """Takes the options and the arguments that are for another program; gives the exit status."""
@@ -68,6 +70,9 @@ def parser() -> argparse.ArgumentParser:
         )
     )
     add_engine(add("images", images_command, "Build the kernel image if it is not up to date."))
+    swarm = add("swarm", swarm_command, "Have a Docker Swarm on this machine, for a try.")
+    add_engine(swarm)
+    swarm.add_argument("--nodes", type=int, default=3, metavar="N", help="how many (3)")
     test = add("test", test_command, "Check and test. Other arguments go to pytest.")
     add_engine(test)
     scope = test.add_mutually_exclusive_group()
@@ -123,6 +128,22 @@ def images_command(options: argparse.Namespace, rest: list[str]) -> int:
             return 1
         ensure_kernel_image(host)
         say(f"{KERNEL_IMAGE} is up to date")
+    return 0
+
+
+def swarm_command(options: argparse.Namespace, rest: list[str]) -> int:
+    """Have a Swarm until Ctrl-C."""
+    if rest:
+        raise SetupError(f"unknown arguments: {' '.join(rest)}")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    with engine(options.engine) as host:
+        if host:
+            ensure_kernel_image(host)
+        images = [KERNEL_IMAGE] if host else []
+        with swarm_lab(options.nodes, images=images, engine=host) as lab:
+            say(lab.describe())
+            signal.pause()
     return 0
 
 

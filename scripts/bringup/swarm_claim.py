@@ -1,0 +1,97 @@
+"""What tells the labs of one machine apart: a number, which a lab holds by a lock.
+
+Locks end with their process, however that ends. So a number whose lock is free has no lab, and
+what is left under it is removed before the next lab begins.
+"""
+
+import fcntl
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from bringup.bridge import routes
+from bringup.console import SetupError
+from bringup.host import cache_dir
+from bringup.swarm_machine import Places, remove_cgroups, remove_machine
+from bringup.waiting import wait_until
+
+RUN = Path("/run/enterprise-gateway/swarm")
+UNDERLAYS = IPv4Network("10.214.0.0/16")
+OVERLAYS = "10.215.0.0/16"
+"""Pool of addresses inside the Swarms; they are not seen outside, so all have the same."""
+
+CLEAR_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What belongs to the lab of one number."""
+
+    number: int
+
+    @property
+    def tag(self) -> str:
+        """The beginning of names: machines, cgroups; also this machine's network interface."""
+        return f"eg-swarm{self.number}"
+
+    @property
+    def subnet(self) -> IPv4Network:
+        """The network of its nodes."""
+        return list(UNDERLAYS.subnets(new_prefix=24))[self.number]
+
+    @property
+    def at(self) -> Places:
+        """Its folders."""
+        return Places(RUN / str(self.number), cache_dir() / "swarm" / str(self.number))
+
+    def clear(self) -> None:
+        """Remove what a lab that has ended left."""
+        subprocess.run(["ip", "link", "delete", self.tag], capture_output=True, check=False)
+        wait_until(self._cgroups_removed, CLEAR_TIMEOUT, f"end of the processes of {self.tag}")
+        remove_machine(self.at)
+
+    def _cgroups_removed(self) -> bool:
+        with suppress(OSError):  # not empty: processes are being killed
+            remove_cgroups(f"{self.tag}-*")
+            return True
+        return False
+
+
+@contextmanager
+def claim() -> Iterator[Claim]:
+    """Hold a number that no other lab has, and whose network is free.
+
+    Raises:
+        SetupError: there is none left.
+    """
+    RUN.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for number in range(UNDERLAYS.num_addresses // 256):
+        with (RUN / f"{number}.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            found = Claim(number)
+            found.clear()
+            if any(found.subnet.overlaps(other) for other in routes()):
+                continue
+            clear_dead(number)
+            try:
+                yield found
+            finally:
+                found.clear()
+            return
+    raise SetupError(f"{UNDERLAYS} is in use on this machine: no address left for a Swarm")
+
+
+def clear_dead(own: int) -> None:
+    """Remove what labs of other numbers left that were killed."""
+    for folder in [*RUN.iterdir(), *(cache_dir() / "swarm").glob("*")]:
+        if not folder.name.isdecimal() or int(folder.name) == own or not folder.is_dir():
+            continue
+        with (RUN / f"{folder.name}.lock").open("w") as lock, suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            Claim(int(folder.name)).clear()

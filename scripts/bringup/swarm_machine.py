@@ -1,0 +1,145 @@
+"""A machine in the machine: namespaces of its own, held by an init process.
+
+It ends with the process that booted it, however that ends: its init reads a pipe that only that
+process can write to, and the kernel kills all of a pid namespace when its init ends.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from bringup.console import SetupError, run
+
+BOOT = """
+set -e
+hostname "$1"
+cd "$2"
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p "$2" /etc/docker
+mount --no-canonicalize --bind . "$2"  # as a path it would be the new, empty folder
+mount --bind "$3" /etc/docker
+ip link set lo up
+echo up
+exec tini -- cat >/dev/null
+"""
+"""What the first process does. `/run` is its own: it has locks, and sockets of other engines."""
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a machine keeps what; all of it goes with the machine."""
+
+    run: Path
+    """Its sockets; a short path, since that of a socket has at most 107 bytes."""
+    home: Path
+    """Its disk; stays when the machine is powered off."""
+
+
+class Machine:
+    """Namespaces for pids, mounts, the network and the host's name, and a cgroup."""
+
+    def __init__(self, name: str, at: Places) -> None:
+        self.name = name
+        self.at = at
+        self.process: subprocess.Popen[str] | None = None
+        self._init = 0
+
+    @property
+    def init(self) -> int:
+        """The id of its first process, as its host sees it.
+
+        Raises:
+            SetupError: the machine is off.
+        """
+        if self.process is None:
+            raise SetupError(f"{self.name} is powered off")
+        return self._init
+
+    @property
+    def cgroup(self) -> str:
+        """The cgroup of all that runs in containers on it."""
+        return f"/{self.name}"
+
+    def boot(self) -> None:
+        """Switch it on."""
+        etc = self.at.home / "etc"
+        for folder in (self.at.run, etc):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Docker's own mounts on the host must not be kept busy: hence slave
+        isolation = ["--net", "--uts", "--mount", "--propagation=slave", "--pid", "--mount-proc"]
+        process = subprocess.Popen(
+            [
+                *("unshare", *isolation, "--fork", "--kill-child", "--"),
+                *("sh", "-c", BOOT, "boot", self.name, str(self.at.run), str(etc)),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the process that booted it
+            text=True,
+        )
+        if process.stdout is None or process.stdout.readline() != "up\n":
+            end(process)
+            raise SetupError(f"{self.name}: no namespaces for it (the reason is printed above)")
+        self._init = only_child(process.pid)
+        self.process = process
+
+    def power_off(self) -> None:
+        """End everything that runs on it, at once."""
+        if self.process is None:
+            return
+        os.kill(self._init, signal.SIGKILL)
+        end(self.process)
+        self.process = None
+        remove_cgroups(self.name)
+
+    def enter(self, *command: str) -> list[str]:
+        """Return the command line that runs a command on this machine.
+
+        The process made of it is not the command but its parent, which ends as the command does.
+        """
+        namespaces = ["--pid", "--mount", "--uts", "--net"]
+        return ["nsenter", f"--target={self.init}", *namespaces, "--", *command]
+
+    def run(self, *command: str) -> str:
+        """Return what a command prints on this machine.
+
+        Raises:
+            SetupError: it failed.
+        """
+        return run(self.enter(*command))
+
+    def path(self, path: str) -> Path:
+        """Return where the host finds a file that lies at `path` for this machine."""
+        return Path(f"/proc/{self.init}/root") / path.lstrip("/")
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill a process, and close the pipes to it."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+def only_child(pid: int) -> int:
+    """Return the id of a process' only child; see proc(5) on `children`."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+
+def remove_cgroups(pattern: str) -> None:
+    """Remove the empty cgroups at the top of each hierarchy (one in version 2) by their names."""
+    for top in (*CGROUPS.glob(pattern), *CGROUPS.glob(f"*/{pattern}")):
+        for folder, _, _ in os.walk(top, topdown=False):
+            Path(folder).rmdir()
+
+
+def remove_machine(at: Places) -> None:
+    """Remove the files of a machine that is off."""
+    for folder in (at.home, at.run):
+        shutil.rmtree(folder, ignore_errors=True)
