@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ class FakeEngine(BaseProcessProxyABC):
         failure: what the next launches fail with.
         gate: cleared, launches wait until it is set.
         cancelled: how many launches were cancelled.
+        is_forgetful: whether it does not know how workloads were launched.
     """
 
     def __init__(self, settings: LiveSettings, folder: Path) -> None:
@@ -40,6 +41,7 @@ class FakeEngine(BaseProcessProxyABC):
         self.gate = asyncio.Event()
         self.gate.set()
         self.cancelled = 0
+        self.is_forgetful = False
         self.observations: list[str] = []
         self.removals: list[str] = []
         self._folder = folder
@@ -139,6 +141,13 @@ class FakeEngine(BaseProcessProxyABC):
         """See the base class."""
         self._check()
         return [*self._workloads.values()]
+
+    async def launched_with(self, workload: Workload) -> Mapping[str, str]:
+        """See the base class."""
+        self._check()
+        known = {request.kernel_id: request.env for request in self.requests}
+        own = {"EG_AGENT_TOKEN": "secret", "PUBLIC_KEY": "key", "PATH": "/bin"}
+        return {} if self.is_forgetful else {**known[workload.kernel_id], **own}
 
     async def watch(self) -> AsyncIterator[Workload]:
         """See the base class."""

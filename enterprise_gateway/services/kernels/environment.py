@@ -48,13 +48,9 @@ def accept_client_env(env: Mapping[str, object], client_envs: frozenset[str]) ->
         InvalidRequestError: one of those to return has an impossible name or a bad value, or they
             are too large in all.
     """
-    accepted: dict[str, str] = {}
-    for name, value in env.items():
-        is_wanted = name.startswith("KERNEL_") or name in client_envs
-        is_wanted = is_wanted or ("*" in client_envs and not _STEERING.fullmatch(name))
-        if not is_wanted or name in _RESERVED or name.startswith(_RESERVED_PREFIX):
-            continue
-        accepted[name] = _checked(name, value)
+    accepted = {
+        name: _checked(name, value) for name, value in env.items() if _is_wanted(name, client_envs)
+    }
     if (
         sum(len(name) + len(value.encode()) for name, value in accepted.items())
         > MAX_ENVIRONMENT_BYTES
@@ -81,15 +77,41 @@ def merge_environment(
     return merged
 
 
+def recover_client_env(env: Mapping[str, str], client_envs: frozenset[str]) -> dict[str, str]:
+    """Return those variables of a kernel's own environment that a client may have sent for it.
+
+    Kernel.json may have set them as well, and will again; what no client could have sent is its.
+    """
+    return {
+        name: value
+        for name, value in env.items()
+        if _is_wanted(name, client_envs) and _fault(name, value) is None
+    }
+
+
+def _is_wanted(name: str, client_envs: frozenset[str]) -> bool:
+    if name in _RESERVED or name.startswith(_RESERVED_PREFIX):
+        return False
+    if name.startswith("KERNEL_") or name in client_envs:
+        return True
+    return "*" in client_envs and not _STEERING.fullmatch(name)
+
+
 def _checked(name: str, value: object) -> str:
-    if not _NAME.fullmatch(name):
-        raise InvalidRequestError(f"Environment variable name {name[:100]!r} is not legal")
-    if not isinstance(value, str):
-        raise InvalidRequestError(f"Environment variable '{name}' value must be a string")
-    if len(value) > MAX_VALUE_CHARS:
-        raise InvalidRequestError(f"Environment variable '{name}' value exceeds maximum length")
-    if not _PROHIBITED.isdisjoint(value):
-        raise InvalidRequestError(
-            f"Environment variable '{name}' value contains prohibited characters"
-        )
+    fault = _fault(name, value)
+    if fault is not None or not isinstance(value, str):
+        raise InvalidRequestError(f"Environment variable {fault}")
     return value
+
+
+def _fault(name: str, value: object) -> str | None:
+    """Return what is wrong with a variable, None if nothing is."""
+    if not _NAME.fullmatch(name):
+        return f"name {name[:100]!r} is not legal"
+    if not isinstance(value, str):
+        return f"'{name}' value must be a string"
+    if len(value) > MAX_VALUE_CHARS:
+        return f"'{name}' value exceeds maximum length"
+    if not _PROHIBITED.isdisjoint(value):
+        return f"'{name}' value contains prohibited characters"
+    return None

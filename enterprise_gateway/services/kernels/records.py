@@ -1,6 +1,7 @@
 """What the gateway knows of one kernel, and what REST says of it."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -36,6 +37,11 @@ class Record:
     workload: Workload
     launch: LaunchRequest | None = None
     """How to launch it again; None if another gateway process launched it."""
+    client_env: Mapping[str, str] | None = field(default=None, repr=False)
+    """What its client may have sent, if another gateway process launched it.
+
+    None: not known yet; empty: it cannot be known.
+    """
     agent: Agent | None = None
     state: AgentState | None = None
     """The newest state document."""

@@ -9,6 +9,7 @@ same sources.
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import time
@@ -17,9 +18,11 @@ from dataclasses import dataclass
 
 from enterprise_gateway.errors import GatewayError, NotFoundError, UnavailableError
 from enterprise_gateway.services.kernels.agent import Agent
+from enterprise_gateway.services.kernels.ended import Ended
 from enterprise_gateway.services.kernels.engines import Engines
 from enterprise_gateway.services.kernels.fate import decide_death
 from enterprise_gateway.services.kernels.launches import is_kernel_id
+from enterprise_gateway.services.kernels.origins import Origins
 from enterprise_gateway.services.kernels.records import Record
 from enterprise_gateway.services.kernels.tokens import derive_agent_token
 from enterprise_gateway.services.processproxies.contract import (
@@ -31,9 +34,6 @@ from enterprise_gateway.services.processproxies.contract import (
 from enterprise_gateway.services.proxies import Proxies
 from enterprise_gateway.settings import LiveSettings
 
-TOMBSTONE_SECONDS = 300.0
-FORGET_SECONDS = 60.0
-"""How long news of a workload that was ended on purpose is not taken for a new kernel."""
 LAST_WORDS_SECONDS = 1.0
 """How long after a workload's death its agent's last state document may still arrive."""
 RETRY_SECONDS = 0.1
@@ -52,15 +52,6 @@ class Launching:
     """Seconds since the epoch."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
-    """A workload that was ended on purpose."""
-
-    created: float
-    """Engines know whole seconds; later than that there is another workload of the same id."""
-    timer: asyncio.TimerHandle
-
-
 class Registry:
     """Knows every kernel, and follows it."""
 
@@ -68,8 +59,8 @@ class Registry:
         self._live = live
         self.engines = Engines(live, proxies)
         self._records: dict[str, Record] = {}
-        self._ended: dict[str, _Ended] = {}
-        self._tombstones: dict[str, asyncio.TimerHandle] = {}
+        self._ended = Ended()
+        self._origins = Origins(live)
         self._followers: dict[BaseProcessProxyABC, asyncio.Task[None]] = {}
         self._launching: dict[str, Launching] = {}
         self._connecting = asyncio.Semaphore(MAX_CONNECTING_STREAMS)
@@ -85,8 +76,8 @@ class Registry:
 
     async def close(self) -> None:
         """Stop following. Nothing happens to the kernels."""
-        for handle in (*(one.timer for one in self._ended.values()), *self._tombstones.values()):
-            handle.cancel()
+        self._ended.close()
+        await self._origins.close()
         streams = [record.stream for record in self if record.stream is not None]
         following = [*self._followers.values(), *streams]
         for task in following:
@@ -110,7 +101,7 @@ class Registry:
         finally:
             del self._launching[launch.kernel_id]
             if launch.kernel_id not in self._records:
-                self._mark_ended(launch.kernel_id, math.inf)
+                self._ended.mark(launch.kernel_id, math.inf)
 
     def launches(self) -> list[Launching]:
         """Return the kernels that are being launched by this gateway process."""
@@ -138,6 +129,20 @@ class Registry:
         if record is None:
             raise NotFoundError(f"Kernel does not exist: {kernel_id}")
         return record
+
+    async def is_back(self, record: Record) -> bool:
+        """Say whether another gateway process has launched a dead kernel again, and take that up.
+
+        Raises:
+            UnavailableError: the engine does not answer, or the kernel is only starting.
+        """
+        workload = await self.engines.observe(record.proxy, record.kernel_id)
+        if workload is None or workload.state is WorkloadState.DEAD:
+            return False
+        self._take(record.proxy, workload)
+        if workload.state is WorkloadState.STARTING:
+            raise UnavailableError(f"Kernel {record.kernel_id} is starting", retry_after=1.0)
+        return True
 
     async def list_workloads(self, around: float) -> list[Workload]:
         """Ask every engine for its workloads.
@@ -172,7 +177,7 @@ class Registry:
         known = self._records.get(workload.kernel_id)
         if known is not None:
             self.drop(known)
-        self._unmark(workload.kernel_id)
+        self._ended.unmark(workload.kernel_id)
         self.engines.note_answer(proxy)
         record = self._records[workload.kernel_id] = Record(proxy, workload, launch)
         self._attach(record)
@@ -183,7 +188,7 @@ class Registry:
         kernel_id = record.kernel_id
         if self._records.get(kernel_id) is record:
             del self._records[kernel_id]
-            self._mark_ended(kernel_id, record.workload.created)
+            self._ended.mark(kernel_id, record.workload.created)
         record.is_over.set()
         self._detach(record)
 
@@ -226,8 +231,7 @@ class Registry:
             if record is not None and record.workload.created - workload.created < 1.0:
                 self._spawn(self._bury(record, workload.exit_reason))
             return
-        ended = self._ended.get(workload.kernel_id)
-        if ended is not None and workload.created < ended.created + 1.0:
+        if self._ended.covers(workload.kernel_id, workload.created):
             return
         if workload.kernel_id in self._launching:
             return
@@ -235,13 +239,15 @@ class Registry:
             if workload.created <= record.workload.created:
                 return
             self.drop(record)
-            self._unmark(workload.kernel_id)
+            self._ended.unmark(workload.kernel_id)
             record = None
         if record is None:
             record = Record(proxy, workload)
             self._records[workload.kernel_id] = record
         record.workload = workload
         self._attach(record)
+        if workload.state is WorkloadState.RUNNING:
+            self._origins.learn(record)
 
     def _attach(self, record: Record) -> None:
         """Connect to the agent where it is now."""
@@ -316,23 +322,7 @@ class Registry:
         record.is_known.set()
         record.is_over.set()
         self._detach(record)
-        self._tombstones[record.kernel_id] = asyncio.get_running_loop().call_later(
-            TOMBSTONE_SECONDS, self.drop, record
-        )
-
-    def _mark_ended(self, kernel_id: str, created: float) -> None:
-        self._unmark(kernel_id)
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(FORGET_SECONDS, self._ended.pop, kernel_id)
-        self._ended[kernel_id] = _Ended(created, timer)
-
-    def _unmark(self, kernel_id: str) -> None:
-        ended = self._ended.pop(kernel_id, None)
-        if ended is not None:
-            ended.timer.cancel()
-        tombstone = self._tombstones.pop(kernel_id, None)
-        if tombstone is not None:
-            tombstone.cancel()
+        self._ended.bury(record.kernel_id, functools.partial(self.drop, record))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -70,23 +70,44 @@ class Starter:
     async def start_again(self, record: Record) -> None:
         """Launch a new workload for a kernel that died, under the same id.
 
-        The annotations move to it.
+        The annotations move to it. If another gateway process has done so already, nothing is done.
 
         Raises:
-            ConflictError: another gateway process launched it, so its launch request is not known.
+            ConflictError: it is not known how it was launched.
             LaunchError: the kernel did not come up.
         """
-        if record.launch is None:
-            raise ConflictError(
-                f"Kernel {record.kernel_id} is dead ({record.death}). It cannot be restarted, "
-                "since another gateway process launched it: start a new one."
-            )
+        if await self._registry.is_back(record):
+            return
+        if record.launch is not None:
+            proxy, launch = record.proxy, record.launch
+        else:
+            proxy, launch = await self._plan_again(record)
         await record.proxy.remove(record.kernel_id)
-        new = await self._launch(record.proxy, record.launch)
+        new = await self._launch(proxy, launch)
         if record.state is not None and new.state is not None and new.agent is not None:
             document = record.state.annotations.document
             revision = new.state.annotations.revision
             new.learn_annotations(await new.agent.write_annotations(document, revision))
+
+    async def _plan_again(self, record: Record) -> tuple[BaseProcessProxyABC, LaunchRequest]:
+        """Plan the launch of a kernel as its client may have asked another gateway process for it.
+
+        Raises:
+            ConflictError: too little is known of it.
+        """
+        settings = self._live.current
+        try:
+            spec = await self._kernelspecs.get(record.kernel_name)
+        except NotFoundError:
+            spec = None
+        if spec is None or not record.client_env:
+            raise ConflictError(
+                f"Kernel {record.kernel_id} is dead ({record.death}). It cannot be restarted, "
+                "since it is not known any more how it was launched: start a new one."
+            )
+        start = StartRequest(spec.name, record.kernel_id, record.client_env)
+        launch = plan_launch(start, spec, settings.kernels, settings.cluster_secret)
+        return self._proxies.get(spec.proxy_class), launch
 
     async def _launch(self, proxy: BaseProcessProxyABC, launch: LaunchRequest) -> Record:
         self._registry.follow(proxy)

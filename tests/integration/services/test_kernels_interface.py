@@ -465,11 +465,62 @@ async def test_next_gateway_process_finds_the_kernels(
         assert model["execution_state"] == "busy"
         assert [one["path"] for one in await second.get("/api/sessions")] == ["a.ipynb"]
         assert (await second.ask("POST", f"/api/kernels/{kernel_id}/restart")).status == 200
+
+
+async def test_any_gateway_process_launches_a_dead_kernel_again(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """With its user, environment and sessions, though another one launched it."""
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        env = {"KERNEL_X": "a$b", "KERNEL_USERNAME": "ann", "OTHER": "x"}
+        kernel_id = await one.start_kernel(env=env)
+        session = {"path": "a.ipynb", "type": "notebook", "kernel": {"id": kernel_id}}
+        assert (await one.ask("POST", "/api/sessions", json=session)).status == 201
+        await eventually(lambda: is_state(other, kernel_id, "idle"))
+        await engine.kill(kernel_id, "exit code 139")
+        await eventually(lambda: is_state(other, kernel_id, "dead"))
+        restart = await other.ask("POST", f"/api/kernels/{kernel_id}/restart")
+        assert restart.status == 200, restart.raw
+        assert restart.body["execution_state"] == "idle"
+        first, second = engine.requests
+        assert first == second
+        await eventually(lambda: is_state(one, kernel_id, "idle"))
+        for service in (one, other):
+            assert [each["path"] for each in await service.get("/api/sessions")] == ["a.ipynb"]
+
+
+async def test_restart_of_a_dead_kernel_joins_that_of_another_gateway_process(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """Whoever comes second finds it running, and does not launch it once more."""
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        kernel_id = await one.start_kernel()
+        await eventually(lambda: is_state(other, kernel_id, "idle"))
+        await engine.kill(kernel_id, "exit code 139")
+        for service in (one, other):
+            await eventually(lambda service=service: is_state(service, kernel_id, "dead"))
+        answers = [
+            await service.ask("POST", f"/api/kernels/{kernel_id}/restart")
+            for service in (one, other)
+        ]
+        assert [answer.status for answer in answers] == [200, 200]
+        assert len(engine.requests) == 2
+        assert [model["id"] for model in await other.get("/api/kernels")] == [kernel_id]
+
+
+async def test_dead_kernel_of_unknown_origin_stays_dead(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """409 with what to do, if neither this gateway process nor the engine knows the launch."""
+    engine.is_forgetful = True
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        kernel_id = await one.start_kernel()
+        await eventually(lambda: is_state(other, kernel_id, "idle"))
         await engine.kill(kernel_id, "exit code 1")
-        await eventually(lambda: is_state(second, kernel_id, "dead"))
-        again = await second.ask("POST", f"/api/kernels/{kernel_id}/restart")
-        assert again.status == 409
-        assert "another gateway process" in again.message
+        await eventually(lambda: is_state(other, kernel_id, "dead"))
+        answer = await other.ask("POST", f"/api/kernels/{kernel_id}/restart")
+        assert answer.status == 409
+        assert "start a new one" in answer.message
 
 
 async def test_id_that_another_gateway_uses_again_is_found(

@@ -8,6 +8,7 @@ from enterprise_gateway.services.kernels.environment import (
     MAX_VALUE_CHARS,
     accept_client_env,
     merge_environment,
+    recover_client_env,
 )
 
 NONE: frozenset[str] = frozenset()
@@ -103,3 +104,17 @@ def test_merge_removes_the_gateways_secrets() -> None:
     """Tokens of the gateway reach no kernel, wherever they come from."""
     secrets = {"EG_AUTH_TOKEN": "x", "KG_AUTH_TOKEN": "x", "EG_REMOTE_PWD": "x", "LS_COLORS": "x"}
     assert merge_environment(inherited=secrets, spec=secrets, client=secrets) == {}
+
+
+def test_recovered_environment_is_what_a_client_could_have_sent() -> None:
+    """Nothing of the gateway's, and nothing that would be refused from a client."""
+    env = {
+        "KERNEL_X": "1",
+        "KERNEL_TEXT": "two\nlines",
+        "MINE": "2",
+        "EG_AGENT_TOKEN": "secret",
+        "PUBLIC_KEY": "key",
+        "PATH": "/bin",
+    }
+    assert recover_client_env(env, frozenset({"MINE"})) == {"KERNEL_X": "1", "MINE": "2"}
+    assert recover_client_env(env, frozenset({"*"})) == {"KERNEL_X": "1", "MINE": "2"}

@@ -1,0 +1,54 @@
+"""How kernels of other gateway processes were launched.
+
+It is asked for while they live: an engine forgets what has ended.
+"""
+
+import asyncio
+import logging
+
+from enterprise_gateway.errors import GatewayError
+from enterprise_gateway.services.kernels.environment import recover_client_env
+from enterprise_gateway.services.kernels.records import Record
+from enterprise_gateway.settings import LiveSettings
+
+ANSWER_SECONDS = 10.0
+RETRY_SECONDS = 5.0
+MAX_CALLS = 4
+
+_log = logging.getLogger(__name__)
+
+
+class Origins:
+    """Learns what it takes to launch a kernel again that another gateway process launched."""
+
+    def __init__(self, live: LiveSettings) -> None:
+        self._live = live
+        self._calls = asyncio.Semaphore(MAX_CALLS)
+        self._tasks: dict[Record, asyncio.Task[None]] = {}
+
+    def learn(self, record: Record) -> None:
+        """Begin to find out about a record, unless that is known or has been begun."""
+        if record.launch is None and record.client_env is None and record not in self._tasks:
+            task = asyncio.create_task(self._ask(record))
+            self._tasks[record] = task
+            task.add_done_callback(lambda _: self._tasks.pop(record, None))
+
+    async def close(self) -> None:
+        """Ask no more."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _ask(self, record: Record) -> None:
+        while not record.is_over.is_set():
+            try:
+                async with self._calls, asyncio.timeout(ANSWER_SECONDS):
+                    env = await record.proxy.launched_with(record.workload)
+            except (GatewayError, TimeoutError) as exc:
+                _log.debug("Kernel %s: how it was launched: %s", record.kernel_id, exc)
+                await asyncio.sleep(RETRY_SECONDS)  # an engine announces its return to nobody
+            else:
+                client_envs = self._live.current.kernels.client_envs
+                record.client_env = recover_client_env(env, client_envs)
+                return
