@@ -14,7 +14,7 @@ from bringup.engine import EngineChoice, engine
 from bringup.gateway import install_kernelspecs, serve
 from bringup.guardian import guard
 from bringup.host import ROOT, VENV
-from bringup.kernel_image import KERNEL_IMAGE, ensure_kernel_image
+from bringup.images import IMAGES, KERNEL, ensure_images, find_images
 from bringup.private_engine import Places, places
 from bringup.swarm_lab import swarm_lab
 
@@ -69,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
             "Measure. Other arguments go to the benchmarks: see docs/benchmarks.md.",
         )
     )
-    add_engine(add("images", images_command, "Build the kernel image if it is not up to date."))
+    images = add("images", images_command, "Build the images that are not up to date.")
+    images.add_argument("name", nargs="*", help=", ".join(image.name for image in IMAGES))
+    add_engine(images)
     swarm = add("swarm", swarm_command, "Have a Docker Swarm on this machine, for a try.")
     add_engine(swarm)
     swarm.add_argument("--nodes", type=int, default=3, metavar="N", help="how many (3)")
@@ -88,7 +90,7 @@ def run_command(options: argparse.Namespace, rest: list[str]) -> int:
     """Serve kernels: in containers, or as local processes where there is no engine."""
     with engine(options.engine) as host:
         if host:
-            ensure_kernel_image(host)
+            ensure_images(host, [KERNEL])
             install_kernelspecs()
         status = serve(rest, environment(host))
         if host == places().host:
@@ -105,7 +107,7 @@ def test_command(options: argparse.Namespace, rest: list[str]) -> int:
     else:
         with engine(options.engine) as host:
             if host:
-                ensure_kernel_image(host)
+                ensure_images(host, IMAGES)
             passed = checks.run_tests(rest, environment(host), fast=False)
     return 0 if clean and passed else 1
 
@@ -114,20 +116,22 @@ def bench_command(options: argparse.Namespace, rest: list[str]) -> int:
     """Run the benchmarks."""
     with engine(options.engine) as host:
         if host:
-            ensure_kernel_image(host)
+            ensure_images(host, [KERNEL])
         command = [sys.executable, "-m", "benchmarks", *rest]
         return subprocess.run(command, cwd=ROOT, env=environment(host), check=False).returncode
 
 
 def images_command(options: argparse.Namespace, rest: list[str]) -> int:
-    """Build the kernel image."""
+    """Build images."""
+    images = find_images(options.name)
     if rest:
         raise SetupError(f"unknown arguments: {' '.join(rest)}")
     with engine(options.engine) as host:
         if host is None:
             return 1
-        ensure_kernel_image(host)
-        say(f"{KERNEL_IMAGE} is up to date")
+        ensure_images(host, images)
+        for image in images:
+            say(f"{image.tag} is up to date")
     return 0
 
 
@@ -139,8 +143,8 @@ def swarm_command(options: argparse.Namespace, rest: list[str]) -> int:
         signal.signal(number, signal.default_int_handler)
     with engine(options.engine) as host:
         if host:
-            ensure_kernel_image(host)
-        images = [KERNEL_IMAGE] if host else []
+            ensure_images(host, IMAGES)
+        images = [image.tag for image in IMAGES] if host else []
         with swarm_lab(options.nodes, images=images, engine=host) as lab:
             say(lab.describe())
             signal.pause()

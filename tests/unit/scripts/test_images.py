@@ -1,9 +1,24 @@
-"""When the kernel image is built, and from what."""
+"""Which images are built, when, and from what."""
 
 import tarfile
 from pathlib import Path
 
-from bringup.kernel_image import context, digest, read_inputs
+import pytest
+
+from bringup.console import SetupError
+from bringup.images import (
+    GATEWAY,
+    IMAGES,
+    KERNEL,
+    MACHINE,
+    Image,
+    context,
+    digest,
+    find_images,
+    read_inputs,
+)
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def write(root: Path) -> None:
@@ -45,3 +60,24 @@ def test_context_is_a_tar_of_the_files_without_times() -> None:
         content = tar.extractfile(entry)
         assert content is not None
         assert (entry.name, entry.mode, entry.mtime, content.read()) == ("a/b", 0o755, 0, b"text")
+
+
+def test_images_are_chosen_by_name_or_all() -> None:
+    """Without a name it is all of them."""
+    assert find_images([]) == IMAGES
+    assert find_images(["enterprise-gateway", "kernel-py"]) == (GATEWAY, KERNEL)
+    with pytest.raises(SetupError, match=r"no such image: r-kernel \(there are kernel-py, "):
+        find_images(["kernel-py", "r-kernel"])
+
+
+@pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.name)
+def test_dockerfile_copies_nothing_but_inputs(image: Image) -> None:
+    """What a build uses decides whether it is repeated."""
+    inputs = (image.folder, MACHINE, *image.inputs)
+    lines = (ROOT / image.folder / "Dockerfile").read_text().splitlines()
+    copies = [line.split()[1:-1] for line in lines if line.startswith("COPY ")]
+    sources = [path for words in copies if not words[0].startswith("--from") for path in words]
+    assert sources
+    for path in sources:
+        assert list(ROOT.glob(path)), path
+        assert any(path == name or path.startswith(f"{name}/") for name in inputs), path

@@ -1,0 +1,193 @@
+"""The project's images: built when missing or made from other files than today's."""
+
+import hashlib
+import io
+import os
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from docker import DockerClient
+from docker.errors import APIError, ImageNotFound
+
+from bringup import machine
+from bringup.base_image import BASE_IMAGE, SUITE, ensure_base_image
+from bringup.console import SetupError, say, step
+from bringup.engine import connect
+from bringup.host import ROOT
+from enterprise_gateway._version import __version__
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that the project builds."""
+
+    name: str
+    """What it is called in `enterprise-gateway/NAME:VERSION`, and its folder in etc/docker."""
+    inputs: tuple[str, ...]
+    """The files and folders that the build may use, besides its own folder."""
+
+    @property
+    def tag(self) -> str:
+        """What the engine calls it."""
+        return f"enterprise-gateway/{self.name}:{__version__}"
+
+    @property
+    def folder(self) -> str:
+        """Where its Dockerfile is."""
+        return f"etc/docker/{self.name}"
+
+
+KERNEL = Image("kernel-py", ("etc/kernel-launchers", "kernel_agent", "requirements/kernel-py.txt"))
+GATEWAY = Image(
+    "enterprise-gateway",
+    (
+        "LICENSE",
+        "README.md",
+        "enterprise_gateway",
+        "etc/kernel-launchers",
+        "etc/kernelspecs",
+        "kernel_agent",
+        "pyproject.toml",
+        "requirements/server.txt",
+    ),
+)
+PROXY = Image("proxy", ())
+IMAGES = (KERNEL, GATEWAY, PROXY)
+
+MACHINE = "etc/docker/machine"
+"""Where each build finds what it needs on this machine only."""
+
+INPUTS_LABEL = "enterprise-gateway.inputs"
+"""Label of a finished image: the digest of its inputs."""
+
+STAGE_LABEL = "enterprise-gateway.stage"
+"""Label of images that exist only to make the next build faster: the name of the finished one."""
+
+
+def find_images(names: Iterable[str]) -> tuple[Image, ...]:
+    """Return the images of these names; all if there are none.
+
+    Raises:
+        SetupError: there is no image of a name.
+    """
+    known = {image.name: image for image in IMAGES}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise SetupError(f"no such image: {', '.join(unknown)} (there are {', '.join(known)})")
+    return tuple(known[name] for name in names) or IMAGES
+
+
+def ensure_images(host: str, images: Sequence[Image]) -> None:
+    """Have images, made from the files of this checkout, on the engine.
+
+    Raises:
+        SetupError: one cannot be built; carries the last lines of the build.
+    """
+    client = connect(host)
+    try:
+        for image in images:
+            ensure_image(client, host, image)
+    finally:
+        client.close()
+
+
+def ensure_image(client: DockerClient, host: str, image: Image) -> None:
+    """Have one image, made from the files of this checkout, on the engine."""
+    inputs = read_inputs(ROOT, (image.folder, MACHINE, *image.inputs))
+    wanted = digest(inputs)
+    if present(client, image) == wanted:
+        return
+    ensure_base_image(client, host)
+    with step(f"Building {image.tag} (once; again when its files change)"):
+        build(client, image, inputs, wanted)
+    remove_superseded(client, image)
+
+
+def present(client: DockerClient, image: Image) -> str | None:
+    """Return the digest from which the image on the engine was made."""
+    try:
+        labels: dict[str, str] = client.images.get(image.tag).labels
+    except ImageNotFound:
+        return None
+    return labels.get(INPUTS_LABEL)
+
+
+def read_inputs(root: Path, names: Iterable[str]) -> dict[str, tuple[int, bytes]]:
+    """Return mode and content of all files below `names`, by path relative to `root`."""
+    found = {}
+    for name in names:
+        top = root / name
+        for file in [top, *top.rglob("*")]:
+            path = file.relative_to(root)
+            generated = {"__pycache__", "build"} & set(path.parts) or ".egg-info" in str(path)
+            if file.is_file() and not generated:
+                mode = 0o755 if file.stat().st_mode & 0o100 else 0o644
+                found[str(path)] = (mode, file.read_bytes())
+    return dict(sorted(found.items()))
+
+
+def digest(inputs: Mapping[str, tuple[int, bytes]]) -> str:
+    """Return what tells these files from any others."""
+    total = hashlib.sha256()
+    for name, (mode, content) in inputs.items():
+        total.update(f"{name}\0{mode}\0{len(content)}\0".encode())
+        total.update(content)
+    return total.hexdigest()
+
+
+def context(files: Mapping[str, tuple[int, bytes]]) -> io.BytesIO:
+    """Return a build context: for the same files the same bytes."""
+    result = io.BytesIO()
+    with tarfile.open(fileobj=result, mode="w") as tar:
+        for name, (mode, content) in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            entry.mode = mode
+            tar.addfile(entry, io.BytesIO(content))
+    result.seek(0)
+    return result
+
+
+def build(
+    client: DockerClient, image: Image, inputs: Mapping[str, tuple[int, bytes]], wanted: str
+) -> None:
+    """Build an image, a line for each step."""
+    own = {
+        f"{MACHINE}/{name}": (0o644, content)
+        for name, content in machine.build_files(SUITE).items()
+    }
+    log: list[str] = []
+    for event in client.api.build(
+        fileobj=context({**inputs, **own}),
+        custom_context=True,
+        dockerfile=f"{image.folder}/Dockerfile",
+        tag=image.tag,
+        buildargs={"BASE_IMAGE": BASE_IMAGE, **machine.proxies(os.environ)},
+        labels={INPUTS_LABEL: wanted},
+        network_mode="host",  # proxies and mirrors may be reachable from here only
+        rm=True,
+        forcerm=True,
+        decode=True,
+    ):
+        if "error" in event:
+            tail = "\n".join(log[-20:])
+            raise SetupError(f"building {image.tag}: {event['error']}\n{tail}")
+        for line in event.get("stream", "").splitlines():
+            log.append(line)
+            if line.startswith("Step "):
+                say(f"  {' '.join(line.split())[:100]}")
+
+
+def remove_superseded(client: DockerClient, image: Image) -> None:
+    """Remove what earlier builds left, but for the newest, which is the cache of the next build."""
+    dangling = {"dangling": True}
+    label = f"{STAGE_LABEL}={image.name}"
+    stages = client.images.list(filters={**dangling, "label": label})
+    stages.sort(key=lambda stage: str(stage.attrs["Created"]))
+    finished = client.images.list(filters={**dangling, "label": INPUTS_LABEL})
+    for superseded in [*stages[:-1], *finished]:
+        with suppress(APIError):  # a kernel still runs from it
+            client.images.remove(str(superseded.id))
