@@ -74,6 +74,12 @@ class FakeEngine(BaseProcessProxyABC):
         await self.agents.pop(kernel_id).stop()
         self._publish(kernel_id, exit_reason)
 
+    def announce(self, workload: Workload) -> None:
+        """Have a workload, or a new state of one."""
+        self._workloads[workload.kernel_id] = workload
+        for queue in self._watchers:
+            queue.put_nowait(workload)
+
     def _publish(self, kernel_id: str, exit_reason: str) -> None:
         dead = replace(
             self._workloads.pop(kernel_id),
@@ -98,16 +104,22 @@ class FakeEngine(BaseProcessProxyABC):
         """See the base class."""
         self._check()
         self.requests.append(request)
-        created = time.time()
-        try:
-            await self.gate.wait()
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        if self.failure is not None:
-            raise self.failure
         if request.kernel_id in self._workloads:
             raise LaunchError("the name is taken")
+        starting = Workload(
+            kernel_id=request.kernel_id,
+            name=f"{request.username}-{request.kernel_id}",
+            username=request.username,
+            state=WorkloadState.STARTING,
+            created=time.time(),
+        )
+        self.announce(starting)
+        try:
+            await self._pass_gate()
+        except BaseException as exc:
+            self.cancelled += isinstance(exc, asyncio.CancelledError)
+            self._publish(request.kernel_id, "exit code 137 (killed)")
+            raise
         path = self._folder / f"{request.kernel_id[:8]}-{len(self.requests)}.sock"
         agent = FakeAgent(
             path,
@@ -118,18 +130,16 @@ class FakeEngine(BaseProcessProxyABC):
         )
         await agent.start()
         self.agents[request.kernel_id] = agent
-        workload = Workload(
-            kernel_id=request.kernel_id,
-            name=f"{request.username}-{request.kernel_id}",
-            username=request.username,
-            state=WorkloadState.RUNNING,
-            created=created,
-            endpoint=AgentEndpoint(unix_path=str(path)),
+        workload = replace(
+            starting, state=WorkloadState.RUNNING, endpoint=AgentEndpoint(unix_path=str(path))
         )
-        self._workloads[request.kernel_id] = workload
-        for queue in self._watchers:
-            queue.put_nowait(workload)
+        self.announce(workload)
         return workload
+
+    async def _pass_gate(self) -> None:
+        await self.gate.wait()
+        if self.failure is not None:
+            raise self.failure
 
     async def observe(self, kernel_id: str) -> Workload | None:
         """See the base class."""
@@ -147,7 +157,7 @@ class FakeEngine(BaseProcessProxyABC):
         self._check()
         known = {request.kernel_id: request.env for request in self.requests}
         own = {"EG_AGENT_TOKEN": "secret", "PUBLIC_KEY": "key", "PATH": "/bin"}
-        return {} if self.is_forgetful else {**known[workload.kernel_id], **own}
+        return {} if self.is_forgetful else {**known.get(workload.kernel_id, {}), **own}
 
     async def watch(self) -> AsyncIterator[Workload]:
         """See the base class."""

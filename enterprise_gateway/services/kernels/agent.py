@@ -1,5 +1,7 @@
 """The client of one kernel agent's HTTP interface, section 3 of the wire contract."""
 
+import asyncio
+import errno
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -28,11 +30,16 @@ class Agent:
     Attributes:
         endpoint: where it listens.
         token: what its `Authorization: Bearer` takes.
+        gone: done once nobody should talk to it any more: its workload has ended, or moved.
+        refused_since: since when nothing has listened at the endpoint, as far as was tried, by the
+            event loop's clock. None: something has, or nothing is known.
     """
 
     def __init__(self, kernel_id: str, endpoint: AgentEndpoint, token: str) -> None:
         self.endpoint = endpoint
         self.token = token
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.refused_since: float | None = None
         self._kernel_id = kernel_id
         connector = (
             aiohttp.UnixConnector(endpoint.unix_path)
@@ -52,6 +59,8 @@ class Agent:
 
     async def close(self) -> None:
         """Close the connections."""
+        if not self.gone.done():
+            self.gone.set_result(None)
         await self._session.close()
 
     async def state(self) -> AgentState:
@@ -69,6 +78,7 @@ class Agent:
             async with self._session.get("/v1/events", timeout=timeout) as response:
                 if response.status != 200:
                     raise self._failure(response.status, await response.read())
+                self.refused_since = None
                 yield self._states(response)
         except _TRANSPORT_ERRORS as exc:
             raise self._unreachable(exc) from exc
@@ -131,6 +141,7 @@ class Agent:
                 raw = await response.read()
         except _TRANSPORT_ERRORS as exc:
             raise self._unreachable(exc) from exc
+        self.refused_since = None
         if response.status >= 400 and response.status != 412:
             raise self._failure(response.status, raw)
         return raw
@@ -154,6 +165,11 @@ class Agent:
         )
 
     def _unreachable(self, exc: Exception) -> UnavailableError:
+        is_refusal = isinstance(exc, OSError) and exc.errno == errno.ECONNREFUSED
+        if not is_refusal:
+            self.refused_since = None
+        elif self.refused_since is None:
+            self.refused_since = asyncio.get_running_loop().time()
         return UnavailableError(
             f"The agent of kernel {self._kernel_id} does not answer ({type(exc).__name__})"
         )

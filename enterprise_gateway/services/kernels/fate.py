@@ -1,9 +1,34 @@
 """What a workload's end means: pure decisions."""
 
+from enterprise_gateway.services.kernels.records import Record
 from enterprise_gateway.services.kernels.state import AgentState
+from enterprise_gateway.services.processproxies.contract import WorkloadState
 
+ORPHAN_SECONDS = 45.0
+"""How long a workload runs without anything that listens where its agent should be.
+
+An agent listens within about a second of its container's start.
+"""
 ORDERLY_EXIT = "exit code 0"
 """What engines say of an agent that ended because it was meant to."""
+
+
+def is_orphan(record: Record, now: float) -> bool:
+    """Say whether no client can use a kernel, now or later.
+
+    Its workload runs, but there is no agent: connections are refused, which is more than not to be
+    answered. A kernel whose agent has ever answered this gateway process is never an orphan.
+
+    Args:
+        record: what is known of the kernel.
+        now: by the event loop's clock.
+    """
+    if record.is_known.is_set() or record.agent is None:
+        return False
+    if record.workload.state is not WorkloadState.RUNNING:
+        return False
+    since = record.agent.refused_since
+    return since is not None and now - since >= ORPHAN_SECONDS
 
 
 def decide_death(

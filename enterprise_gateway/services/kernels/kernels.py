@@ -181,13 +181,14 @@ class Kernels:
         await self._registry.ensure_listed()
         deadline = asyncio.get_running_loop().time() + FIRST_STATE_SECONDS
         for record in self._registry:
-            if not record.is_known.is_set():
+            if not record.is_known.is_set() and record.agent is not None:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(
                         min(deadline, record.found + FIRST_STATE_SECONDS)
                     ):
                         await record.is_known.wait()
-        return sorted(self._registry, key=lambda record: record.workload.created)
+        public = [record for record in self._registry if not record.is_pending]
+        return sorted(public, key=lambda record: record.workload.created)
 
     async def _current_record(self, kernel_id: str) -> Record:
         """Return a record whose state is as new as it can be had."""

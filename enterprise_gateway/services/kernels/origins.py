@@ -48,6 +48,9 @@ class Origins:
             except (GatewayError, TimeoutError) as exc:
                 _log.debug("Kernel %s: how it was launched: %s", record.kernel_id, exc)
                 await asyncio.sleep(RETRY_SECONDS)  # an engine announces its return to nobody
+            except Exception:  # noqa: BLE001 - a task's root, and a site's own class may raise anything
+                _log.exception("Kernel %s: how it was launched is not known", record.kernel_id)
+                return
             else:
                 client_envs = self._live.current.kernels.client_envs
                 record.client_env = recover_client_env(env, client_envs)

@@ -1,6 +1,8 @@
 """What the gateway knows of one kernel, and what REST says of it."""
 
 import asyncio
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -45,6 +47,10 @@ class Record:
     agent: Agent | None = None
     state: AgentState | None = None
     """The newest state document."""
+    is_public: bool = False
+    """Whether clients may have been told of it: there was a kernel of this id that was ready."""
+    pending_until: float = 0.0
+    """Until when, in seconds since the epoch, another gateway process may still be launching it."""
     was_terminating: bool = False
     """Whether the agent has said that somebody wants the kernel to end."""
     death: str | None = None
@@ -66,6 +72,11 @@ class Record:
     def __post_init__(self) -> None:
         """Begin without a stream."""
         self.is_silent.set()
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether another gateway process is launching it, and nobody has been told of it yet."""
+        return not self.is_public and time.time() < self.pending_until
 
     @property
     def kernel_id(self) -> str:
@@ -91,13 +102,32 @@ class Record:
         if self.state is not None and annotations.revision > self.state.annotations.revision:
             self.state = msgspec.structs.replace(self.state, annotations=annotations)
 
+    def inherit(self, dead: "Record") -> None:
+        """Take the place of a record whose workload died: clients know this kernel."""
+        self.is_public = True
+        self.launch = self.launch or dead.launch
+        self.client_env = dead.client_env
+        if dead.state is not None:
+            self.state = msgspec.structs.replace(
+                dead.state,
+                execution_state="starting",
+                connections=0,
+                reason=None,
+                annotations=Annotations(document=dead.state.annotations.document),
+            )
+
     def learn(self, state: AgentState) -> None:
         """Take over a newer state document."""
         known = self.state
-        if known is not None and known.annotations.revision > state.annotations.revision:
-            # A write of ours was answered while this document was under way.
+        if known is not None and known.annotations.revision >= state.annotations.revision:
+            # A write of ours was answered while this document was under way, or it is of before the
+            # annotations of the workload that died have been moved.
             state = msgspec.structs.replace(state, annotations=known.annotations)
         self.state = state
+        if state.is_starting:
+            self.pending_until = math.inf
+        elif not state.is_dead:
+            self.is_public = True
         self.was_terminating = self.was_terminating or state.is_terminating
         self.is_known.set()
 

@@ -20,7 +20,7 @@ from enterprise_gateway.errors import GatewayError, NotFoundError, UnavailableEr
 from enterprise_gateway.services.kernels.agent import Agent
 from enterprise_gateway.services.kernels.ended import Ended
 from enterprise_gateway.services.kernels.engines import Engines
-from enterprise_gateway.services.kernels.fate import decide_death
+from enterprise_gateway.services.kernels.fate import decide_death, is_orphan
 from enterprise_gateway.services.kernels.launches import is_kernel_id
 from enterprise_gateway.services.kernels.origins import Origins
 from enterprise_gateway.services.kernels.records import Record
@@ -38,6 +38,8 @@ LAST_WORDS_SECONDS = 1.0
 """How long after a workload's death its agent's last state document may still arrive."""
 RETRY_SECONDS = 0.1
 MAX_RETRY_SECONDS = 2.0
+MAX_LOOK_SECONDS = 15.0
+"""How often an engine is asked about a workload whose agent does not answer."""
 MAX_CONNECTING_STREAMS = 16
 
 _log = logging.getLogger(__name__)
@@ -90,18 +92,20 @@ class Registry:
         self._records.clear()
 
     @contextlib.contextmanager
-    def launching(self, launch: LaunchRequest) -> Iterator[None]:
+    def launching(self, proxy: BaseProcessProxyABC, launch: LaunchRequest) -> Iterator[None]:
         """Reserve a kernel id while its workload is being launched.
 
-        Until then it is in nobody's list, and its failure leaves no tombstone.
+        Until then it is in nobody's list, and news of its workload is passed over.
         """
         self._launching[launch.kernel_id] = Launching(launch, time.time())
         try:
             yield
         finally:
             del self._launching[launch.kernel_id]
-            if launch.kernel_id not in self._records:
-                self._ended.mark(launch.kernel_id, math.inf)
+            record = self._records.get(launch.kernel_id)
+            if record is None or record.death is not None:
+                # The launch failed, perhaps since another gateway process has launched that kernel.
+                self._spawn(self._look_for(proxy, launch.kernel_id))
 
     def launches(self) -> list[Launching]:
         """Return the kernels that are being launched by this gateway process."""
@@ -174,12 +178,14 @@ class Registry:
 
     def add(self, proxy: BaseProcessProxyABC, workload: Workload, launch: LaunchRequest) -> Record:
         """Take up a kernel that has just been launched."""
+        self.engines.note_answer(proxy)
+        record = Record(proxy, workload, launch, is_public=True)
         known = self._records.get(workload.kernel_id)
         if known is not None:
             self.drop(known)
+            record.inherit(known)
         self._ended.unmark(workload.kernel_id)
-        self.engines.note_answer(proxy)
-        record = self._records[workload.kernel_id] = Record(proxy, workload, launch)
+        self._records[workload.kernel_id] = record
         self._attach(record)
         return record
 
@@ -224,6 +230,13 @@ class Registry:
             await asyncio.sleep(retry)
             retry = min(2 * retry, MAX_RETRY_SECONDS)
 
+    async def _look_for(self, proxy: BaseProcessProxyABC, kernel_id: str) -> None:
+        """Take up a kernel of which news may have been passed over."""
+        with contextlib.suppress(UnavailableError):
+            workload = await self.engines.observe(proxy, kernel_id)
+            if workload is not None:
+                self._take(proxy, workload)
+
     def _take(self, proxy: BaseProcessProxyABC, workload: Workload) -> None:
         """Take in what an engine says of a workload."""
         record = self._records.get(workload.kernel_id)
@@ -235,16 +248,21 @@ class Registry:
             return
         if workload.kernel_id in self._launching:
             return
-        if record is not None and record.death is not None:
-            if workload.created <= record.workload.created:
-                return
-            self.drop(record)
-            self._ended.unmark(workload.kernel_id)
-            record = None
-        if record is None:
+        if record is None or record.death is not None:
+            dead = record
             record = Record(proxy, workload)
+            if dead is not None:
+                if workload.created <= dead.workload.created:
+                    return
+                self.drop(dead)
+                self._ended.unmark(workload.kernel_id)
+                record.inherit(dead)
             self._records[workload.kernel_id] = record
         record.workload = workload
+        if record.state is None:
+            timeout = self._live.current.kernels.launch_timeout
+            is_starting = workload.state is WorkloadState.STARTING
+            record.pending_until = math.inf if is_starting else workload.created + timeout
         self._attach(record)
         if workload.state is WorkloadState.RUNNING:
             self._origins.learn(record)
@@ -269,7 +287,9 @@ class Registry:
 
     async def _stream(self, record: Record, agent: Agent) -> None:
         """Keep a record's state current for as long as its agent lives."""
-        retry = RETRY_SECONDS
+        loop = asyncio.get_running_loop()
+        retry = look = RETRY_SECONDS
+        next_look = 0.0
         while True:
             try:
                 async with contextlib.AsyncExitStack() as stack:
@@ -278,7 +298,7 @@ class Registry:
                     async for state in states:
                         record.learn(state)
                         record.is_silent.clear()
-                        retry = RETRY_SECONDS
+                        retry = look = RETRY_SECONDS
                 if record.state is not None and record.state.is_dead:
                     self._settle(record, "")  # those were the agent's last words
                     return
@@ -290,7 +310,12 @@ class Registry:
             await asyncio.sleep(retry)
             retry = min(2 * retry, MAX_RETRY_SECONDS)
             with contextlib.suppress(UnavailableError):
-                await self._reconsider(record)
+                if loop.time() >= next_look:
+                    next_look = loop.time() + look
+                    look = min(2 * look, MAX_LOOK_SECONDS)
+                    await self._reconsider(record)
+                if record.agent is agent and is_orphan(record, loop.time()):
+                    await self._remove_orphan(record)
             if record.agent is not agent:
                 return
 
@@ -304,6 +329,15 @@ class Registry:
         await _wait(record.is_over, LAST_WORDS_SECONDS)
         self._settle(record, workload.exit_reason if workload is not None else "")
 
+    async def _remove_orphan(self, record: Record) -> None:
+        """Remove a workload that no client can use: its agent has died, or never lived."""
+        _log.warning(
+            "Kernel %s is removed: its workload runs, but nothing listens where its agent should",
+            record.kernel_id,
+        )
+        await record.proxy.remove(record.kernel_id)
+        self.drop(record)
+
     async def _bury(self, record: Record, exit_reason: str) -> None:
         """Draw the conclusions of a workload's end, once its agent's last words have arrived."""
         await _wait(record.is_silent, LAST_WORDS_SECONDS)
@@ -311,6 +345,10 @@ class Registry:
 
     def _settle(self, record: Record, exit_reason: str) -> None:
         if self._records.get(record.kernel_id) is not record or record.death is not None:
+            return
+        if not record.is_public and (record.state is None or record.is_pending):
+            _log.info("Kernel %s ended before anybody was told of it", record.kernel_id)
+            self.drop(record)
             return
         death = decide_death(record.state, exit_reason, was_terminating=record.was_terminating)
         if death is None:

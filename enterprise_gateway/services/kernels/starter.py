@@ -7,6 +7,7 @@ import logging
 from enterprise_gateway.errors import (
     ConflictError,
     ForbiddenError,
+    GatewayError,
     NotFoundError,
     UnavailableError,
 )
@@ -28,7 +29,7 @@ from enterprise_gateway.settings import LiveSettings
 FIRST_STATE_SECONDS = 2.0
 """How long a start that succeeded waits for the agent's first state document."""
 DISCARD_SECONDS = 15.0
-"""How long an agent has to end a kernel that nobody gets, if the engine cannot."""
+"""How long an agent has to end a kernel that nobody gets, before the engine does."""
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ class Starter:
         self._registry.follow(proxy)
         self._check_limits_before(launch)
         with self.metrics.measure_start(launch.kernel_name):
-            with self._registry.launching(launch):
+            with self._registry.launching(proxy, launch):
                 workload = await proxy.launch(launch)
                 record = self._registry.add(proxy, workload, launch)
             try:
@@ -127,12 +128,20 @@ class Starter:
         return record
 
     async def _discard(self, record: Record) -> None:
+        """End a kernel that nobody gets.
+
+        Its agent is asked first: so the other gateway processes learn that it was meant to end.
+        """
+        is_ended = False
+        if record.agent is not None:
+            with contextlib.suppress(GatewayError):
+                await record.agent.shutdown(DISCARD_SECONDS)
+                is_ended = True
         try:
             await record.proxy.remove(record.kernel_id)
         except UnavailableError:
-            if record.agent is None:
+            if not is_ended:
                 raise
-            await record.agent.shutdown(DISCARD_SECONDS)
         self._registry.drop(record)
 
     async def _check_id_is_free(self, kernel_id: str) -> None:

@@ -40,6 +40,11 @@ class AgentState(msgspec.Struct, frozen=True):
         return self.execution_state == "dead"
 
     @property
+    def is_starting(self) -> bool:
+        """Whether the kernel has never answered; no restart leads back to this."""
+        return self.execution_state == "starting"
+
+    @property
     def is_terminating(self) -> bool:
         """Whether somebody wants the kernel to end."""
         return self.execution_state == "terminating"

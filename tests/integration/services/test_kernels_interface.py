@@ -1,7 +1,9 @@
 """`/api/kernels` over HTTP, with fake agents: status codes, models, failures."""
 
 import asyncio
+import functools
 import re
+import socket
 import time
 import uuid
 from dataclasses import replace
@@ -17,8 +19,14 @@ from harness.fake_engine import FakeEngine
 from harness.service import Service, eventually, serve_settings
 
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
+from enterprise_gateway.services.kernels import agent as agent_module
+from enterprise_gateway.services.kernels import fate
 from enterprise_gateway.services.kernels.registry import Registry
-from enterprise_gateway.services.processproxies.contract import Workload, WorkloadState
+from enterprise_gateway.services.processproxies.contract import (
+    AgentEndpoint,
+    Workload,
+    WorkloadState,
+)
 from enterprise_gateway.settings import CullingSettings, DockerSettings, LiveSettings
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -498,7 +506,7 @@ async def test_restart_of_a_dead_kernel_joins_that_of_another_gateway_process(
         await eventually(lambda: is_state(other, kernel_id, "idle"))
         await engine.kill(kernel_id, "exit code 139")
         for service in (one, other):
-            await eventually(lambda service=service: is_state(service, kernel_id, "dead"))
+            await eventually(functools.partial(is_state, service, kernel_id, "dead"))
         answers = [
             await service.ask("POST", f"/api/kernels/{kernel_id}/restart")
             for service in (one, other)
@@ -725,3 +733,139 @@ async def test_client_may_leave_while_anything_is_under_way(
     engine.gate.set()
     assert await service.get("/api/kernels") == []
     assert not engine.agents
+
+
+async def test_launch_elsewhere_is_listed_once_it_has_succeeded(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """Nobody lists a kernel that nobody has been given; who knows its id is told that it starts."""
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        kernel_id = str(uuid.uuid4())
+        engine.gate.clear()
+        start = asyncio.create_task(one.start_kernel(kernel_id=kernel_id))
+        for service in (one, other):
+            await eventually(functools.partial(is_state, service, kernel_id, "starting"))
+            assert await service.get("/api/kernels") == []
+        engine.gate.set()
+        assert await start == kernel_id
+
+        async def is_listed() -> bool:
+            return bool(await other.get("/api/kernels") == await one.get("/api/kernels"))
+
+        await eventually(is_listed)
+        assert len(await other.get("/api/kernels")) == 1
+
+
+async def test_launch_that_fails_elsewhere_leaves_no_trace(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """No gateway process takes it for a kernel that died."""
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        kernel_id = str(uuid.uuid4())
+        engine.gate.clear()
+        start = asyncio.create_task(one.ask("POST", "/api/kernels", json={"kernel_id": kernel_id}))
+        await eventually(lambda: is_state(other, kernel_id, "starting"))
+        engine.failure = LaunchError("no memory left")
+        engine.gate.set()
+        assert (await start).status == 500
+        await eventually(lambda: is_state(other, kernel_id, "gone"))
+        assert await other.get("/api/kernels") == await one.get("/api/kernels") == []
+
+
+@pytest.mark.usefixtures("engine")
+async def test_failed_launch_does_not_hide_the_kernel_of_another_gateway_process(
+    live: LiveSettings,
+) -> None:
+    """Two clients asked two gateway processes for the same id: both find the one that came up."""
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        kernel_id = str(uuid.uuid4())
+        answers = await asyncio.gather(
+            *(
+                service.ask("POST", "/api/kernels", json={"kernel_id": kernel_id})
+                for service in (one, other)
+            )
+        )
+        assert min(answer.status for answer in answers) == 201
+        for service in (one, other):
+            await eventually(functools.partial(is_state, service, kernel_id, "idle"))
+            assert [model["id"] for model in await service.get("/api/kernels")] == [kernel_id]
+
+
+async def test_kernel_that_another_gateway_process_launches_again_stays_listed(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """With its name and its sessions; a list without it would make clients forget it."""
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        kernel_id = await one.start_kernel()
+        session = {"path": "a.ipynb", "type": "notebook", "kernel": {"id": kernel_id}}
+        assert (await one.ask("POST", "/api/sessions", json=session)).status == 201
+        await eventually(lambda: is_state(other, kernel_id, "idle"))
+        await engine.kill(kernel_id, "exit code 139")
+        for service in (one, other):
+            await eventually(functools.partial(is_state, service, kernel_id, "dead"))
+        engine.gate.clear()
+        restart = asyncio.create_task(one.ask("POST", f"/api/kernels/{kernel_id}/restart"))
+        await eventually(lambda: is_state(other, kernel_id, "starting"))
+        (listed,) = await other.get("/api/kernels")
+        assert (listed["id"], listed["name"]) == (kernel_id, "python3")
+        assert [each["path"] for each in await other.get("/api/sessions")] == ["a.ipynb"]
+        engine.gate.set()
+        assert (await restart).status == 200
+        await eventually(lambda: is_state(other, kernel_id, "idle"))
+        assert [each["path"] for each in await other.get("/api/sessions")] == ["a.ipynb"]
+
+
+@pytest.mark.usefixtures("engine")
+async def test_delete_through_one_gateway_process_is_no_death_for_another(
+    live: LiveSettings,
+) -> None:
+    """Also a kernel that goes since there are too many is gone for all of them."""
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        deleted = await one.start_kernel()
+        kept = await one.start_kernel()
+        await eventually(lambda: is_state(other, kept, "idle"))
+        assert (await one.ask("DELETE", f"/api/kernels/{deleted}")).status == 204
+        await eventually(lambda: is_state(other, deleted, "gone"))
+
+        kernels = replace(live.current.kernels, max_kernels=2)
+        live.replace(replace(live.current, kernels=kernels))
+        starts = (service.ask("POST", "/api/kernels") for service in (one, other) for _ in range(3))
+        statuses = sorted(answer.status for answer in await asyncio.gather(*starts))
+        assert statuses == [201] + 5 * [403]
+
+        async def is_same() -> bool:
+            lists = [await service.get("/api/kernels") for service in (one, other)]
+            return bool(lists[0] == lists[1] and len(lists[0]) == 2)
+
+        await eventually(is_same)
+
+
+@pytest.mark.parametrize("listens", [True, False])
+async def test_workload_without_an_agent_is_removed(
+    engine: FakeEngine, live: LiveSettings, monkeypatch: pytest.MonkeyPatch, *, listens: bool
+) -> None:
+    """Nothing listens, so no client can use it. Who listens and says nothing is left alone."""
+    monkeypatch.setattr(fate, "ORPHAN_SECONDS", 0.5)
+    monkeypatch.setattr(agent_module, "SILENCE_SECONDS", 0.1)
+    kernel_id = str(uuid.uuid4())
+    with socket.socket() as agent:
+        agent.bind(("127.0.0.1", 0))
+        if listens:
+            agent.listen()
+        endpoint = AgentEndpoint("127.0.0.1", agent.getsockname()[1])
+        orphan = Workload(kernel_id, "", "ann", WorkloadState.RUNNING, time.time(), endpoint)
+        engine.announce(orphan)
+        async with serve_settings(live) as service:
+
+            async def is_looked_at() -> bool:
+                return len(engine.observations) >= 4
+
+            async def is_removed() -> bool:
+                return engine.removals == [kernel_id]
+
+            if listens:
+                await eventually(is_looked_at)
+                assert engine.removals == []
+            else:
+                await eventually(is_removed)
+                assert await state_of(service, kernel_id) == "gone"
