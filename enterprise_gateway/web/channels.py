@@ -18,6 +18,8 @@ from enterprise_gateway.web.upgrade import check_upgrade, upgrade_request
 
 CLOSE_SECONDS = 1.0
 """What a slow client has to take what is unsent when the gateway stops."""
+LAST_MESSAGES_SECONDS = 1.0
+"""How long after a kernel's end what its agent sent may still arrive."""
 
 
 class Channels:
@@ -62,9 +64,12 @@ class Channels:
             handshake.transport.abort()
             raise
         self._splices.add(splice)
+        end = functools.partial(_close_later, splice)
+        agent.gone.add_done_callback(end)
         try:
             await asyncio.shield(splice.closed)
         finally:
+            agent.gone.remove_done_callback(end)
             splice.abort()
             self._splices.discard(splice)
         return _Spliced()
@@ -91,6 +96,14 @@ class Channels:
         # task for this connection is over, or it would count it for ever.
         request.task.add_done_callback(functools.partial(_tell_end, protocol))
         return splice
+
+
+def _close_later(splice: Splice, gone: asyncio.Future[None]) -> None:
+    """Close the connection to a kernel that has ended, so that its client comes back and is told.
+
+    A machine that lost its power closes no connection.
+    """
+    gone.get_loop().call_later(LAST_MESSAGES_SECONDS, splice.close)
 
 
 def _tell_end(protocol: web.RequestHandler, task: asyncio.Task[None]) -> None:

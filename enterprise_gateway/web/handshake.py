@@ -3,6 +3,7 @@
 import asyncio
 
 from enterprise_gateway.errors import UnavailableError
+from enterprise_gateway.services.keepalive import keep_transport_alive
 from enterprise_gateway.services.processproxies.contract import AgentEndpoint
 from enterprise_gateway.web.upgrade import (
     HEAD_END,
@@ -31,6 +32,7 @@ async def connect(endpoint: AgentEndpoint) -> "Handshake":
                 _, handshake = await loop.create_connection(Handshake, endpoint.host, endpoint.port)
     except (OSError, TimeoutError) as exc:
         raise UnavailableError("The kernel's agent cannot be reached", retry_after=1.0) from exc
+    keep_transport_alive(handshake.transport)
     return handshake
 
 

@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import LineTooLong
 
+from enterprise_gateway.services.keepalive import keep_transport_alive
 from enterprise_gateway.web.errors import error_response
 
 KEEPALIVE_SECONDS = 75.0
@@ -42,6 +43,11 @@ class Connection(web.RequestHandler):
             max_field_size=MAX_FIELD_BYTES,
             access_log_class=access_log_class,
         )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to serve a client, whose machine may lose its power."""
+        super().connection_made(transport)
+        keep_transport_alive(transport)
 
     def handle_error(
         self,

@@ -82,6 +82,7 @@ class RawAgent:
         self.open = 0
         self.endpoint = AgentEndpoint()
         self.token = "agents-token"
+        self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._behave = behave
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()

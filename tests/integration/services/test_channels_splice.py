@@ -225,6 +225,21 @@ async def test_agent_that_ends_closes_the_client_after_its_last_byte() -> None:
         await client.close()
 
 
+async def test_kernel_that_has_ended_closes_its_clients() -> None:
+    """Its machine may have lost its power, and then no end of a connection arrives."""
+
+    async def accept_and_ignore_the_end(stream: Stream) -> None:
+        await stream.write(ACCEPTED + b"last words")
+        await asyncio.Event().wait()
+
+    async with serve_channels(accept_and_ignore_the_end) as gateway:
+        clients = [await gateway.open() for _ in range(3)]
+        gateway.agent.gone.set_result(None)
+        for client in clients:
+            assert await client.read_all() == b"last words"
+            await client.close()
+
+
 async def test_half_close_goes_through() -> None:
     """A side that has said all may still hear the rest."""
 
