@@ -50,9 +50,14 @@ class Places:
     """Name of the network interface, at most 15 characters."""
 
     @property
+    def socket(self) -> Path:
+        """Where the engine answers."""
+        return self.run / "docker.sock"
+
+    @property
     def host(self) -> str:
         """`DOCKER_HOST` for this engine."""
-        return f"unix://{self.run}/docker.sock"
+        return f"unix://{self.socket}"
 
     @property
     def log(self) -> Path:
@@ -85,7 +90,7 @@ def lease(at: Places) -> Iterator[str]:
         with (at.run / "start").open("w") as start:
             fcntl.flock(start, fcntl.LOCK_EX)
             fcntl.flock(own, fcntl.LOCK_SH)  # waits for an engine that is being stopped
-            if ready(at):
+            if ready(at.socket):
                 say(f"Docker engine: {at.host} (private, shared with another run)")
             else:
                 with step(f"Starting a private Docker engine at {at.host}"):
@@ -98,12 +103,12 @@ def lease(at: Places) -> Iterator[str]:
                 await_end(guardian)
 
 
-def ready(at: Places) -> bool:
-    """Whether the engine answers a ping (endpoint `/_ping`)."""
+def ready(path: Path) -> bool:
+    """Whether the engine of a socket answers a ping (endpoint `/_ping`)."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(PING_TIMEOUT)
         try:
-            probe.connect(f"{at.run}/docker.sock")
+            probe.connect(str(path))
             probe.sendall(b"GET /_ping HTTP/1.0\r\nHost: engine\r\n\r\n")
             return probe.recv(64).startswith((b"HTTP/1.0 200", b"HTTP/1.1 200"))
         except OSError:
@@ -150,7 +155,7 @@ def start_guardian(at: Places) -> subprocess.Popen[bytes]:
 def await_start(at: Places, guardian: subprocess.Popen[bytes]) -> None:
     """Wait until the engine answers."""
     deadline = time.monotonic() + START_TIMEOUT
-    while not ready(at):
+    while not ready(at.socket):
         if guardian.poll() is not None or time.monotonic() > deadline:
             lines = at.log.read_text(errors="replace").splitlines()
             raise SetupError("the private one did not start:\n" + "\n".join(lines[-12:]))

@@ -16,14 +16,11 @@ from bringup.bridge import routes
 from bringup.console import SetupError
 from bringup.host import cache_dir
 from bringup.swarm_machine import Places, remove_cgroups, remove_machine
-from bringup.waiting import wait_until
 
 RUN = Path("/run/enterprise-gateway/swarm")
 UNDERLAYS = IPv4Network("10.214.0.0/16")
 OVERLAYS = "10.215.0.0/16"
 """Pool of addresses inside the Swarms; they are not seen outside, so all have the same."""
-
-CLEAR_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True)
@@ -50,14 +47,8 @@ class Claim:
     def clear(self) -> None:
         """Remove what a lab that has ended left."""
         subprocess.run(["ip", "link", "delete", self.tag], capture_output=True, check=False)
-        wait_until(self._cgroups_removed, CLEAR_TIMEOUT, f"end of the processes of {self.tag}")
+        remove_cgroups(f"{self.tag}-*")
         remove_machine(self.at)
-
-    def _cgroups_removed(self) -> bool:
-        with suppress(OSError):  # not empty: processes are being killed
-            remove_cgroups(f"{self.tag}-*")
-            return True
-        return False
 
 
 @contextmanager

@@ -4,11 +4,12 @@ import os
 import signal
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from docker import DockerClient
 
 from bringup.console import SetupError
-from bringup.engine import answers
+from bringup.private_engine import ready
 from bringup.swarm_machine import Machine, only_child
 from bringup.waiting import wait_until
 
@@ -28,9 +29,19 @@ class NodeEngine:
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
+    def socket(self) -> Path:
+        """Where it answers, for this machine and its host."""
+        return self.machine.at.run / "docker.sock"
+
+    @property
     def host(self) -> str:
         """`DOCKER_HOST` for this engine."""
-        return f"unix://{self.machine.at.run}/docker.sock"
+        return f"unix://{self.socket}"
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it answers."""
+        return ready(self.socket)
 
     def client(self) -> DockerClient:
         """Return a client, which the caller closes."""
@@ -70,9 +81,7 @@ class NodeEngine:
             )
         process = self.process
         try:
-            wait_until(
-                lambda: process.poll() is not None or answers(self.host), START_TIMEOUT, "dockerd"
-            )
+            wait_until(lambda: process.poll() is not None or self.is_up, START_TIMEOUT, "dockerd")
         finally:
             if process.poll() is not None:
                 lines = log.read_text(errors="replace").splitlines()

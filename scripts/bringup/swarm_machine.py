@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bringup.console import SetupError, run
+from bringup.waiting import wait_until
 
 BOOT = """
 set -e
@@ -28,6 +29,7 @@ exec tini -- cat >/dev/null
 """What the first process does. `/run` is its own: it has locks, and sockets of other engines."""
 
 CGROUPS = Path("/sys/fs/cgroup")
+END_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True)
@@ -133,10 +135,24 @@ def only_child(pid: int) -> int:
 
 
 def remove_cgroups(pattern: str) -> None:
-    """Remove the empty cgroups at the top of each hierarchy (one in version 2) by their names."""
-    for top in (*CGROUPS.glob(pattern), *CGROUPS.glob(f"*/{pattern}")):
-        for folder, _, _ in os.walk(top, topdown=False):
-            Path(folder).rmdir()
+    """Remove cgroups by their names, after the end of their processes.
+
+    They are at the top of each hierarchy, of which there are several in version 1.
+
+    Raises:
+        SetupError: something goes on in one.
+    """
+
+    def removed() -> bool:
+        for top in (*CGROUPS.glob(pattern), *CGROUPS.glob(f"*/{pattern}")):
+            for folder, _, _ in os.walk(top, topdown=False):
+                try:
+                    Path(folder).rmdir()
+                except OSError:  # a process that was killed is not gone yet
+                    return False
+        return True
+
+    wait_until(removed, END_TIMEOUT, f"end of all processes in {pattern}")
 
 
 def remove_machine(at: Places) -> None:

@@ -87,6 +87,8 @@ class SwarmNode:
 
     def is_ready(self) -> bool:
         """Whether both it and the manager say that it takes part in the Swarm."""
+        if not (self.engine.is_up and self.manager.engine.is_up):
+            return False
         try:
             with closing(self.client()) as own, closing(self.manager.client()) as manager:
                 if own.info()["Swarm"]["LocalNodeState"] != "active":

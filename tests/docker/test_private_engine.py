@@ -126,6 +126,6 @@ def test_engine_starts_again_after_its_guardian_was_killed(
     """The engine does not go on unguarded, and the next one clears away what is left."""
     user = use()
     os.kill(guardian(at), signal.SIGKILL)
-    wait_until(lambda: not ready(at), deadline=DEADLINE, what="end of the unguarded engine")
+    wait_until(lambda: not ready(at.socket), deadline=DEADLINE, what="end of the unguarded engine")
     kill(user)
     end(use())

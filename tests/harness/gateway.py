@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,19 @@ def clean_environment(home: Path) -> dict[str, str]:
     }
 
 
+class KernelForm(Enum):
+    """What the kernels of `python_docker` are; the value is an argument of the installer."""
+
+    CONTAINER = "docker"
+    SERVICE = "swarm"
+
+
 class Gateway:
     """One gateway that can be killed and started again on the same port, with the same folders."""
+
+    host = "127.0.0.1"
+    """Where its clients reach it."""
+    kernel_form = KernelForm.CONTAINER
 
     def __init__(
         self,
@@ -59,14 +71,20 @@ class Gateway:
         *,
         env: Mapping[str, str] | None = None,
         options: Sequence[str] = (),
+        port: int = 0,
+        token: str = "",
+        username: str = "",
     ) -> None:
-        """Lay out the folders and install the kernelspecs; `start` starts the process."""
+        """Lay out the folders and install the kernelspecs; `start` starts the process.
+
+        Port, token and user name are its own unless they are given.
+        """
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
         self.options = options
-        self.token = secrets.token_hex(16)
-        self.username = f"t{secrets.token_hex(4)}"
-        self.port = find_free_port()
+        self.token = token or secrets.token_hex(16)
+        self.username = username or f"t{secrets.token_hex(4)}"
+        self.port = port or find_free_port()
         self.log_path = home / "gateway.log"
         self.env = {
             **clean_environment(home),
@@ -87,8 +105,8 @@ class Gateway:
     def install_kernelspecs(self) -> None:
         """Install the project's kernelspecs where only this gateway looks."""
         script = str(ROOT / "etc/kernelspecs/install.py")
-        options = ["--prefix", str(self.home), "--version", __version__, "--mode", "docker"]
-        install = [sys.executable, script, *options]
+        options = ["--prefix", str(self.home), "--version", __version__]
+        install = [sys.executable, script, *options, "--mode", self.kernel_form.value]
         subprocess.run(install, env=self.env, check=True, capture_output=True, timeout=60)
         self.env["JUPYTER_PATH"] = str(self.home / "share/jupyter")
 
@@ -99,12 +117,12 @@ class Gateway:
     @property
     def url(self) -> str:
         """The base URL, without a slash at its end."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def ws_url(self) -> str:
         """The same for WebSockets."""
-        return f"ws://127.0.0.1:{self.port}"
+        return f"ws://{self.host}:{self.port}"
 
     # the process
 
@@ -137,14 +155,22 @@ class Gateway:
 
     def kill(self) -> None:
         """End the process the hard way, as a machine that loses it would."""
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait(30)
+        self.send_signal(signal.SIGKILL)
+        self.wait()
 
     def stop(self) -> int:
         """Send SIGTERM; returns the exit code."""
+        self.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process."""
         assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait for the end of the process; returns its exit code."""
+        assert self.process is not None
         return self.process.wait(30)
 
     def close(self) -> None:
@@ -154,6 +180,10 @@ class Gateway:
         for channels in self.channels:
             channels.close()
         self.http.close()
+        self.remove_kernels()
+
+    def remove_kernels(self) -> None:
+        """Remove what is left of its kernels."""
         remove_kernels(self.username)
 
     def read_log(self) -> str:
