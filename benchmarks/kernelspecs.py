@@ -39,17 +39,29 @@ def write_kernelspecs(prefix: Path) -> Path:
     Returns:
         A folder for `JUPYTER_PATH`.
     """
-    jupyter_path = prefix / "share" / "jupyter"
+    jupyter_path = install_kernelspecs(prefix, "docker")
     for name, argv in COMMANDS.items():
         folder = jupyter_path / "kernels" / name
         folder.mkdir(parents=True)
         spec = {"argv": argv, "display_name": name, "language": "python", "metadata": {}}
         (folder / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
-    installer = ROOT / "etc" / "kernelspecs" / "install.py"
-    options = ["--prefix", str(prefix), "--version", version("enterprise-gateway")]
-    options += ["--mode", "docker"]
-    subprocess.run([sys.executable, str(installer), *options], check=True)
     return jupyter_path
+
+
+def install_kernelspecs(prefix: Path, mode: str) -> Path:
+    """Install the kernelspecs that the project ships.
+
+    Args:
+        prefix: where.
+        mode: of `install.py`: whether kernels are containers ("docker") or services ("swarm").
+
+    Returns:
+        A folder for `JUPYTER_PATH`.
+    """
+    installer = ROOT / "etc" / "kernelspecs" / "install.py"
+    options = ["--prefix", str(prefix), "--version", version("enterprise-gateway"), "--mode", mode]
+    subprocess.run([sys.executable, str(installer), *options], check=True)
+    return prefix / "share" / "jupyter"
 
 
 @contextmanager

@@ -39,10 +39,8 @@ class Rest:
     def _call(
         self, method: str, path: str, body: Mapping[str, object] | None, timeout: float
     ) -> bytes:
-        connection = HTTPConnection(self.host, self.port, timeout=timeout)
+        connection = _connect(self.host, self.port, timeout)
         try:
-            connection.connect()
-            connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             headers = {"Authorization": f"token {self.token}", "Content-Type": "application/json"}
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             response = connection.getresponse()
@@ -54,3 +52,33 @@ class Rest:
                 f"{method} {path}: {response.status} {answer.decode(errors='replace')[:500]}"
             )
         return answer
+
+
+class KeptConnection:
+    """One connection, for one GET after the other."""
+
+    def __init__(self, host: str, port: int, token: str = "") -> None:
+        self._connection = _connect(host, port, timeout=60.0)
+        self._headers = {"Authorization": f"token {token}"}
+
+    def get(self, path: str) -> bytes:
+        """Return the body of a GET that must succeed."""
+        self._connection.request("GET", path, headers=self._headers)
+        response = self._connection.getresponse()
+        answer = response.read()
+        if response.status >= 400:
+            raise RestError(
+                f"GET {path}: {response.status} {answer.decode(errors='replace')[:500]}"
+            )
+        return answer
+
+    def close(self) -> None:
+        """Close it."""
+        self._connection.close()
+
+
+def _connect(host: str, port: int, timeout: float) -> HTTPConnection:
+    connection = HTTPConnection(host, port, timeout=timeout)
+    connection.connect()
+    connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection

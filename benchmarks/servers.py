@@ -5,7 +5,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -88,13 +88,16 @@ class Server:
 
 
 @contextmanager
-def run_server(column: Column, folder: Path, jupyter_path: Path) -> Iterator[Server]:
+def run_server(
+    column: Column, folder: Path, jupyter_path: Path, env: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """Run a server for the time of a block; its kernels end with it.
 
     Args:
         column: which.
         folder: where it may leave its files.
         jupyter_path: where its kernelspecs are.
+        env: what it is told beyond the usual.
 
     Raises:
         PeerUnreachableError: it is a peer that could not be installed.
@@ -107,9 +110,8 @@ def run_server(column: Column, folder: Path, jupyter_path: Path) -> Iterator[Ser
     work.mkdir(parents=True)
     log = work / "log"
     started = time.perf_counter()
-    process = processes.spawn(
-        command, _environment(column, port, token, work, jupyter_path), log, work
-    )
+    environment = _environment(column, port, token, work, jupyter_path) | dict(env or {})
+    process = processes.spawn(command, environment, log, work)
     server = Server(column, Rest("127.0.0.1", port, token), process.pid, 0.0)
     try:
         while not server.rest.answers():

@@ -10,6 +10,7 @@ import socket
 import struct
 import time
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -129,6 +130,32 @@ class FrameCounter:
         return int(opcode <= Opcode.BINARY and bool(first & 0x80))
 
 
+def upgrade_request(host: str, port: int, target: str, headers: Mapping[str, str]) -> bytes:
+    """The head that asks for a WebSocket (RFC 6455 section 4.1)."""
+    lines = [
+        f"GET {target} HTTP/1.1",
+        f"Host: {host}:{port}",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Key: {b64encode(os.urandom(16)).decode()}",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def client_frame(payload: bytes, opcode: Opcode) -> bytes:
+    """One frame, masked with zeros, which is a valid mask and leaves the bytes alone."""
+    length = len(payload)
+    if length < 126:
+        head = struct.pack("!BB", 0x80 | opcode, 0x80 | length)
+    elif length < 65536:
+        head = struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, length)
+    else:
+        head = struct.pack("!BBQ", 0x80 | opcode, 0x80 | 127, length)
+    return head + b"\0\0\0\0" + payload
+
+
 class WebSocket:
     """One blocking connection. Every wait has a deadline."""
 
@@ -146,16 +173,7 @@ class WebSocket:
             raise
 
     def _upgrade(self, host: str, port: int, target: str, headers: dict[str, str]) -> None:
-        lines = [
-            f"GET {target} HTTP/1.1",
-            f"Host: {host}:{port}",
-            "Connection: Upgrade",
-            "Upgrade: websocket",
-            "Sec-WebSocket-Version: 13",
-            f"Sec-WebSocket-Key: {b64encode(os.urandom(16)).decode()}",
-            *(f"{name}: {value}" for name, value in headers.items()),
-        ]
-        self._socket.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
+        self._socket.sendall(upgrade_request(host, port, target, headers))
         answer = b""
         while b"\r\n\r\n" not in answer:
             data = self._socket.recv(RECEIVE_BYTES)
@@ -168,15 +186,8 @@ class WebSocket:
         self._counter.feed(rest, self._received)
 
     def send(self, payload: bytes, opcode: Opcode) -> None:
-        """Send one frame, masked with zeros, which is a valid mask and leaves the bytes alone."""
-        length = len(payload)
-        if length < 126:
-            head = struct.pack("!BB", 0x80 | opcode, 0x80 | length)
-        elif length < 65536:
-            head = struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, length)
-        else:
-            head = struct.pack("!BBQ", 0x80 | opcode, 0x80 | 127, length)
-        self._socket.sendall(head + b"\0\0\0\0" + payload)
+        """Send one frame."""
+        self._socket.sendall(client_frame(payload, opcode))
 
     def receive(self, deadline: float) -> bytes:
         """Return the payload of the next message.
