@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,8 @@ class Template:
             if not wanted.items() <= self.read().items():
                 with step(f"Loading {', '.join(images)} for the nodes of a Swarm"):
                     self.load(client, wanted)
-            for root in roots:
-                copy_root(self.at.home / "root", root)
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda root: copy_root(self.at.home / "root", root), roots))
 
     def read(self) -> dict[str, str]:
         """Return what is in it."""

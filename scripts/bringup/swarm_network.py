@@ -35,6 +35,10 @@ class Underlay:
         """Return the address of a node; they count from 1."""
         return str(self.subnet[number])
 
+    def mac(self, number: int) -> str:
+        """Return the hardware address of a node, the same at each boot, as others remember it."""
+        return "02:00:" + ":".join(f"{byte:02x}" for byte in self.subnet[number].packed)
+
     def create(self) -> None:
         """Make the switch, and connect this machine."""
         self.process = subprocess.Popen(
@@ -65,8 +69,8 @@ class Underlay:
         port = f"n{number}"
         # that of a machine powered off just now may still be there
         subprocess.run(self._inside("link", "delete", port), capture_output=True, check=False)
-        cable = ["type", "veth", "peer", "name", "eth0", "netns", str(machine.init)]
-        run(self._inside("link", "add", port, *cable))
+        peer = ["name", "eth0", "address", self.mac(number), "netns", str(machine.init)]
+        run(self._inside("link", "add", port, "type", "veth", "peer", *peer))
         self._switch(port, "master", "switch", "up")
         address = f"{self.address(number)}/{self.subnet.prefixlen}"
         machine.run("ip", "address", "add", address, "dev", "eth0")
