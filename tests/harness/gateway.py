@@ -9,19 +9,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 import requests
 
 from enterprise_gateway._version import __version__
-from harness.channels import Channels, Codec
+from harness.gateway_client import GatewayClient
 from harness.leftovers import find_containers, find_processes, remove_kernels
 from harness.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 START_DEADLINE = 30.0
-REQUEST_TIMEOUT = 90.0
 
 
 def find_free_port() -> int:
@@ -58,7 +56,7 @@ class KernelForm(Enum):
     SERVICE = "swarm"
 
 
-class Gateway:
+class Gateway(GatewayClient):
     """One gateway that can be killed and started again on the same port, with the same folders."""
 
     host = "127.0.0.1"
@@ -82,9 +80,12 @@ class Gateway:
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
         self.options = options
-        self.token = token or secrets.token_hex(16)
-        self.username = username or f"t{secrets.token_hex(4)}"
         self.port = port or find_free_port()
+        super().__init__(
+            f"http://{self.host}:{self.port}",
+            token=token or secrets.token_hex(16),
+            username=username or f"t{secrets.token_hex(4)}",
+        )
         self.log_path = home / "gateway.log"
         self.env = {
             **clean_environment(home),
@@ -97,9 +98,6 @@ class Gateway:
             **(env or {}),
         }
         self.process: subprocess.Popen[bytes] | None = None
-        self.channels: list[Channels] = []
-        self.http = requests.Session()
-        self.http.headers["Authorization"] = f"token {self.token}"
         self.install_kernelspecs()
 
     def install_kernelspecs(self) -> None:
@@ -113,18 +111,6 @@ class Gateway:
     def command(self) -> list[str]:
         """Return the command line of the process."""
         return [str(BIN / "jupyter-enterprisegateway"), *self.options]
-
-    @property
-    def url(self) -> str:
-        """The base URL, without a slash at its end."""
-        return f"http://{self.host}:{self.port}"
-
-    @property
-    def ws_url(self) -> str:
-        """The same for WebSockets."""
-        return f"ws://{self.host}:{self.port}"
-
-    # the process
 
     def start(self) -> None:
         """Start the process and wait until it answers."""
@@ -177,9 +163,7 @@ class Gateway:
         """End the process and remove everything that it made."""
         if self.process is not None and self.process.poll() is None:
             self.kill()
-        for channels in self.channels:
-            channels.close()
-        self.http.close()
+        self.disconnect()
         self.remove_kernels()
 
     def remove_kernels(self) -> None:
@@ -202,34 +186,9 @@ class Gateway:
             timeout=60,
         )
 
-    # its REST interface
-
-    def request(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        """Make an authenticated request; `path` begins with a slash."""
-        arguments.setdefault("timeout", REQUEST_TIMEOUT)
-        return self.http.request(method, f"{self.url}{path}", **arguments)
-
     def client_env(self, home: Path) -> dict[str, str]:
         """Return an environment for client programs, without this gateway's address and token."""
         return {**clean_environment(home), "LOGNAME": self.username}
-
-    def get(self, path: str) -> Any:
-        """Return the JSON of a GET that must succeed."""
-        response = self.request("GET", path)
-        assert response.status_code == 200, response.text
-        return response.json()
-
-    def start_kernel(self, name: str, env: Mapping[str, str] | None = None) -> str:
-        """Start a kernel; returns its id."""
-        body = {"name": name, "env": {"KERNEL_USERNAME": self.username, **(env or {})}}
-        response = self.request("POST", "/api/kernels", json=body)
-        assert response.status_code == 201, response.text
-        return str(response.json()["id"])
-
-    def delete_kernel(self, kernel_id: str) -> None:
-        """Shut a kernel down."""
-        response = self.request("DELETE", f"/api/kernels/{kernel_id}")
-        assert response.status_code == 204, response.text
 
     def wait_until_no_kernels(self) -> None:
         """Wait until no container and no process of this gateway's kernels is left."""
@@ -242,22 +201,3 @@ class Gateway:
     def kernel_marker(self) -> str:
         """What each of its kernels, and nothing else, has in its environment."""
         return f"KERNEL_USERNAME={self.username}"
-
-    def list_kernels(self) -> dict[str, dict[str, Any]]:
-        """Return the models of all kernels, by id."""
-        return {model["id"]: model for model in self.get("/api/kernels")}
-
-    def wait_until_gone(self, kernel_id: str) -> None:
-        """Wait until the gateway answers 404 for the kernel."""
-
-        def is_gone() -> bool:
-            return self.request("GET", f"/api/kernels/{kernel_id}").status_code == 404
-
-        wait_until(is_gone, what=f"end of kernel {kernel_id}")
-
-    def connect(self, kernel_id: str, *, session_id: str = "", codec: Codec = Codec.V1) -> Channels:
-        """Open a WebSocket to a kernel."""
-        url = f"{self.ws_url}/api/kernels/{kernel_id}/channels"
-        channels = Channels(url, token=self.token, session_id=session_id, codec=codec)
-        self.channels.append(channels)
-        return channels
