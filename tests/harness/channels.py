@@ -290,10 +290,11 @@ def join_streams(before: Sequence[Message], after: Sequence[Message]) -> list[Me
     What came again must be exactly the tail of `before`, at the head of `after`.
     """
     ids_before = [message.id for message in before]
-    assert len(set(ids_before)) == len(ids_before), "repeated within one connection"
+    known = set(ids_before)
+    assert len(known) == len(ids_before), "repeated within one connection"
     ids_after = [message.id for message in after]
     assert len(set(ids_after)) == len(ids_after), "repeated within one connection"
-    repeated = [each for each in ids_after if each in set(ids_before)]
+    repeated = [each for each in ids_after if each in known]
     if repeated:
         assert ids_before[-len(repeated) :] == ids_after[: len(repeated)] == repeated
     return [*before, *after[len(repeated) :]]
