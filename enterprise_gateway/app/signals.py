@@ -5,13 +5,10 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STOP_SECONDS = 8.0
-"""From the signal to stop until what hangs is given up; `docker stop` waits for ten."""
-
 
 @contextmanager
 def cancelled_by_signals() -> Iterator[None]:
-    """Cancel the current task on SIGTERM or SIGINT, and once more when stopping takes too long.
+    """Cancel the current task at each SIGTERM or SIGINT: a second one ends what the first left.
 
     SIGHUP is ignored, but by a handler: children would inherit `SIG_IGN`.
     """
@@ -22,7 +19,6 @@ def cancelled_by_signals() -> Iterator[None]:
         if task is None:
             raise AssertionError("a coroutine runs in a task")
         task.cancel()
-        loop.call_later(STOP_SECONDS, task.cancel)
 
     handlers = {signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: lambda: None}
     for signum, handler in handlers.items():

@@ -29,6 +29,7 @@ class Channels:
         self._kernels = kernels
         self._buffer = ReadBuffer()
         self._splices: set[Splice] = set()
+        self._is_closed = False
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of this module, relative to the base URL."""
@@ -37,8 +38,9 @@ class Channels:
     async def close(self) -> None:
         """Close every WebSocket, so that clients reconnect to the next gateway.
 
-        For `Application.on_shutdown`: then aiohttp finds its connections at their end.
+        No more are opened from then on.
         """
+        self._is_closed = True
         splices = list(self._splices)
         for splice in splices:
             splice.close()
@@ -51,6 +53,7 @@ class Channels:
     async def _open(self, request: web.Request) -> web.StreamResponse:
         """Join the client with the kernel's agent; returns when they have parted."""
         check_upgrade(request.headers)
+        self._check_open()
         agent = await self._kernels.agent(request.match_info["kernel_id"])
         handshake = await connect(agent.endpoint)
         try:
@@ -59,6 +62,7 @@ class Channels:
                 upgrade_request(request.headers.items(), session_id, agent.token)
             )
             await handshake.answer()
+            self._check_open()
             splice = self._join(request, handshake)
         except BaseException:
             handshake.transport.abort()
@@ -73,6 +77,10 @@ class Channels:
             splice.abort()
             self._splices.discard(splice)
         return _Spliced()
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise UnavailableError("This gateway is being stopped", retry_after=1.0)
 
     def _join(self, request: web.Request, handshake: Handshake) -> Splice:
         """Take the client's connection away from aiohttp and join it with the agent's.

@@ -9,6 +9,7 @@ from aiohttp.abc import AbstractAccessLogger
 from aiohttp.http_exceptions import LineTooLong
 
 from enterprise_gateway.services.keepalive import keep_transport_alive
+from enterprise_gateway.web.draining import Drain
 from enterprise_gateway.web.errors import error_response
 
 KEEPALIVE_SECONDS = 75.0
@@ -30,6 +31,7 @@ class Connection(web.RequestHandler):
     def __init__(
         self,
         server: web.Server,
+        drain: Drain,
         *,
         loop: asyncio.AbstractEventLoop,
         access_log_class: type[AbstractAccessLogger],
@@ -43,11 +45,22 @@ class Connection(web.RequestHandler):
             max_field_size=MAX_FIELD_BYTES,
             access_log_class=access_log_class,
         )
+        self._drain = drain
+        self._is_counted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve a client, whose machine may lose its power."""
         super().connection_made(transport)
         keep_transport_alive(transport)
+        self._drain.count_connections(1)
+        self._is_counted = True
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Note the end of the connection; a spliced one is told of it twice."""
+        super().connection_lost(exc)
+        if self._is_counted:
+            self._is_counted = False
+            self._drain.count_connections(-1)
 
     def handle_error(
         self,

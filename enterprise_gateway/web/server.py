@@ -22,6 +22,7 @@ from enterprise_gateway.web.auth import Gate
 from enterprise_gateway.web.authorization import Authorizer, is_permitted
 from enterprise_gateway.web.channels import Channels
 from enterprise_gateway.web.cors import cors_headers
+from enterprise_gateway.web.draining import DRAIN, Drain, longest_request_seconds
 from enterprise_gateway.web.errors import answer_errors
 from enterprise_gateway.web.protocol import COMMON_HEADERS, Connection
 from enterprise_gateway.web.services import Services
@@ -29,7 +30,9 @@ from enterprise_gateway.web.tls import make_ssl_context
 from enterprise_gateway.web.tokens import TOKEN_PREFIX
 
 SHUTDOWN_SECONDS = 3.0
-"""What a request in progress has to end by itself when the gateway stops."""
+"""What a request has to end once the gateway does not wait for it any more."""
+CLEANUP_SECONDS = 15.0
+"""What the gateway gives itself to end what it has begun, before it leaves what hangs."""
 
 _SEQUENTIAL_PORTS = 5
 _RANDOM_PORT_SPREAD = 2
@@ -44,8 +47,12 @@ def build(live: LiveSettings, authorizer: Authorizer | None = None) -> web.Appli
     services = Services(live)
     kernels = services.kernels
     channels = Channels(kernels)
+    drain = Drain()
+    drain.closers.append(channels.close)
     routes = [
-        *api.routes(kernels, services.proxies, live, partial(is_permitted, authorizer)),
+        *api.routes(
+            kernels, services.proxies, partial(is_permitted, authorizer), lambda: drain.is_stopping
+        ),
         *kernel_handlers.routes(kernels, live),
         *kernelspec_handlers.routes(services.kernelspecs, live),
         *session_handlers.routes(services.sessions, live),
@@ -57,24 +64,25 @@ def build(live: LiveSettings, authorizer: Authorizer | None = None) -> web.Appli
             await kernels.start()
             yield
 
-    async def close_channels(_app: web.Application) -> None:
-        await channels.close()
-
-    app = make_application(live, routes, authorizer)
+    app = make_application(live, routes, authorizer, drain)
     app.cleanup_ctx.append(run_services)
-    app.on_shutdown.append(close_channels)
     return app
 
 
 def make_application(
-    live: LiveSettings, routes: list[web.RouteDef], authorizer: Authorizer | None = None
+    live: LiveSettings,
+    routes: list[web.RouteDef],
+    authorizer: Authorizer | None = None,
+    drain: Drain | None = None,
 ) -> web.Application:
     """Make an application of routes relative to the base URL: mounted, guarded, errors in shape."""
     server = live.current.server
+    drain = drain or Drain()
     app = web.Application(
         client_max_size=server.max_body_bytes,
-        middlewares=[answer_errors, Gate(live, authorizer).middleware],
+        middlewares=[drain.middleware, answer_errors, Gate(live, authorizer).middleware],
     )
+    app[DRAIN] = drain
     app.add_routes(mount(routes, server.base_url))
 
     async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
@@ -109,8 +117,8 @@ def ports_to_try(port: int, retries: int) -> Iterator[int]:
 async def serve(app: web.Application, live: LiveSettings) -> AsyncIterator[int]:
     """Serve an application; yields the port.
 
-    On the way out the gateway stops accepting, gives requests in progress `SHUTDOWN_SECONDS`, and
-    closes its connections.
+    On the way out the gateway stops accepting, closes its WebSockets and finishes the requests in
+    progress. Whoever cancels that ends them.
 
     Raises:
         ConfigurationError: The TLS files are wrong, or no port is free.
@@ -120,22 +128,27 @@ async def serve(app: web.Application, live: LiveSettings) -> AsyncIterator[int]:
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=SHUTDOWN_SECONDS)
     await runner.setup()
     try:
-        listener = await _listen(runner, server, context)
+        listener = await _listen(runner, server, context, app[DRAIN])
         try:
             yield listener.sockets[0].getsockname()[1]
         finally:
             listener.close()
+            await app[DRAIN].finish(longest_request_seconds(live.current.kernels))
     finally:
-        await runner.cleanup()
+        try:
+            async with asyncio.timeout(CLEANUP_SECONDS):
+                await runner.cleanup()
+        except TimeoutError:
+            _log.warning("What had not ended after %.0f s is left to itself.", CLEANUP_SECONDS)
 
 
 async def _listen(
-    runner: web.AppRunner, server: ServerSettings, context: ssl.SSLContext | None
+    runner: web.AppRunner, server: ServerSettings, context: ssl.SSLContext | None, drain: Drain
 ) -> asyncio.Server:
     if runner.server is None:
         raise AssertionError("a runner that is set up has a server")
     loop = asyncio.get_running_loop()
-    factory = partial(Connection, runner.server, loop=loop, access_log_class=AccessLog)
+    factory = partial(Connection, runner.server, drain, loop=loop, access_log_class=AccessLog)
     host = None if server.ip in _ALL_INTERFACES else server.ip
     for port in ports_to_try(server.port, server.port_retries):
         try:

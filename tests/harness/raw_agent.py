@@ -18,6 +18,7 @@ from cryptography.x509.oid import NameOID
 from enterprise_gateway.services.processproxies.contract import AgentEndpoint
 from enterprise_gateway.settings import AccessSettings, LiveSettings, ServerSettings, Settings
 from enterprise_gateway.web.channels import Channels
+from enterprise_gateway.web.draining import Drain
 from enterprise_gateway.web.server import make_application, serve
 
 ACCEPTED = (
@@ -200,12 +201,9 @@ async def serve_channels(
             access=AccessSettings(auth_token=CLIENT_TOKEN),
         )
     )
-    app = make_application(live, channels.routes())
-
-    async def close(_app: web.Application) -> None:
-        await channels.close()
-
-    app.on_shutdown.append(close)
+    drain = Drain()
+    drain.closers.append(channels.close)
+    app = make_application(live, channels.routes(), drain=drain)
     try:
         async with serve(app, live) as port:
             spliced = Spliced(agent, kernels, app, port)

@@ -26,6 +26,8 @@ class Served:
         self.port = port
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
+        self.finishing = asyncio.Event()
+        """Set, `/waiting` answers."""
 
     @property
     def url(self) -> str:
@@ -106,7 +108,7 @@ def make_routes(served: Served) -> list[web.RouteDef]:
     async def waiting(_request: web.Request) -> web.Response:
         served.started.set()
         try:
-            await asyncio.get_running_loop().create_future()
+            await served.finishing.wait()
         except asyncio.CancelledError:
             served.cancelled.set()
             raise

@@ -15,7 +15,6 @@ from enterprise_gateway.services.bodies import decode_json, json_response
 from enterprise_gateway.services.kernels.kernels import Kernels
 from enterprise_gateway.services.kernels.records import format_time
 from enterprise_gateway.services.proxies import Proxies
-from enterprise_gateway.settings import LiveSettings
 
 Permits = Callable[[web.Request, str, str], Awaitable[bool]]
 """Whether the user of a request may do an action (`read`) on a resource (`kernels`)."""
@@ -40,10 +39,9 @@ _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def routes(
-    kernels: Kernels, proxies: Proxies, live: LiveSettings, permits: Permits
+    kernels: Kernels, proxies: Proxies, permits: Permits, is_stopping: Callable[[], bool]
 ) -> list[web.RouteDef]:
     """Return the routes of this folder, relative to the base URL."""
-    del live
     return [
         web.get("/api", get_version),
         web.get("/api/status", functools.partial(get_status, kernels, time.time())),
@@ -51,7 +49,7 @@ def routes(
         web.get("/api/swagger.json", functools.partial(get_description, "application/json")),
         web.get("/api/swagger.yaml", functools.partial(get_description, "application/yaml")),
         web.get("/healthz", get_health),
-        web.get("/readyz", functools.partial(get_readiness, kernels, proxies)),
+        web.get("/readyz", functools.partial(get_readiness, kernels, proxies, is_stopping)),
         web.get("/metrics", functools.partial(get_metrics, kernels)),
     ]
 
@@ -109,9 +107,13 @@ async def get_health(request: web.Request) -> web.Response:
     return json_response({"status": "ok"})
 
 
-async def get_readiness(kernels: Kernels, proxies: Proxies, request: web.Request) -> web.Response:
+async def get_readiness(
+    kernels: Kernels, proxies: Proxies, is_stopping: Callable[[], bool], request: web.Request
+) -> web.Response:
     """Answer whether kernels can be started; see `missing_engines`."""
     del request
+    if is_stopping():
+        raise UnavailableError("This gateway is being stopped", retry_after=1.0)
     faults = await missing_engines(kernels, proxies)
     if faults:
         raise UnavailableError("; ".join(faults))

@@ -5,10 +5,12 @@ import re
 import signal
 import socket
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 import requests
 from harness.gateway import START_DEADLINE, Gateway
+from harness.leftovers import find_processes
 from harness.waiting import wait_until
 
 MakeGateway = Callable[..., Gateway]
@@ -57,6 +59,62 @@ def test_idle_connection_does_not_delay_the_end(make_gateway: MakeGateway) -> No
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
         gateway.process.send_signal(signal.SIGTERM)
         assert gateway.process.wait(STOP_DEADLINE) == 0
+
+
+SLOW_KERNEL = """
+import sys, time
+time.sleep({seconds})
+from ipykernel import kernelapp
+kernelapp.launch_new_instance(argv=["-f", sys.argv[1]])
+"""
+
+
+def start_slowly(gateway: Gateway, seconds: float) -> "Future[requests.Response]":
+    """Ask for a kernel that takes its time, and wait until its launch is under way."""
+    folder = gateway.home / "share/jupyter/kernels/slow"
+    folder.mkdir(parents=True)
+    argv = ["python", "-c", SLOW_KERNEL.format(seconds=seconds), "{connection_file}"]
+    spec = {"argv": argv, "display_name": "slow", "language": "python"}
+    (folder / "kernel.json").write_text(json.dumps(spec))
+    body = {"name": "slow", "env": {"KERNEL_USERNAME": gateway.username}}
+    with ThreadPoolExecutor(1) as pool:
+        start = pool.submit(gateway.request, "POST", "/api/kernels", json=body)
+        wait_until(lambda: find_processes(gateway.kernel_marker), what="the kernel's process")
+        assert gateway.process is not None
+        gateway.process.send_signal(signal.SIGTERM)
+        if seconds > 100:
+            wait_until(lambda: is_closed(gateway), what="the end of listening")
+            gateway.process.send_signal(signal.SIGTERM)
+    return start
+
+
+def is_closed(gateway: Gateway) -> bool:
+    """Say whether nothing listens any more."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", gateway.port)) != 0
+
+
+def test_launch_in_progress_is_finished(make_gateway: MakeGateway) -> None:
+    """A gateway that is told to stop answers who waits for a kernel; the next one has it."""
+    gateway = make_gateway()
+    gateway.start()
+    answer = start_slowly(gateway, 2).result()
+    assert answer.status_code == 201
+    assert answer.headers["Connection"] == "close"
+    assert gateway.process is not None
+    assert gateway.process.wait(STOP_DEADLINE) == 0
+    gateway.start()
+    assert list(gateway.list_kernels()) == [answer.json()["id"]]
+
+
+def test_second_signal_ends_what_is_in_progress(make_gateway: MakeGateway) -> None:
+    """Who cannot wait need not, and nothing is left of the kernel."""
+    gateway = make_gateway()
+    gateway.start()
+    assert isinstance(start_slowly(gateway, 1000).exception(), requests.ConnectionError)
+    assert gateway.process is not None
+    assert gateway.process.wait(STOP_DEADLINE) == 0
+    wait_until(lambda: not find_processes(gateway.kernel_marker), what="the end of the kernel")
 
 
 def test_generated_token_is_printed_and_works(make_gateway: MakeGateway) -> None:

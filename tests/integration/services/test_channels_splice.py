@@ -21,7 +21,7 @@ from harness.raw_agent import (
 from harness.service import eventually
 
 from enterprise_gateway.errors import GatewayError, NotFoundError, UnavailableError
-from enterprise_gateway.web import handshake, splice
+from enterprise_gateway.web import draining, handshake, splice
 
 
 async def echo(stream: Stream) -> None:
@@ -40,6 +40,16 @@ async def accept_and_wait(stream: Stream) -> None:
 async def no_agent_connections(gateway: Spliced) -> bool:
     """Say whether every connection to the agent has ended."""
     return gateway.agent.open == 0
+
+
+async def is_stopping(gateway: Spliced) -> bool:
+    """Say whether the gateway has begun to stop."""
+    return gateway.app[draining.DRAIN].is_stopping
+
+
+async def is_connected(gateway: Spliced) -> bool:
+    """Say whether a client is connected."""
+    return bool(gateway.app[draining.DRAIN].connections)
 
 
 def splice_tasks() -> list[str]:
@@ -284,6 +294,29 @@ async def test_gateway_that_stops_closes_the_connections() -> None:
     for client in clients:
         assert await client.read_all() == b""
         await client.close()
+
+
+async def test_gateway_that_stops_opens_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client whose request was under way is sent elsewhere."""
+    monkeypatch.setattr(draining, "LINGER_SECONDS", 5.0)
+
+    async def dial_late(gateway: Spliced) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        await eventually(lambda: is_stopping(gateway))
+        token = CLIENT_TOKEN.encode()
+        writer.write(b"GET /api/kernels/k/channels HTTP/1.1\r\nAuthorization: token " + token)
+        writer.write(b"\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+    async with serve_channels(accept_and_wait) as gateway:
+        late = asyncio.create_task(dial_late(gateway))
+        await eventually(lambda: is_connected(gateway))
+    answer = await late
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 1\r\n" in answer
+    assert b"Connection: close\r\n" in answer
 
 
 async def test_gateway_that_stops_does_not_wait_for_slow_clients() -> None:

@@ -6,6 +6,7 @@ import logging
 from io import BytesIO
 
 import pytest
+from harness.service import eventually
 from harness.web_server import TOKEN, read_error, serve_routes
 
 HEADERS = {"Authorization": f"token {TOKEN}"}
@@ -161,9 +162,36 @@ async def test_client_that_goes_away_cancels_its_request() -> None:
         await asyncio.wait_for(served.cancelled.wait(), 10)
 
 
-async def test_stopping_cancels_requests_in_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stopping gateway does not wait for a request that does not end."""
+async def test_stopping_finishes_requests_in_progress() -> None:
+    """They are answered, and their clients are told to connect elsewhere; nobody else gets in."""
+    async with serve_routes() as served:
+        request = asyncio.create_task(served.ask("/waiting", headers=HEADERS))
+        await asyncio.wait_for(served.started.wait(), 10)
+
+        async def is_refused() -> bool:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            except ConnectionRefusedError:
+                return True
+            writer.close()
+            return False
+
+        async def finish_once_closed() -> None:
+            await eventually(is_refused)
+            served.finishing.set()
+
+        finishing = asyncio.create_task(finish_once_closed())
+    await finishing
+    answer = await request
+    assert answer.status == 200
+    assert answer.headers["Connection"] == "close"
+    assert not served.cancelled.is_set()
+
+
+async def test_stopping_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that takes longer than any should is cancelled."""
     monkeypatch.setattr("enterprise_gateway.web.server.SHUTDOWN_SECONDS", 0.2)
+    monkeypatch.setattr("enterprise_gateway.web.server.longest_request_seconds", lambda _: 0.2)
     async with serve_routes() as served:
         request = asyncio.create_task(served.ask("/waiting", headers=HEADERS))
         await asyncio.wait_for(served.started.wait(), 10)
