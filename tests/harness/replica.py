@@ -17,7 +17,7 @@ from bringup.swarm_machine import only_child
 from bringup.swarm_node import SwarmNode
 from harness.channels import Channels, Codec
 from harness.gateway import Gateway, KernelForm
-from harness.swarm import Seat, find_services, remove_services
+from harness.swarm import KERNEL_IMAGE, Seat, find_services, remove_services
 from harness.waiting import wait_until
 
 PORT = 8888
@@ -89,7 +89,7 @@ class ReplicaGroup:
             **(env or {}),
         }
         with ThreadPoolExecutor() as pool:
-            self.seats = list(pool.map(lambda node: Seat(node, network, PORT), nodes))
+            self.seats = list(pool.map(lambda node: Seat(node, network, PORT, KERNEL_IMAGE), nodes))
         self.replicas = [
             Replica(
                 folder / f"replica{number}",

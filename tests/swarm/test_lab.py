@@ -29,7 +29,7 @@ MARK = "EGT_LAB_OWNER"
 @pytest.fixture(scope="module")
 def seats(shared_lab: SwarmLab, network: str) -> Iterator[list[Seat]]:
     """A seat on each node."""
-    made = [Seat(node, network, PORT) for node in shared_lab.nodes]
+    made = [Seat(node, network, PORT, KERNEL_IMAGE) for node in shared_lab.nodes]
     yield made
     for seat in made:
         seat.close()
