@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,21 +75,13 @@ class Machine:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Docker's own mounts on the host must not be kept busy: hence slave
         isolation = ["--net", "--uts", "--mount", "--propagation=slave", "--pid", "--mount-proc"]
-        process = subprocess.Popen(
+        self.process = hold(
             [
                 *("unshare", *isolation, "--fork", "--kill-child", "--"),
                 *("sh", "-c", BOOT, "boot", self.name, str(self.at.run), str(etc)),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the process that booted it
-            text=True,
+            ]
         )
-        if process.stdout is None or process.stdout.readline() != "up\n":
-            end(process)
-            raise SetupError(f"{self.name}: no namespaces for it (the reason is printed above)")
-        self._init = only_child(process.pid)
-        self.process = process
+        self._init = only_child(self.process.pid)
 
     def power_off(self) -> None:
         """End everything that runs on it, at once."""
@@ -120,13 +113,30 @@ class Machine:
         return Path(f"/proc/{self.init}/root") / path.lstrip("/")
 
 
+def hold(command: Sequence[str]) -> subprocess.Popen[str]:
+    """Start what ends with its standard input, and wait until it says `up`.
+
+    Raises:
+        SetupError: it ended before; says what it said.
+    """
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,  # unshare(1) has a warning for each init that was killed
+        start_new_session=True,  # Ctrl-C is for the process that calls
+        text=True,
+    )
+    if process.stdout is None or process.stdout.readline() != "up\n":
+        _, said = process.communicate()
+        raise SetupError(f"no namespaces for a Swarm: {said.strip()}")
+    return process
+
+
 def end(process: subprocess.Popen[str]) -> None:
-    """Kill a process, and close the pipes to it."""
+    """Kill what is held."""
     process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            pipe.close()
+    process.communicate()
 
 
 def only_child(pid: int) -> int:

@@ -4,7 +4,7 @@ import subprocess
 from ipaddress import IPv4Network
 
 from bringup.console import SetupError, run
-from bringup.swarm_machine import Machine, end
+from bringup.swarm_machine import Machine, end, hold
 
 SWITCH = """
 set -e
@@ -41,15 +41,7 @@ class Underlay:
 
     def create(self) -> None:
         """Make the switch, and connect this machine."""
-        self.process = subprocess.Popen(
-            ["unshare", "--net", "--", "sh", "-c", SWITCH],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-            text=True,
-        )
-        if self.process.stdout is None or self.process.stdout.readline() != "up\n":
-            raise SetupError("no network for the Swarm (the reason is printed above)")
+        self.process = hold(["unshare", "--net", "--", "sh", "-c", SWITCH])
         cable = ["type", "veth", "peer", "name", "host", "netns", str(self.process.pid)]
         run(["ip", "link", "add", self.link, *cable])
         self._switch("host", "master", "switch", "up")
