@@ -3,7 +3,6 @@
 import asyncio
 import getpass
 import os
-import secrets
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -29,7 +28,13 @@ from enterprise_gateway.app.managers import (
     RemoteMappingKernelManager,
 )
 from enterprise_gateway.app.reload import Watch
-from enterprise_gateway.app.secret import derive_secret, keep_secret, read_secret_file
+from enterprise_gateway.app.secret import (
+    derive_auth_token,
+    derive_secret,
+    keep_secret,
+    read_secret_file,
+    read_token_file,
+)
 from enterprise_gateway.app.signals import cancelled_by_signals
 from enterprise_gateway.app.traits import (
     AccessTraits,
@@ -134,22 +139,16 @@ jupyter enterprisegateway kernels list"""
         """Make the settings that the options ask for.
 
         Args:
-            previous: The settings in force, if any: what is read only at start and what was
-            generated is taken from them.
+            previous: The settings in force, if any: what is read only at start is taken from them.
 
         Raises:
             ConfigurationError: An option contradicts itself, or a secret cannot be read or kept.
         """
         own = {"parent": self}
-        if self.auth_token is not None:
-            token = self.auth_token
-        elif previous is not None and previous.access.auth_token:
-            token = previous.access.auth_token
-        else:
-            token = secrets.token_hex(24)
+        secret = self._find_cluster_secret() if previous is None else previous.cluster_secret
         settings = Settings(
             server=compose.make_server_settings(self),
-            access=compose.make_access_settings(self, token),
+            access=compose.make_access_settings(self, self._find_auth_token(secret)),
             kernels=compose.make_kernel_settings(
                 self,
                 mapping=RemoteMappingKernelManager(**own),
@@ -178,7 +177,7 @@ jupyter enterprisegateway kernels list"""
             )
         return replace(
             settings,
-            cluster_secret=self._find_cluster_secret(),
+            cluster_secret=secret,
             runtime_dir=_make_private(Path(self.runtime_dir) / "enterprise_gateway"),
         )
 
@@ -240,7 +239,7 @@ jupyter enterprisegateway kernels list"""
         self.log.info("Enterprise Gateway %s is available at %s", __version__, url)
         if not settings.access.auth_token:
             self.log.warning("Authentication is off: everybody who reaches %s can run code.", url)
-        elif self.auth_token is None:
+        elif self.auth_token is None and not self.auth_token_file:
             # to the operator, not to the log, which others may read
             sys.stdout.write(
                 f"Generated token; connect to {url}?token={settings.access.auth_token}\n"
@@ -269,6 +268,13 @@ jupyter enterprisegateway kernels list"""
         if ignored:
             reasons = ", ".join(f"{name} ({reason})" for name, reason in sorted(ignored.items()))
             self.log.info("Settings without meaning here are ignored: %s", reasons)
+
+    def _find_auth_token(self, cluster_secret: bytes) -> str:
+        if self.auth_token_file and not self.auth_token:
+            return read_token_file(Path(self.auth_token_file))
+        if self.auth_token is not None:
+            return self.auth_token
+        return derive_auth_token(cluster_secret)
 
     def _find_cluster_secret(self) -> bytes:
         if self.cluster_secret:

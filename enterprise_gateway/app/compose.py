@@ -80,7 +80,7 @@ def make_access_settings(traits: AccessTraits, auth_token: str) -> AccessSetting
 
     Args:
         traits: The options.
-        auth_token: The token in force; generated if the options have none.
+        auth_token: The token in force; derived if the options have none.
     """
     return AccessSettings(
         auth_token=auth_token,

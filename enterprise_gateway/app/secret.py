@@ -1,6 +1,10 @@
-"""The cluster secret: 32 bytes that every replica shares; tokens of agents derive from it."""
+"""Secrets: the token for clients, and the cluster secret.
+
+The latter is 32 bytes that every replica shares; tokens of agents derive from it.
+"""
 
 import hashlib
+import hmac
 import os
 import secrets
 import tempfile
@@ -41,6 +45,26 @@ def read_secret_file(path: Path) -> bytes:
     except (OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(f"Cannot read the cluster secret from {path}: {exc}.") from exc
     return derive_secret(text, str(path))
+
+
+def read_token_file(path: Path) -> str:
+    """Read the token for clients from a file that an operator made, such as a Docker secret.
+
+    Raises:
+        ConfigurationError: The file cannot be read or is empty.
+    """
+    try:
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(f"Cannot read the auth token from {path}: {exc}.") from exc
+    if not token:
+        raise ConfigurationError(f"The auth token's file {path} is empty.")
+    return token
+
+
+def derive_auth_token(cluster_secret: bytes) -> str:
+    """Return the token for clients of gateways that were given none: the same for all replicas."""
+    return hmac.new(cluster_secret, b"auth token", hashlib.sha256).hexdigest()
 
 
 def keep_secret(folder: Path) -> bytes:

@@ -69,9 +69,15 @@ class AccessTraits(HasTraits):
     auth_token = Unicode(
         None,
         allow_none=True,
-        help="""Token that every request must carry. Without one a token is generated and printed;
-        an explicit empty one switches authentication off.""",
+        help="""Token that every request must carry. Without one, and without `auth_token_file`, a
+        token is derived from the cluster secret and printed; an explicit empty one switches
+        authentication off.""",
     ).tag(config=True, env=("EG_AUTH_TOKEN", "KG_AUTH_TOKEN"), secret=True)
+    auth_token_file = Unicode(
+        "",
+        help="""File that holds the token, such as a Docker secret; `auth_token` beats it unless
+        that is empty.""",
+    ).tag(config=True, env=("EG_AUTH_TOKEN_FILE",))
     allow_credentials = Unicode("", help="Value of Access-Control-Allow-Credentials.").tag(
         config=True, env=("EG_ALLOW_CREDENTIALS", "KG_ALLOW_CREDENTIALS")
     )

@@ -117,7 +117,7 @@ def test_second_signal_ends_what_is_in_progress(make_gateway: MakeGateway) -> No
     wait_until(lambda: not find_processes(gateway.kernel_marker), what="the end of the kernel")
 
 
-def test_generated_token_is_printed_and_works(make_gateway: MakeGateway) -> None:
+def test_derived_token_is_printed_and_works(make_gateway: MakeGateway) -> None:
     """Without a token one is made; what is printed can be pasted, and the log does not have it."""
     gateway = make_gateway(unset="EG_AUTH_TOKEN")
     gateway.http.headers.clear()

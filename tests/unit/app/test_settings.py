@@ -163,6 +163,7 @@ def test_every_variable_of_an_option_is_tested() -> None:
     tested_elsewhere = {
         "EG_INHERITED_ENVS", "EG_ENV_PROCESS_WHITELIST",
         "EG_DYNAMIC_CONFIG_INTERVAL", "EG_CLUSTER_SECRET", "EG_CLUSTER_SECRET_FILE", "EG_LOG_JSON",
+        "EG_AUTH_TOKEN_FILE",
     }  # fmt: skip
     declared = {
         variable
@@ -242,13 +243,47 @@ def test_base_url_slashes_do_not_matter(make_app: MakeApp, text: str) -> None:
     assert server.base_url == "/a/b/"
 
 
-def test_token_is_generated_when_there_is_none(make_app: MakeApp) -> None:
-    """Nobody runs an open gateway by accident."""
-    app = make_app()
-    first = app.read_settings()
-    assert len(first.access.auth_token) >= 32
-    assert app.read_settings().access.auth_token != first.access.auth_token
-    assert app.read_settings(first).access.auth_token == first.access.auth_token
+def test_token_is_derived_when_there_is_none(make_app: MakeApp) -> None:
+    """Nobody runs an open gateway by accident, and all replicas have the same token."""
+    secret = "--EnterpriseGatewayApp.cluster_secret=a-secret-of-all-replicas"
+    settings = make_app(secret).read_settings()
+    token = settings.access.auth_token
+    assert len(token) >= 32
+    assert make_app(secret).read_settings().access.auth_token == token
+    assert make_app(secret).read_settings(settings).access.auth_token == token
+    other = make_app("--EnterpriseGatewayApp.cluster_secret=a-secret-of-somebody-else")
+    assert other.read_settings().access.auth_token != token
+    assert settings.cluster_secret.hex() not in token
+
+
+def test_token_may_be_in_a_file(
+    make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Docker secret, which is read again with the rest; a token that is set beats it."""
+    path = tmp_path / "token"
+    path.write_text("of-the-file\n")
+    monkeypatch.setenv("EG_AUTH_TOKEN_FILE", str(path))
+    settings = make_app().read_settings()
+    assert settings.access.auth_token == "of-the-file"
+    path.write_text("a-new-one")
+    assert make_app().read_settings(settings).access.auth_token == "a-new-one"
+    monkeypatch.setenv("EG_AUTH_TOKEN", "")
+    assert make_app().read_settings().access.auth_token == "a-new-one"
+    monkeypatch.setenv("EG_AUTH_TOKEN", "of-the-variable")
+    assert make_app().read_settings().access.auth_token == "of-the-variable"
+
+
+@pytest.mark.parametrize("text", [None, "", " \n"])
+def test_token_file_without_a_token_ends_the_start(
+    make_app: MakeApp, tmp_path: Path, text: str | None
+) -> None:
+    """An operator's slip does not open the gateway."""
+    path = tmp_path / "token"
+    if text is not None:
+        path.write_text(text)
+    app = make_app(f"--EnterpriseGatewayApp.auth_token_file={path}")
+    with pytest.raises(ConfigurationError, match=str(path)):
+        app.read_settings()
 
 
 def test_requests_without_user_name_get_one_that_may_start_kernels(
