@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 from harness.gateway import Gateway
+from harness.stack import Stack
+
+from bringup.images import IMAGES
+from bringup.swarm_lab import SwarmLab, swarm_lab
 
 LOG_TAIL_CHARS = 20_000
 
@@ -15,7 +19,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     if report.failed:
         for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, Gateway):
+            if isinstance(value, Gateway | Stack):
                 report.sections.append(("gateway log", value.read_log()[-LOG_TAIL_CHARS:]))
     return report
 
@@ -54,3 +58,21 @@ def kernel(gateway: Gateway, kernel_name: str) -> Iterator[str]:
     kernel_id = gateway.start_kernel(kernel_name)
     yield kernel_id
     gateway.request("DELETE", f"/api/kernels/{kernel_id}")
+
+
+@pytest.fixture(scope="session")
+def shared_lab() -> Iterator[SwarmLab]:
+    """A Swarm of three nodes, which have the project's images."""
+    with swarm_lab(3, images=[image.tag for image in IMAGES]) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def stack(shared_lab: SwarmLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The stack on the Swarm, with two replicas; the module's tests leave it as they found it."""
+    deployed = Stack(shared_lab, tmp_path_factory.mktemp("stack"))
+    try:
+        deployed.deploy()
+        yield deployed
+    finally:
+        deployed.close()

@@ -1,20 +1,13 @@
-"""A real Swarm of three nodes, for all tests of this folder."""
+"""The Swarm of all tests, for tests that may break its nodes, and replicas in it."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from harness.replica import ReplicaGroup
-from harness.swarm import KERNEL_IMAGE, overlay_network, restore
+from harness.swarm import overlay_network, restore
 
-from bringup.swarm_lab import SwarmLab, swarm_lab
-
-
-@pytest.fixture(scope="session")
-def shared_lab() -> Iterator[SwarmLab]:
-    """A Swarm; tests want `lab`."""
-    with swarm_lab(3, images=[KERNEL_IMAGE]) as lab:
-        yield lab
+from bringup.swarm_lab import SwarmLab
 
 
 @pytest.fixture
