@@ -143,7 +143,7 @@ async def test_container_that_is_never_started_is_removed_in_time(
 ) -> None:
     """Whether the gateway found it when it started or saw it being made: no event will come."""
     monkeypatch.setattr(docker_watch, "_STALE_AFTER", 3.0)
-    monkeypatch.setattr(docker_watch, "_LONGEST_PAUSE", 0.5)
+    monkeypatch.setattr(docker_watch, "_SHORTEST_LOOK", 0.5)
     kernel_id = await create_only(rig) if is_there_before else ""
     proxy = await rig.open_proxy()
     kernel_id = kernel_id or await create_only(rig)

@@ -1,10 +1,14 @@
-"""The part of the Docker Engine API that process proxies need, with deadlines for all of it."""
+"""The connection to a Docker engine: requests and event streams with deadlines for all of them.
+
+What is asked of the engine is in `docker_containers` and `docker_services`.
+"""
 
 import asyncio
-import contextlib
 import json
+import logging
+import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,37 +18,51 @@ import aiohttp
 from aiodocker.events import DockerEvents
 
 from enterprise_gateway.errors import (
+    ConfigurationError,
     ConflictError,
     GatewayError,
     NotFoundError,
     UnavailableError,
 )
-from enterprise_gateway.services.processproxies.docker_workloads import KERNEL_LABELS, is_of_cluster
 from enterprise_gateway.settings import DockerSettings
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 REQUEST_TIMEOUT = 10.0
 """Seconds until an engine that does not answer counts as unreachable."""
-REMOVE_TIMEOUT = 30.0
 _CONCURRENT_REQUESTS = 16
 _UNREACHABLE = 900
 """What aiodocker has in place of a status if there was no answer."""
-_EVENTS = ("create", "start", "oom", "die", "destroy")
+_NO_MANAGER = "is not a swarm manager"
+"""Part of the engine's answer 503 to everything about a swarm that it does not manage."""
+_KEEPALIVE = {
+    socket.TCP_KEEPIDLE: 10,  # s
+    socket.TCP_KEEPINTVL: 5,  # s
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 25_000,  # ms
+}
+"""A machine that loses its power closes no connection; its stream of events must end all the same.
+"""
+
+_log = logging.getLogger(__name__)
+
+
+class NotAManagerError(ConfigurationError):
+    """The engine manages no swarm: it is in none, or a worker."""
 
 
 class DockerEngine:
-    """A connection to one engine, which shows the containers of one cluster of gateways.
+    """A connection to one engine.
 
     Lives on one event loop; `open` before use.
     """
 
-    def __init__(self, settings: DockerSettings, cluster_id: str) -> None:
+    def __init__(self, settings: DockerSettings) -> None:
         self._settings = settings
-        self._cluster_id = cluster_id
         self.host = settings.host or DEFAULT_HOST
         self._docker: aiodocker.Docker | None = None
         self._obstacle = "The connection to the Docker engine is closed."
         self._requests = asyncio.Semaphore(_CONCURRENT_REQUESTS)
+        self._answers = True
 
     def open(self) -> None:
         """Prepare the connection; the engine is not contacted yet.
@@ -70,31 +88,8 @@ class DockerEngine:
 
     async def ping(self) -> None:
         """Raise `UnavailableError` if the engine does not answer."""
-        async with self._request() as docker:
+        async with self.request() as docker:
             await docker.version()
-
-    async def containers(self, kernel_id: str | None = None) -> list[Mapping[str, Any]]:
-        """Return the containers of all kernels, or of one, as `GET /containers/json` has them."""
-        of_one = [] if kernel_id is None else [f"kernel_id={kernel_id}"]
-        filters = {"label": [*KERNEL_LABELS, *of_one]}
-        async with self._request() as docker:
-            found = await docker.containers.list(all=True, filters=json.dumps(filters))
-        keys = ("Id", "Names", "Labels", "State", "Status", "Created", "NetworkSettings")
-        return [
-            {key: container[key] for key in keys}
-            for container in found
-            if is_of_cluster(container["Labels"], self._cluster_id)
-        ]
-
-    async def container(self, container_id: str) -> Mapping[str, Any]:
-        """Return what the engine knows of one container, `GET /containers/ID/json`.
-
-        Raises:
-            NotFoundError: it is gone.
-        """
-        async with self._request() as docker:
-            inspected: Mapping[str, Any] = await docker.containers.container(container_id).show()
-        return inspected
 
     async def network(self, name: str) -> Mapping[str, Any]:
         """Return what the engine knows of a network.
@@ -102,55 +97,37 @@ class DockerEngine:
         Raises:
             NotFoundError: it has none of that name.
         """
-        async with self._request() as docker:
+        async with self.request() as docker:
             found = await docker.networks.get(name)
             inspected: Mapping[str, Any] = await found.show()
         return inspected
 
-    async def remove(self, container_id: str) -> None:
-        """Remove a container by force and wait until it is gone; gone already is no error."""
-        try:
-            async with self._request(deadline=REMOVE_TIMEOUT) as docker:
-                await docker.containers.container(container_id).delete(force=True, v=True)
-        except NotFoundError:
-            return
-        except ConflictError:  # somebody else, such as the engine after an exit, is removing it
-            with contextlib.suppress(NotFoundError):
-                async with self._request(deadline=REMOVE_TIMEOUT) as docker:
-                    await docker.containers.container(container_id).wait(condition="removed")
+    @asynccontextmanager
+    async def request(
+        self, *, deadline: float = REQUEST_TIMEOUT
+    ) -> AsyncIterator[aiodocker.Docker]:
+        """Give the means to ask the engine something, with a deadline in seconds.
 
-    async def log_tail(self, container_id: str, max_lines: int) -> str:
-        """Return the last lines that a container printed, "" if it is gone."""
-        try:
-            async with self._request() as docker:
-                lines = await docker.containers.container(container_id).log(
-                    stdout=True, stderr=True, tail=str(max_lines)
-                )
-        except (NotFoundError, ConflictError):
-            return ""
-        return "".join(lines)
-
-    async def output(self, container_id: str) -> AsyncIterator[bytes]:
-        """Yield what a container printed and prints, until it ends.
-
-        To be called as soon as the container is created: one that the engine removes when it ends
-        takes its log with it.
+        Raises:
+            NotFoundError, ConflictError: the engine says so.
+            NotAManagerError: likewise.
+            UnavailableError: it does not answer, or cannot do it now.
         """
-        with self._translated():
-            container = self._connected().containers.container(container_id)
-            async with container.attach(stdout=True, stderr=True, logs=True) as stream:
-                while message := await stream.read_out():
-                    yield message.data
+        with self.translated():
+            async with asyncio.timeout(deadline), self._requests:
+                yield self.connected()
 
     @asynccontextmanager
-    async def events(self, since: float) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
-        """Follow the events of the kernels' containers; the iterator ends when the connection does.
+    async def events(
+        self, filters: Mapping[str, Sequence[str]], since: float
+    ) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
+        """Follow the engine's events; the iterator ends when the connection does.
 
         Args:
+            filters: as `GET /events` takes them.
             since: seconds since the epoch; what the engine remembers from then on comes first.
         """
-        events = DockerEvents(self._connected())  # type: ignore[no-untyped-call] # it has no annotations
-        filters = {"type": ["container"], "label": KERNEL_LABELS, "event": _EVENTS}
+        events = DockerEvents(self.connected())  # type: ignore[no-untyped-call] # it has no annotations
         subscriber = events.channel.subscribe()
         receiving = asyncio.create_task(
             events.run(filters=json.dumps(filters), since=str(int(since)))
@@ -158,9 +135,8 @@ class DockerEngine:
 
         async def received() -> AsyncIterator[Mapping[str, Any]]:
             while (event := await subscriber.get()) is not None:  # type: ignore[no-untyped-call] # as above
-                if is_of_cluster(event["Actor"]["Attributes"], self._cluster_id):
-                    yield event
-            with self._translated():
+                yield event
+            with self.translated():
                 await receiving
 
         try:
@@ -169,21 +145,14 @@ class DockerEngine:
             receiving.cancel()
             await asyncio.gather(receiving, return_exceptions=True)
 
-    def _connected(self) -> aiodocker.Docker:
+    def connected(self) -> aiodocker.Docker:
+        """Return the client itself, for what has no deadline."""
         if self._docker is None:
             raise UnavailableError(self._obstacle)
         return self._docker
 
-    @asynccontextmanager
-    async def _request(
-        self, *, deadline: float = REQUEST_TIMEOUT
-    ) -> AsyncIterator[aiodocker.Docker]:
-        with self._translated():
-            async with asyncio.timeout(deadline), self._requests:
-                yield self._connected()
-
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def translated(self) -> Iterator[None]:
         """Turn what aiodocker raises into this project's errors."""
         try:
             yield
@@ -198,6 +167,18 @@ class DockerEngine:
                 f"The connection to the Docker engine at {self.host} broke: {exc}."
             ) from exc
 
+    def note_silence(self, error: UnavailableError) -> None:
+        """Log once that whoever follows the engine has lost it."""
+        if self._answers:
+            _log.warning("%s Trying again until it can.", error)
+        self._answers = False
+
+    def note_answer(self) -> None:
+        """Log once that it is back."""
+        if not self._answers:
+            _log.info("The Docker engine answers again")
+        self._answers = True
+
 
 def _error_for(error: aiodocker.DockerError, host: str) -> GatewayError:
     if error.status == _UNREACHABLE:
@@ -205,8 +186,11 @@ def _error_for(error: aiodocker.DockerError, host: str) -> GatewayError:
             f"The Docker engine at {host} cannot be reached. "
             "Is it running, and may the gateway's user use it?"
         )
+    words = f"The Docker engine says: {error.message}"
+    if _NO_MANAGER in error.message:
+        return NotAManagerError(words)
     kinds = {404: NotFoundError, 409: ConflictError}
-    return kinds.get(error.status, UnavailableError)(f"The Docker engine says: {error.message}")
+    return kinds.get(error.status, UnavailableError)(words)
 
 
 def _connector(host: str, settings: DockerSettings) -> tuple[aiohttp.BaseConnector, str]:
@@ -221,8 +205,19 @@ def _connector(host: str, settings: DockerSettings) -> tuple[aiohttp.BaseConnect
     if scheme not in ("tcp", "http", "https"):
         raise ValueError("it must begin with unix:// or tcp://")
     if not settings.tls_verify and scheme != "https":
-        return aiohttp.TCPConnector(limit=0), f"http://{address}"
+        return aiohttp.TCPConnector(limit=0, socket_factory=_lasting_socket), f"http://{address}"
     certificates = Path(settings.cert_path) if settings.cert_path else Path.home() / ".docker"
     context = ssl.create_default_context(cafile=str(certificates / "ca.pem"))
     context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
-    return aiohttp.TCPConnector(limit=0, ssl=context), f"https://{address}"
+    connector = aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=_lasting_socket)
+    return connector, f"https://{address}"
+
+
+def _lasting_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Return a socket that notices within half a minute that its peer is no more."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEPALIVE.items():
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made

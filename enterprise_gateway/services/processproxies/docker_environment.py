@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from enum import Enum
 
 from enterprise_gateway._version import __version__
 from enterprise_gateway.errors import ForbiddenError
@@ -18,8 +19,15 @@ _MAX_ID = 4294967295
 """Largest uid_t and gid_t on Linux."""
 
 
+class DockerMode(Enum):
+    """What the launch script makes: `EG_DOCKER_MODE`."""
+
+    DOCKER = "docker"
+    SWARM = "swarm"
+
+
 def launch_environment(
-    request: LaunchRequest, settings: Settings, docker_mode: str
+    request: LaunchRequest, settings: Settings, docker_mode: DockerMode
 ) -> dict[str, str]:
     """Return the complete environment of the launch script.
 
@@ -37,13 +45,14 @@ def launch_environment(
         "EG_AGENT_TOKEN": request.agent_token,
         "EG_CLUSTER_ID": settings.cluster_id,
         "EG_CONTAINER_NAME": workload_name(request.username, request.kernel_id),
-        "EG_DOCKER_MODE": docker_mode,
+        "EG_DOCKER_MODE": docker_mode.value,
         "EG_DOCKER_NETWORK": settings.docker.network,
         "EG_MAX_PORT_RANGE_RETRIES": str(kernels.max_port_range_retries),
         "EG_MIN_PORT_RANGE_SIZE": str(kernels.min_port_range_size),
         "KERNEL_GID": _checked_id("GID", request.env, DEFAULT_GID, kernels.prohibited_gids),
         "KERNEL_ID": request.kernel_id,
         "KERNEL_IMAGE": choose_image(request, settings.docker),
+        "KERNEL_LAUNCH_TIMEOUT": f"{request.timeout:g}",
         "KERNEL_UID": _checked_id("UID", request.env, DEFAULT_UID, kernels.prohibited_uids),
         "KERNEL_USERNAME": request.username,
         "PORT_RANGE": resolve_port_range(request.config, kernels),

@@ -2,50 +2,59 @@
 
 import asyncio
 import contextlib
+from collections.abc import Collection
 
 from enterprise_gateway.errors import GatewayError
-from enterprise_gateway.services.processproxies.contract import Workload, WorkloadState
-from enterprise_gateway.services.processproxies.docker_engine import DockerEngine
+from enterprise_gateway.services.processproxies.contract import WorkloadState
+from enterprise_gateway.services.processproxies.docker_containers import DockerContainers
+from enterprise_gateway.services.processproxies.engine_launch import (
+    OUTPUT_TAIL_BYTES,
+    LaunchProgress,
+)
+from enterprise_gateway.services.processproxies.engine_watch import Sighting
 
-OUTPUT_TAIL_BYTES = 4096
 _OUTPUT_DEADLINE = 0.5
 """Seconds that the last output of a dead container is waited for."""
 
 
-class ContainerLaunch:
-    """The observer of the launch of one kernel."""
+class ContainerLaunch(LaunchProgress):
+    """The observer of the launch of one kernel in a container."""
 
-    def __init__(self, engine: DockerEngine) -> None:
-        self._engine = engine
+    def __init__(self, containers: DockerContainers, predecessors: Collection[str]) -> None:
+        super().__init__(predecessors)
+        self._containers = containers
         self._tail = b""
         self._reading: asyncio.Task[None] | None = None
-        self.state: WorkloadState | None = None
-        """None as long as there is no container."""
-        self.death: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        """Settled with the exit reason."""
 
-    def observe(self, action: str, workload: Workload, container_id: str) -> None:
-        """Take note of an event; called by `DockerWatch`."""
-        self.state = workload.state
-        if self._reading is None and workload.state is not WorkloadState.DEAD:
-            self._reading = asyncio.create_task(self._read_output(container_id))
-        if workload.state is WorkloadState.DEAD and action != "list" and not self.death.done():
-            self.death.set_result(workload.exit_reason)
-
-    async def output(self) -> str:
-        """Return the end of what the dead container printed."""
-        if self._reading is not None:
-            await asyncio.wait({self._reading}, timeout=_OUTPUT_DEADLINE)
-        return self._tail.decode(errors="replace").strip()
+    def observe(self, sighting: Sighting) -> None:
+        """See the base class."""
+        super().observe(sighting)
+        if self._reading is None and sighting.workload.state is not WorkloadState.DEAD:
+            self._reading = asyncio.create_task(self._read_output(sighting.engine_id))
 
     def close(self) -> None:
         """Stop reading."""
         if self._reading is not None:
             self._reading.cancel()
 
+    async def explain_death(self) -> str:
+        """See the base class."""
+        reason = self.death.result().workload.exit_reason
+        advice = ""
+        if "out of memory" in reason:
+            advice = " Raise mem_limit in the kernelspec's launch script."
+        if self._reading is not None:
+            await asyncio.wait({self._reading}, timeout=_OUTPUT_DEADLINE)
+        output = self._tail.decode(errors="replace").strip()
+        return f"its container ended before the kernel was ready: {reason}.{advice}\n{output}"
+
+    def describe_start(self) -> str:
+        """See the base class."""
+        return "the engine has made its container, but not started it yet."
+
     async def _read_output(self, container_id: str) -> None:
         with contextlib.suppress(
             GatewayError
         ):  # the output is a courtesy; the death is told anyway
-            async for chunk in self._engine.output(container_id):
+            async for chunk in self._containers.output(container_id):
                 self._tail = (self._tail + chunk)[-OUTPUT_TAIL_BYTES:]

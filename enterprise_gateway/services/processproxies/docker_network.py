@@ -22,6 +22,12 @@ class KernelNetwork:
     subnets: tuple[ipaddress.IPv4Network, ...]
     gateway: str
     """An address in the network that is not a kernel's, to find the way by."""
+    is_of_swarm: bool = False
+    """Whether it spans the nodes of a swarm."""
+    is_attachable: bool = False
+    """Whether containers that are no services may join it, if it is of a swarm."""
+    is_ingress: bool = False
+    """Whether it is the one for the swarm's published ports."""
 
 
 def check_network_name(name: str) -> None:
@@ -49,7 +55,14 @@ def parse_network(inspected: Mapping[str, Any]) -> KernelNetwork:
             gateway = gateway or config.get("Gateway", "").partition("/")[0] or str(subnet[1])
     if not subnets:
         raise ConfigurationError(f"The Docker network '{inspected['Name']}' has no IPv4 addresses.")
-    return KernelNetwork(inspected["Name"], tuple(subnets), gateway)
+    return KernelNetwork(
+        inspected["Name"],
+        tuple(subnets),
+        gateway,
+        is_of_swarm=inspected.get("Scope") == "swarm",
+        is_attachable=inspected.get("Attachable", False),
+        is_ingress=inspected.get("Ingress", False),
+    )
 
 
 def response_ip(
@@ -71,12 +84,13 @@ def response_ip(
         return settings.ip
     source = source_towards(network.gateway)
     if not source or not any(ipaddress.ip_address(source) in subnet for subnet in network.subnets):
+        # The engine's host is not in its own overlay networks.
+        where = "" if network.is_of_swarm else "on the engine's own host or "
         raise ConfigurationError(
             f"This gateway has no address in the Docker network '{network.name}' "
             f"({', '.join(map(str, network.subnets))}), so kernels in it could not be reached. "
-            "Run the gateway on the engine's own host or in a container of that network, set "
-            "EG_DOCKER_NETWORK to a network that it is in, or set EG_RESPONSE_IP if there is "
-            "another way."
+            f"Run the gateway {where}in a container of that network, set EG_DOCKER_NETWORK to a "
+            "network that it is in, or set EG_RESPONSE_IP if there is another way."
         )
     if any(re.match(pattern, source) for pattern in settings.prohibited_local_ips):
         raise ConfigurationError(

@@ -1,7 +1,7 @@
 """What the Docker engine says, as workloads: pure functions of the engine's JSON (API 1.41)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from enterprise_gateway.services.processproxies.contract import (
@@ -29,6 +29,11 @@ _SIGKILL_EXIT = 137
 def is_of_cluster(labels: Mapping[str, str] | None, cluster_id: str) -> bool:
     """Whether a container is of this cluster. Launch scripts that set no such label make it so."""
     return (labels or {}).get(CLUSTER_LABEL, cluster_id) == cluster_id
+
+
+def entries_of_environment(entries: Iterable[str]) -> dict[str, str]:
+    """Return an environment that the engine has as a list of `NAME=value`."""
+    return {name: value for name, _, value in (entry.partition("=") for entry in entries)}
 
 
 def workload_of_container(container: Mapping[str, Any], network: str) -> Workload | None:

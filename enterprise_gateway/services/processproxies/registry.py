@@ -6,6 +6,7 @@ import inspect
 
 from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
+from enterprise_gateway.services.processproxies.docker_engine import DockerEngine
 from enterprise_gateway.services.processproxies.reporting import LaunchTools, ReportingProcessProxy
 from enterprise_gateway.services.processproxies.responses import ResponseListener
 from enterprise_gateway.services.processproxies.scripts import ScriptRunner
@@ -13,7 +14,10 @@ from enterprise_gateway.settings import LiveSettings
 
 LOCAL_PROCESS_PROXY = "enterprise_gateway.services.processproxies.processproxy.LocalProcessProxy"
 DOCKER_PROCESS_PROXY = "enterprise_gateway.services.processproxies.docker_swarm.DockerProcessProxy"
-BUILT_IN = (LOCAL_PROCESS_PROXY, DOCKER_PROCESS_PROXY)
+SWARM_PROCESS_PROXY = (
+    "enterprise_gateway.services.processproxies.docker_swarm.DockerSwarmProcessProxy"
+)
+BUILT_IN = (LOCAL_PROCESS_PROXY, DOCKER_PROCESS_PROXY, SWARM_PROCESS_PROXY)
 """Always there: kernels of an earlier gateway process must be found before anybody asks for their
 kernelspec.
 """
@@ -24,7 +28,9 @@ class ProxyRegistry:
 
     def __init__(self, live: LiveSettings) -> None:
         self._live = live
-        self._tools = LaunchTools(ResponseListener(live), ScriptRunner())
+        self._tools = LaunchTools(
+            ResponseListener(live), ScriptRunner(), DockerEngine(live.current.docker)
+        )
         self._proxies: dict[type[BaseProcessProxyABC], BaseProcessProxyABC] = {}
         self._starting: dict[BaseProcessProxyABC, asyncio.Task[None]] = {}
         self._started = False
@@ -34,6 +40,7 @@ class ProxyRegistry:
         for name in BUILT_IN:
             self.get(name)
         self._tools.responses.start()
+        self._tools.engine.open()
         self._started = True
         await asyncio.gather(*(proxy.start() for proxy in self._proxies.values()))
 
@@ -43,6 +50,7 @@ class ProxyRegistry:
         await asyncio.gather(*(proxy.close() for proxy in self._proxies.values()))
         await self._tools.scripts.close()
         await self._tools.responses.close()
+        await self._tools.engine.close()
 
     def get(self, class_name: str) -> BaseProcessProxyABC:
         """Return the one object of a class, given as in `metadata.process_proxy.class_name`.

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, LaunchRequest
+from enterprise_gateway.services.processproxies.docker_engine import DockerEngine
 from enterprise_gateway.services.processproxies.reports import Report, ReportStatus
 from enterprise_gateway.services.processproxies.responses import ResponseListener
 from enterprise_gateway.services.processproxies.scripts import ScriptRunner
@@ -21,6 +22,7 @@ class LaunchTools:
 
     responses: ResponseListener
     scripts: ScriptRunner
+    engine: DockerEngine
 
 
 class ReportingProcessProxy(BaseProcessProxyABC):

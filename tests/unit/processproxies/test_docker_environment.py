@@ -9,6 +9,7 @@ import pytest
 from enterprise_gateway.errors import ForbiddenError
 from enterprise_gateway.services.processproxies.docker_environment import (
     DEFAULT_IMAGE,
+    DockerMode,
     launch_environment,
 )
 from enterprise_gateway.services.processproxies.processproxy import LaunchRequest
@@ -31,7 +32,9 @@ REQUEST = LaunchRequest(
 def environment(settings: DockerSettings | None = None, **changes: Any) -> dict[str, str]:
     """Return the environment for the request, changed."""
     request = dataclasses.replace(REQUEST, **changes)
-    return launch_environment(request, Settings(docker=settings or DockerSettings()), "docker")
+    return launch_environment(
+        request, Settings(docker=settings or DockerSettings()), DockerMode.DOCKER
+    )
 
 
 def test_defaults_are_those_of_enterprise_gateway() -> None:
@@ -108,5 +111,5 @@ def test_id_that_is_none_or_prohibited_is_forbidden(name: str, value: str, messa
     settings = Settings(kernels=KernelSettings(prohibited_gids=frozenset({0, 50})))
     request = dataclasses.replace(REQUEST, env={name: value})
     with pytest.raises(ForbiddenError) as refusal:
-        launch_environment(request, settings, "docker")
+        launch_environment(request, settings, DockerMode.DOCKER)
     assert str(refusal.value) == message

@@ -4,7 +4,10 @@ import pytest
 from harness.own_proxy import OwnProcessProxy
 
 from enterprise_gateway.errors import ConfigurationError
-from enterprise_gateway.services.processproxies.docker_swarm import DockerProcessProxy
+from enterprise_gateway.services.processproxies.docker_swarm import (
+    DockerProcessProxy,
+    DockerSwarmProcessProxy,
+)
 from enterprise_gateway.services.processproxies.processproxy import LocalProcessProxy
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
 from enterprise_gateway.settings import LiveSettings, Settings
@@ -23,6 +26,8 @@ def test_documented_names_are_found(registry: ProxyRegistry) -> None:
     assert isinstance(registry.get(f"{PACKAGE}.processproxy.LocalProcessProxy"), LocalProcessProxy)
     docker = registry.get(f"{PACKAGE}.docker_swarm.DockerProcessProxy")
     assert isinstance(docker, DockerProcessProxy)
+    swarm = registry.get(f"{PACKAGE}.docker_swarm.DockerSwarmProcessProxy")
+    assert isinstance(swarm, DockerSwarmProcessProxy)
 
 
 def test_object_is_made_once_per_class(registry: ProxyRegistry) -> None:
@@ -44,7 +49,10 @@ async def test_bring_your_own_class_is_used_and_started(registry: ProxyRegistry)
 @pytest.mark.parametrize(
     ("class_name", "message"),
     [
-        (f"{PACKAGE}.docker_swarm.DockerSwarmProcessProxy", "docker_swarm has: DockerProcessProxy"),
+        (
+            f"{PACKAGE}.docker_swarm.KubernetesProcessProxy",
+            "docker_swarm has: DockerProcessProxy, DockerSwarmProcessProxy",
+        ),
         ("no.such.module.Proxy", "cannot be imported"),
         ("Proxy", "cannot be imported"),
         ("", "cannot be imported"),

@@ -1,12 +1,14 @@
-"""Launch a kernel in a Docker container.
+"""Launch a kernel in a Docker container, or as a service of a Docker swarm.
 
-Enterprise Gateway runs this script for each kernel whose kernelspec names `DockerProcessProxy`. It
-is meant to be edited: what a container gets beyond the defaults (volumes, limits, devices) is
-decided in `container_settings`, and any keyword of the Docker SDK's `containers.run` may be added
-there: https://docker-py.readthedocs.io/en/stable/containers.html
+Enterprise Gateway runs this script for each kernel whose kernelspec names `DockerProcessProxy` or
+`DockerSwarmProcessProxy`. It is meant to be edited: what kernels get beyond the defaults (volumes,
+limits, devices, constraints) is decided in `container_settings` and `service_settings`. Any keyword
+of the Docker SDK's `containers.run` or `services.create` may be added there:
+https://docker-py.readthedocs.io/en/stable/containers.html
+https://docker-py.readthedocs.io/en/stable/services.html
 
-The script ends once the container has been started. What it prints to stderr before it ends with an
-exit code other than 0 is what the user is told.
+The script ends once the engine has been asked for the kernel. What it prints to stderr before it
+ends with an exit code other than 0 is what the user is told.
 """
 
 import argparse
@@ -17,6 +19,7 @@ from typing import Any
 
 import docker
 import docker.errors
+import docker.types
 import requests.exceptions
 
 # A registry with or without port, a path, a tag, a digest:
@@ -44,43 +47,19 @@ NOT_FOR_KERNELS = {
 
 def container_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the keywords for `containers.run`: the place to add a site's own."""
-    # A value of the environment (kernel.json, KERNEL_*, EG_CLIENT_ENVS) wins over the argument.
-    environment = {
-        "PORT_RANGE": arguments.port_range,
-        "PUBLIC_KEY": arguments.public_key,
-        "RESPONSE_ADDRESS": arguments.response_address,
-        "KERNEL_SPARK_CONTEXT_INIT_MODE": arguments.spark_context_init_mode,
-    }
-    if arguments.kernel_class_name:
-        environment["KERNEL_CLASS_NAME"] = arguments.kernel_class_name
-    environment.update(os.environ)
-    for name in NOT_FOR_KERNELS:
-        environment.pop(name, None)
-
-    # The gateway escapes user names that are no host names.
-    name = os.environ.get("EG_CONTAINER_NAME") or (
-        f"{os.environ.get('KERNEL_USERNAME', '')}-{arguments.kernel_id}"
-    )
+    name = kernel_name(arguments)
     settings: dict[str, Any] = {
         "name": name,
         "hostname": name,
-        "environment": environment,
-        # The gateway finds its kernels by these labels.
-        "labels": {
-            "app": "enterprise-gateway",
-            "component": "kernel",
-            "kernel_id": arguments.kernel_id,
-        },
+        "environment": kernel_environment(arguments),
+        "labels": kernel_labels(arguments),
         "network": setting("DOCKER_NETWORK", "bridge"),
         # False leaves ended containers there to be looked into.
         "remove": setting("REMOVE_CONTAINER", "True").lower() == "true",
         "user": os.environ.get("KERNEL_UID"),
-        "group_add": [group for group in (os.environ.get("KERNEL_GID"), "100") if group],
+        "group_add": kernel_groups(),
         "security_opt": ["no-new-privileges"],
     }
-    # Tells the kernels of gateways that have nothing to do with one another apart.
-    if os.environ.get("EG_CLUSTER_ID"):
-        settings["labels"]["enterprise-gateway.cluster"] = os.environ["EG_CLUSTER_ID"]
     if os.environ.get("KERNEL_WORKING_DIR"):
         settings["working_dir"] = os.environ["KERNEL_WORKING_DIR"]
 
@@ -94,11 +73,46 @@ def container_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
+def service_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the keywords for `services.create`: the place to add a site's own.
+
+    Swarm takes `{{` in environment, host name and mounts for the beginning of a template. Give it
+    what a user may have chosen (KERNEL_*) as `literal(...)` only.
+    """
+    name = kernel_name(arguments)
+    labels = kernel_labels(arguments)
+    environment = kernel_environment(arguments)
+    settings: dict[str, Any] = {
+        "name": name,
+        "hostname": literal(name),
+        "env": [literal(f"{variable}={value}") for variable, value in environment.items()],
+        "labels": labels,
+        "container_labels": labels,
+        "networks": [setting("DOCKER_NETWORK", "bridge")],
+        # The gateway connects to the kernel itself, not to a virtual address in front of it.
+        "endpoint_spec": docker.types.EndpointSpec(mode="dnsrr"),
+        # A kernel that ended must not come back empty under the same id.
+        "restart_policy": docker.types.RestartPolicy(condition="none"),
+        "user": os.environ.get("KERNEL_UID"),
+        "groups": kernel_groups(),
+    }
+    if os.environ.get("KERNEL_WORKING_DIR"):
+        settings["workdir"] = os.environ["KERNEL_WORKING_DIR"]
+
+    # Examples; all paths are paths of the node that the kernel lands on, whichever that is.
+    # settings["mounts"] = ["/home:/home:rw", "/srv/datasets:/data:ro"]
+    # settings["constraints"] = ["node.labels.kernels == yes"]
+    # settings["resources"] = docker.types.Resources(
+    #     cpu_limit=1_500_000_000, mem_limit=2 * 1024**3, mem_reservation=1024**3
+    # )
+    return settings
+
+
 def launch_docker_kernel(arguments: argparse.Namespace) -> None:
-    """Start the container, or end with a sentence that says why not."""
+    """Ask the engine for the kernel, or end with a sentence that says why not."""
     mode = setting("DOCKER_MODE", "docker").lower()
-    if mode != "docker":
-        sys.exit(f"EG_DOCKER_MODE is '{mode}', but this script knows the mode 'docker' only.")
+    if mode not in ("docker", "swarm"):
+        sys.exit(f"EG_DOCKER_MODE is '{mode}', but this script knows 'docker' and 'swarm' only.")
     image = os.environ.get("KERNEL_IMAGE", "")
     if not image:
         sys.exit("KERNEL_IMAGE is not set: no image to start the kernel from.")
@@ -106,8 +120,13 @@ def launch_docker_kernel(arguments: argparse.Namespace) -> None:
         sys.exit(f"KERNEL_IMAGE is no image name: {image}")
     try:
         client = docker.from_env()
-        client.containers.run(image, detach=True, **container_settings(arguments))
+        if mode == "swarm":
+            client.services.create(image, **service_settings(arguments))
+        else:
+            client.containers.run(image, detach=True, **container_settings(arguments))
     except docker.errors.APIError as exc:
+        if mode == "swarm":
+            sys.exit(f"The swarm refused to make a service from {image}: {words_of(exc)}")
         if is_missing(client, image):
             sys.exit(
                 f"The image {image} is not on this engine and cannot be pulled: {words_of(exc)} "
@@ -118,12 +137,62 @@ def launch_docker_kernel(arguments: argparse.Namespace) -> None:
         sys.exit(f"The Docker engine cannot be reached: {exc}")
 
 
+def kernel_name(arguments: argparse.Namespace) -> str:
+    """Return the name of container or service, which is also the kernel's host name."""
+    # The gateway escapes user names that are no host names.
+    return os.environ.get("EG_CONTAINER_NAME") or (
+        f"{os.environ.get('KERNEL_USERNAME', '')}-{arguments.kernel_id}"
+    )
+
+
+def kernel_environment(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the environment that the kernel gets."""
+    # A value of the environment (kernel.json, KERNEL_*, EG_CLIENT_ENVS) wins over the argument.
+    environment = {
+        "PORT_RANGE": arguments.port_range,
+        "PUBLIC_KEY": arguments.public_key,
+        "RESPONSE_ADDRESS": arguments.response_address,
+        "KERNEL_SPARK_CONTEXT_INIT_MODE": arguments.spark_context_init_mode,
+    }
+    if arguments.kernel_class_name:
+        environment["KERNEL_CLASS_NAME"] = arguments.kernel_class_name
+    environment.update(os.environ)
+    for name in NOT_FOR_KERNELS:
+        environment.pop(name, None)
+    return environment
+
+
+def kernel_labels(arguments: argparse.Namespace) -> dict[str, str]:
+    """Return the labels by which the gateway finds its kernels."""
+    labels = {
+        "app": "enterprise-gateway",
+        "component": "kernel",
+        "kernel_id": arguments.kernel_id,
+    }
+    # Tells the kernels of gateways that have nothing to do with one another apart.
+    if os.environ.get("EG_CLUSTER_ID"):
+        labels["enterprise-gateway.cluster"] = os.environ["EG_CLUSTER_ID"]
+    return labels
+
+
+def kernel_groups() -> list[str]:
+    """Return the groups that the kernel's user is in."""
+    return [group for group in (os.environ.get("KERNEL_GID"), "100") if group]
+
+
+def literal(text: str) -> str:
+    """Return a text so that Swarm, which expands Go templates, makes the same text of it."""
+    return text.replace("{{", '{{"{{"}}')
+
+
 def is_missing(client: docker.DockerClient, image: str) -> bool:
-    """Whether the engine has no such image."""
+    """Whether the engine has no such image, for certain."""
     try:
         client.images.get(image)
     except docker.errors.ImageNotFound:
         return True
+    except (docker.errors.DockerException, requests.exceptions.RequestException):
+        return False
     return False
 
 
@@ -153,7 +222,9 @@ def parse_arguments() -> argparse.Namespace:
         ),
         "kernel-class-name": ("kernel_class_name", "", "ipykernel class to use"),
     }
-    parser = argparse.ArgumentParser(description="Launch a kernel in a Docker container.")
+    parser = argparse.ArgumentParser(
+        description="Launch a kernel in a container or as a Swarm service."
+    )
     for name, (destination, default, text) in known.items():
         parser.add_argument(
             f"--{name}",

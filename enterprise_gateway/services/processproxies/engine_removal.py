@@ -1,8 +1,8 @@
-"""Removing containers that may not be there yet.
+"""Removing workloads that may not be there yet.
 
 An engine carries out what it was asked for even when the asker has been killed meanwhile: a
-container may appear after its launch was given up. And an engine that is away cannot remove
-anything until it is back.
+container or service may appear after its launch was given up. And an engine that is away cannot
+remove anything until it is back.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 
 from enterprise_gateway.errors import UnavailableError
-from enterprise_gateway.services.processproxies.docker_watch import DockerWatch
+from enterprise_gateway.services.processproxies.engine_watch import EngineWatch
 
 SETTLE_TIME = 10.0
 """Seconds during which an engine may still carry out what a killed launch script had asked of it.
@@ -19,15 +19,15 @@ _RETRY_PAUSE = 1.0
 
 
 class LateRemovals:
-    """Removes the containers of launches that were given up, until none can appear."""
+    """Removes the workloads of launches that were given up, until none can appear."""
 
-    def __init__(self, watch: DockerWatch) -> None:
+    def __init__(self, watch: EngineWatch) -> None:
         self._watch = watch
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._closing = asyncio.Event()
 
     def begin(self, kernel_id: str, remove: Callable[[], Awaitable[None]]) -> None:
-        """Begin to call `remove`, whenever a container of a kernel appears."""
+        """Begin to call `remove`, whenever something of a kernel appears."""
         if not self._closing.is_set():
             task = asyncio.create_task(self._keep_removing(kernel_id, remove))
             self._tasks[kernel_id] = task

@@ -1,0 +1,116 @@
+"""The containers of one cluster of gateways on an engine."""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from enterprise_gateway.errors import ConflictError, NotFoundError
+from enterprise_gateway.services.processproxies.docker_engine import DockerEngine
+from enterprise_gateway.services.processproxies.docker_workloads import (
+    KERNEL_LABELS,
+    entries_of_environment,
+    is_of_cluster,
+)
+
+REMOVE_TIMEOUT = 30.0
+_TASK_LABEL = "com.docker.swarm.task.id"
+"""Swarm gives it to the containers of its tasks."""
+_EVENTS = ("create", "start", "oom", "die", "destroy")
+
+
+class DockerContainers:
+    """Asks an engine about the kernels' containers."""
+
+    def __init__(self, engine: DockerEngine, cluster_id: str) -> None:
+        self._engine = engine
+        self._cluster_id = cluster_id
+
+    async def list(self, kernel_id: str | None = None) -> list[Mapping[str, Any]]:
+        """Return the containers of all kernels, or of one, as `GET /containers/json` has them."""
+        of_one = [] if kernel_id is None else [f"kernel_id={kernel_id}"]
+        filters = {"label": [*KERNEL_LABELS, *of_one]}
+        async with self._engine.request() as docker:
+            found = await docker.containers.list(all=True, filters=json.dumps(filters))
+        keys = ("Id", "Names", "Labels", "State", "Status", "Created", "NetworkSettings")
+        return [
+            {key: container[key] for key in keys}
+            for container in found
+            if self._is_ours(container["Labels"])
+            and kernel_id in (None, container["Labels"].get("kernel_id"))
+        ]
+
+    async def inspect(self, container_id: str) -> Mapping[str, Any]:
+        """Return what the engine knows of one container, `GET /containers/ID/json`.
+
+        Args:
+            container_id: or its name.
+
+        Raises:
+            NotFoundError: it is gone.
+        """
+        async with self._engine.request() as docker:
+            inspected: Mapping[str, Any] = await docker.containers.container(container_id).show()
+        return inspected
+
+    async def environment(self, container_id: str) -> dict[str, str]:
+        """Return the variables that a container was created with; its image's are not among them.
+
+        Raises:
+            NotFoundError: it is gone.
+        """
+        inspected = await self.inspect(container_id)
+        entries = inspected["Config"]["Env"] or []
+        with contextlib.suppress(NotFoundError):  # an image may be removed while it is in use
+            async with self._engine.request() as docker:
+                image = await docker.images.inspect(inspected["Image"])
+            of_image = set(image["Config"].get("Env") or ())
+            entries = [entry for entry in entries if entry not in of_image]
+        return entries_of_environment(entries)
+
+    async def remove(self, container_id: str) -> None:
+        """Remove a container by force and wait until it is gone; gone already is no error."""
+        try:
+            async with self._engine.request(deadline=REMOVE_TIMEOUT) as docker:
+                await docker.containers.container(container_id).delete(force=True, v=True)
+        except NotFoundError:
+            return
+        except ConflictError:  # somebody else, such as the engine after an exit, is removing it
+            with contextlib.suppress(NotFoundError):
+                async with self._engine.request(deadline=REMOVE_TIMEOUT) as docker:
+                    await docker.containers.container(container_id).wait(condition="removed")
+
+    async def log_tail(self, container_id: str, max_lines: int) -> str:
+        """Return the last lines that a container printed, "" if it is gone."""
+        try:
+            async with self._engine.request() as docker:
+                lines = await docker.containers.container(container_id).log(
+                    stdout=True, stderr=True, tail=str(max_lines)
+                )
+        except (NotFoundError, ConflictError):
+            return ""
+        return "".join(lines)
+
+    async def output(self, container_id: str) -> AsyncIterator[bytes]:
+        """Yield what a container printed and prints, until it ends.
+
+        To be called as soon as the container is created: one that the engine removes when it ends
+        takes its log with it.
+        """
+        with self._engine.translated():
+            container = self._engine.connected().containers.container(container_id)
+            async with container.attach(stdout=True, stderr=True, logs=True) as stream:
+                while message := await stream.read_out():
+                    yield message.data
+
+    @asynccontextmanager
+    async def events(self, since: float) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
+        """Follow the events of the kernels' containers, as `DockerEngine.events`."""
+        filters = {"type": ["container"], "label": KERNEL_LABELS, "event": _EVENTS}
+        async with self._engine.events(filters, since) as events:
+            yield (event async for event in events if self._is_ours(event["Actor"]["Attributes"]))
+
+    def _is_ours(self, labels: Mapping[str, str]) -> bool:
+        """Whether a container is a kernel of this cluster, and not of a service that is one."""
+        return _TASK_LABEL not in labels and is_of_cluster(labels, self._cluster_id)

@@ -1,0 +1,142 @@
+"""The Swarm services of one cluster of gateways, with their tasks, and the nodes of the swarm."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiodocker
+import msgspec
+
+from enterprise_gateway.errors import UnavailableError
+from enterprise_gateway.services.processproxies.docker_engine import (
+    REQUEST_TIMEOUT,
+    DockerEngine,
+    NotAManagerError,
+)
+from enterprise_gateway.services.processproxies.docker_workloads import (
+    KERNEL_LABELS,
+    is_of_cluster,
+)
+from enterprise_gateway.services.processproxies.swarm_objects import Node, Service, Task
+
+_MANY_IDS = 100
+"""From so many on, all are asked for: request lines must not get too long for proxies."""
+_LOG_TIMEOUT = 3.0
+"""Seconds that the output of a task is waited for: its node may be away."""
+_ENDED = ("shutdown",)
+"""Desired states of tasks that Swarm has given up."""
+
+
+class DockerServices:
+    """Asks a manager about the kernels' services."""
+
+    def __init__(self, engine: DockerEngine, cluster_id: str) -> None:
+        self._engine = engine
+        self._cluster_id = cluster_id
+        self.managed = asyncio.Event()
+        """Set once the engine has turned out to be a manager of a swarm."""
+
+    async def services(
+        self, *, kernel_id: str | None = None, ids: Sequence[str] | None = None
+    ) -> list[Service]:
+        """Return the services of all kernels, of one kernel, or those of some ids that are there.
+
+        Raises:
+            NotAManagerError: the engine is no manager, and has never been one.
+        """
+        of_one = [] if kernel_id is None else [f"kernel_id={kernel_id}"]
+        filters = {"label": [*KERNEL_LABELS, *of_one]}
+        if ids is not None and len(ids) < _MANY_IDS:
+            filters["id"] = list(ids)
+        async with self._request() as docker:
+            found = await docker.services.list(filters=filters)
+        services = msgspec.convert(found, list[Service])
+        return [
+            service
+            for service in services
+            if is_of_cluster(service.spec.labels, self._cluster_id)
+            and kernel_id in (None, service.kernel_id)
+        ]
+
+    async def tasks(self, *, kernel_id: str | None = None) -> list[Task]:
+        """Return the tasks of the services of all kernels, or of one."""
+        of_one = [] if kernel_id is None else [f"kernel_id={kernel_id}"]
+        return await self._tasks({"label": [*KERNEL_LABELS, *of_one]})
+
+    async def tasks_of(self, service_ids: Sequence[str]) -> list[Task]:
+        """Return the tasks of some services.
+
+        Raises:
+            NotFoundError: one of the services is gone.
+        """
+        if len(service_ids) >= _MANY_IDS:
+            return await self.tasks()
+        return await self._tasks({"service": list(service_ids)})
+
+    async def ended_tasks(self) -> list[Task]:
+        """Return the tasks that Swarm has given up: few, however many kernels there are."""
+        return await self._tasks({"label": list(KERNEL_LABELS), "desired-state": list(_ENDED)})
+
+    async def nodes(self) -> list[Node]:
+        """Return the nodes of the swarm."""
+        async with self._request() as docker:
+            found = await docker.nodes.list()
+        return msgspec.convert(found, list[Node])
+
+    async def inspect(self, service_id: str) -> Service:
+        """Return one service, by id or name.
+
+        Raises:
+            NotFoundError: it is gone.
+        """
+        async with self._request() as docker:
+            return msgspec.convert(await docker.services.inspect(service_id), Service)
+
+    async def remove(self, service_id: str) -> None:
+        """Remove a service. Its container is told to end some seconds later.
+
+        Raises:
+            NotFoundError: it is gone.
+        """
+        async with self._request() as docker:
+            await docker.services.delete(service_id)
+
+    async def log_tail(self, service_id: str, max_lines: int) -> str:
+        """Return the last lines that a service's container printed, wherever it is or was.
+
+        Raises:
+            NotFoundError: the service is gone.
+            UnavailableError: its node does not answer.
+        """
+        async with self._request(deadline=_LOG_TIMEOUT) as docker:
+            logs: Any = docker.services.logs(
+                service_id, stdout=True, stderr=True, tail=str(max_lines)
+            )
+            return "".join(await logs)
+
+    @asynccontextmanager
+    async def events(self, since: float) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
+        """Follow the events of services and nodes, as `DockerEngine.events`.
+
+        Services' events carry no labels: those of others are among them.
+        """
+        async with self._engine.events({"type": ["service", "node"]}, since) as events:
+            yield events
+
+    async def _tasks(self, filters: Mapping[str, Iterable[str]]) -> list[Task]:
+        async with self._request() as docker:
+            return msgspec.convert(await docker.tasks.list(filters=filters), list[Task])
+
+    @asynccontextmanager
+    async def _request(
+        self, *, deadline: float = REQUEST_TIMEOUT
+    ) -> AsyncIterator[aiodocker.Docker]:
+        try:
+            async with self._engine.request(deadline=deadline) as docker:
+                yield docker
+        except NotAManagerError as exc:
+            if self.managed.is_set():
+                raise UnavailableError(f"{exc} It was one before.") from exc
+            raise
+        self.managed.set()

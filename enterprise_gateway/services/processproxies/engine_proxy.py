@@ -1,0 +1,361 @@
+"""What containers and services have in common: everything but what the engine calls them.
+
+The kernelspec's launch script makes the workload; everything else goes through the Engine API.
+Workloads are found by their labels, so any gateway of the cluster can go on with the kernels of
+another.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import sys
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Collection, Mapping
+from typing import Any, ClassVar
+
+from enterprise_gateway.errors import (
+    ConfigurationError,
+    ConflictError,
+    GatewayError,
+    LaunchError,
+    NotFoundError,
+)
+from enterprise_gateway.services.processproxies.argv import format_argv
+from enterprise_gateway.services.processproxies.contract import (
+    AgentEndpoint,
+    LaunchRequest,
+    Workload,
+    WorkloadState,
+)
+from enterprise_gateway.services.processproxies.docker_environment import (
+    DockerMode,
+    launch_environment,
+)
+from enterprise_gateway.services.processproxies.docker_network import (
+    KernelNetwork,
+    check_network_name,
+    parse_network,
+    response_ip,
+    source_towards,
+)
+from enterprise_gateway.services.processproxies.engine_launch import LaunchProgress
+from enterprise_gateway.services.processproxies.engine_removal import LateRemovals
+from enterprise_gateway.services.processproxies.engine_watch import EngineWatch
+from enterprise_gateway.services.processproxies.reporting import (
+    LaunchTools,
+    ReportingProcessProxy,
+    check_report,
+    launch_timeout,
+)
+from enterprise_gateway.services.processproxies.reports import Report
+from enterprise_gateway.services.processproxies.responses import ResponseEndpoint
+from enterprise_gateway.services.processproxies.scripts import ScriptRun
+from enterprise_gateway.settings import LiveSettings
+
+_SCRIPT_DEADLINE = 0.5
+"""Seconds that the launch script of a workload which died is given to say why in better words."""
+_REACH_DEADLINE = 2.0
+_LOG_LINE_BYTES = 80
+
+_log = logging.getLogger(__name__)
+
+
+class EngineProcessProxy(ReportingProcessProxy):
+    """Launches kernels by a script that asks a Docker engine for them.
+
+    A kind of workload adds what the engine knows about it, by the engine's id for each.
+    """
+
+    mode: ClassVar[DockerMode]
+
+    def __init__(self, settings: LiveSettings, tools: LaunchTools, watch: EngineWatch) -> None:
+        """Store what is given; nothing is contacted yet."""
+        super().__init__(settings, tools)
+        self._watch = watch
+        self._watching: asyncio.Task[None] | None = None
+        self._late_removals = LateRemovals(watch)
+
+    @abstractmethod
+    async def _find(self, kernel_id: str | None = None) -> dict[str, Workload]:
+        """Return the workloads of all kernels, or of one, by engine id."""
+
+    @abstractmethod
+    async def _environment(self, engine_id: str) -> dict[str, str]:
+        """Return the environment that a workload was made with; its name will do for the id.
+
+        Raises:
+            NotFoundError: it is gone.
+        """
+
+    @abstractmethod
+    async def _read_tail(self, engine_id: str, max_lines: int) -> str:
+        """Return the last lines that a workload printed, "" if it is gone."""
+
+    @abstractmethod
+    async def _remove(self, engine_id: str) -> None:
+        """Remove a workload by force; gone already is no error."""
+
+    @abstractmethod
+    def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
+        """Return the observer of a launch, which takes no notice of the kernel's old workloads."""
+
+    @abstractmethod
+    async def _kernel_network(self, name: str) -> KernelNetwork:
+        """Return the network that kernels of this kind are to be in.
+
+        Raises:
+            ConfigurationError: they cannot be, or not on this engine at all.
+        """
+
+    async def start(self) -> None:
+        """Begin to follow the engine, whether it answers yet or not."""
+        self._watching = asyncio.create_task(self._watch.run())
+        self._begin(self._preload())
+
+    async def close(self) -> None:
+        """Stop following; the kernels go on."""
+        await self._late_removals.close()
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        await super().close()
+
+    async def check(self) -> None:
+        """See the base class."""
+        await self.tools.engine.ping()
+
+    async def launch(self, request: LaunchRequest) -> Workload:
+        """See the base class."""
+        env = launch_environment(request, self.settings.current, self.mode)
+        deadline = asyncio.get_running_loop().time() + request.timeout
+        script: ScriptRun | None = None
+        # From here on nobody else in this gateway launches, or cleans up after, this kernel.
+        with self.tools.responses.expect(request.kernel_id, request.agent_token) as report:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    predecessors = await self._make_way(request.kernel_id)
+            except TimeoutError as exc:
+                state = "an earlier launch of the same id is still being cleaned up."
+                raise launch_timeout(request, state) from exc
+            endpoint = await self._response_endpoint(env)
+            argv = format_argv(request.argv, _templates(request, endpoint, env["PORT_RANGE"]))
+            progress = self._begin_progress(predecessors)
+            try:
+                with self._watch.observe(request.kernel_id, progress.observe):
+                    async with asyncio.timeout_at(deadline):
+                        cwd = request.resource_dir or "/"
+                        script = await self.tools.scripts.run(argv, env, cwd)
+                        await self._until_ready(request, report, script, progress)
+                        workload = await self._reachable(request)
+            except BaseException as exc:
+                state = _describe(progress, script, endpoint)
+                discarding = self._discard(request.kernel_id, script, endpoint.public_key)
+                await asyncio.shield(self._begin(discarding))
+                if isinstance(exc, TimeoutError):
+                    raise launch_timeout(request, state) from exc
+                raise
+            finally:
+                progress.close()
+        _log.info("Kernel %s runs as %s", request.kernel_id, workload.name)
+        return workload
+
+    async def observe(self, kernel_id: str) -> Workload | None:
+        """See the base class."""
+        found = await self._find(kernel_id)
+        return max(
+            found.values(),
+            key=lambda workload: (workload.state is not WorkloadState.DEAD, workload.created),
+            default=None,
+        )
+
+    async def list(self) -> list[Workload]:
+        """See the base class."""
+        return list((await self._find()).values())
+
+    async def launched_with(self, workload: Workload) -> Mapping[str, str]:
+        """See the base class."""
+        try:
+            return await self._environment(workload.name)
+        except NotFoundError:
+            return {}
+
+    async def watch(self) -> AsyncIterator[Workload]:
+        """See the base class."""
+        with self._watch.feed.follow() as changes:
+            for workload in tuple(self._watch.known.values()):
+                yield workload
+            async for workload in changes:
+                yield workload
+
+    async def read_log(self, kernel_id: str, max_bytes: int) -> str:
+        """See the base class."""
+        found = await self._find(kernel_id)
+        if not found:
+            return ""
+        newest = max(found, key=lambda engine_id: found[engine_id].created)
+        lines = max(1, max_bytes // _LOG_LINE_BYTES)
+        tail = (await self._read_tail(newest, lines)).encode()[-max_bytes:]
+        return tail.decode(errors="replace")
+
+    async def remove(self, kernel_id: str) -> None:
+        """See the base class."""
+        for engine_id in await self._find(kernel_id):
+            await self._remove(engine_id)
+
+    async def _preload(self) -> None:
+        """Have the launch server ready before the first kernel, where there is an engine at all."""
+        with contextlib.suppress(GatewayError):
+            await self.tools.engine.ping()
+            self.tools.scripts.start()
+
+    async def _make_way(self, kernel_id: str) -> Collection[str]:
+        """Wait for an earlier launch of the kernel to be cleaned up, and remove what is dead of it.
+
+        Returns:
+            The engine's ids of what was removed.
+
+        Raises:
+            ConflictError: the kernel runs.
+        """
+        await self._late_removals.wait(kernel_id)
+        present = await self._find(kernel_id)
+        if any(workload.state is not WorkloadState.DEAD for workload in present.values()):
+            raise ConflictError(f"Kernel {kernel_id} exists already.")
+        for engine_id in present:
+            await self._remove(engine_id)
+        return present.keys()
+
+    async def _response_endpoint(self, env: Mapping[str, str]) -> ResponseEndpoint:
+        name = env.get("DOCKER_NETWORK") or env["EG_DOCKER_NETWORK"]
+        check_network_name(name)
+        network = await self._kernel_network(name)
+        ip = response_ip(network, self.settings.current.response, source_towards)
+        return await self.tools.responses.open(ip)
+
+    async def _inspect_network(self, name: str, options: str = "") -> KernelNetwork:
+        """Return a network of the engine; `options` are those that it would have to be made with.
+
+        Raises:
+            ConfigurationError: there is none of that name.
+        """
+        try:
+            return parse_network(await self.tools.engine.network(name))
+        except NotFoundError as exc:
+            raise ConfigurationError(
+                f"There is no Docker network '{name}' on this engine. Make it with: docker network "
+                f"create {options}{name} (or set EG_DOCKER_NETWORK to one that exists)."
+            ) from exc
+
+    async def _until_ready(
+        self,
+        request: LaunchRequest,
+        report: asyncio.Future[Report],
+        script: ScriptRun,
+        progress: LaunchProgress,
+    ) -> None:
+        """Wait for the first of report, script failure and workload death, and judge it."""
+        subject = f"Kernel {request.kernel_id} ({request.kernel_name}) did not start"
+        waited: set[asyncio.Future[Any]] = {report, script.result, progress.death}
+        while not report.done():
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+            if report.done():
+                break
+            if progress.death.done() and not script.result.done():
+                await asyncio.wait({script.result}, timeout=_SCRIPT_DEADLINE)
+            if script.result.done():
+                waited.discard(script.result)
+                result = script.result.result()
+                if not result.succeeded:
+                    raise LaunchError(
+                        f"{subject}: the launch script failed ({result.ending}): "
+                        f"{result.output.strip()}"
+                    )
+            if progress.death.done():
+                raise LaunchError(f"{subject}: {await progress.explain_death()}".rstrip())
+        check_report(report.result(), request)
+
+    async def _reachable(self, request: LaunchRequest) -> Workload:
+        """Return the workload, whose agent takes connections from here."""
+        workload = await self.observe(request.kernel_id)
+        endpoint = workload.endpoint if workload is not None else None
+        if workload is None or endpoint is None:
+            raise LaunchError(
+                f"Kernel {request.kernel_id} ({request.kernel_name}) did not start: it reported, "
+                "but its container is gone or has no address."
+            )
+        try:
+            async with asyncio.timeout(_REACH_DEADLINE):
+                _, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+        except (OSError, TimeoutError) as exc:
+            raise LaunchError(_unreachable(request, endpoint)) from exc
+        writer.close()
+        return workload
+
+    async def _discard(self, kernel_id: str, script: ScriptRun | None, public_key: str) -> None:
+        """Leave nothing of a launch that failed, wherever it failed."""
+        remove = functools.partial(self._remove_own, kernel_id, public_key)
+        in_flight = False
+        if script is not None:
+            await script.kill()
+            in_flight = script.result.result().was_cut_short
+        try:
+            await remove()
+        except GatewayError as exc:
+            _log.warning("Cleaning up after kernel %s: %s Trying again.", kernel_id, exc)
+            in_flight = True
+        if in_flight:
+            self._late_removals.begin(kernel_id, remove)
+
+    async def _remove_own(self, kernel_id: str, public_key: str) -> None:
+        """Remove a kernel's workloads, but for those that report to another gateway process.
+
+        A client may have asked two of them for a kernel of the same id: one launches it, the other
+        fails since the name is taken.
+        """
+        for engine_id in await self._find(kernel_id):
+            with contextlib.suppress(NotFoundError):
+                env = await self._environment(engine_id)
+                keys = {value for name, value in env.items() if name.endswith("PUBLIC_KEY")}
+                if keys <= {"", public_key}:
+                    await self._remove(engine_id)
+
+
+def _templates(
+    request: LaunchRequest, endpoint: ResponseEndpoint, port_range: str
+) -> dict[str, str]:
+    return {
+        # Made in the container; a launch script that is given the name can pass it on.
+        "connection_file": f"kernel-{request.kernel_id}.json",
+        "kernel_id": request.kernel_id,
+        "port_range": port_range,
+        "prefix": sys.prefix,
+        "public_key": endpoint.public_key,
+        "resource_dir": request.resource_dir,
+        "response_address": endpoint.address,
+    }
+
+
+def _describe(
+    progress: LaunchProgress, script: ScriptRun | None, endpoint: ResponseEndpoint
+) -> str:
+    """Say how far a launch had come when its time was over."""
+    if progress.latest is not None:
+        if progress.latest.workload.state is WorkloadState.RUNNING:
+            return (
+                f"its container runs, but nothing has reported to {endpoint.address} yet "
+                "(a firewall between containers and this address would look the same)."
+            )
+        if progress.latest.workload.state is WorkloadState.STARTING:
+            return progress.describe_start()
+    if script is None or not script.result.done():
+        return "the launch script has not ended yet (the engine may be pulling the image)."
+    return "the launch script has ended, but there is no container with the kernel's labels."
+
+
+def _unreachable(request: LaunchRequest, endpoint: AgentEndpoint) -> str:
+    return (
+        f"Kernel {request.kernel_id} ({request.kernel_name}) runs in its container, but this "
+        f"gateway cannot reach {endpoint.host}:{endpoint.port}. Run the gateway on the engine's "
+        "own host or in a container of the kernels' network."
+    )

@@ -1,0 +1,75 @@
+"""When which service is to be swept away. No I/O, no clock.
+
+Every gateway process sweeps; removing twice is fine. Times are seconds by any steady clock.
+"""
+
+from dataclasses import dataclass
+
+from enterprise_gateway.services.processproxies.contract import Workload, WorkloadState
+
+ORDERLY_EXIT = "exit code 0"
+ORDERLY_DELAY = 2.0
+"""Seconds that the service of a kernel which ended as it should stays: whoever is just launching it
+may want to read what it printed.
+"""
+DEATH_DELAY = 30.0
+"""Seconds that the service of any other dead kernel stays, so that every gateway process has read
+why.
+"""
+LAUNCH_MARGIN = 5.0
+"""Seconds that whoever launches has to give up by itself, with better words."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Appointment:
+    state: WorkloadState
+    due: float
+
+
+class SwarmBroom:
+    """Keeps the appointments with services that have ended, or do not come to run."""
+
+    def __init__(self) -> None:
+        self._appointments: dict[str, _Appointment] = {}
+
+    def note(
+        self,
+        service_id: str,
+        workload: Workload,
+        now: float,
+        *,
+        launch_timeout: float,
+        is_kept: bool,
+    ) -> None:
+        """Take note of the state of a service; the same twice changes nothing."""
+        known = self._appointments.get(service_id)
+        if known is not None and known.state is workload.state:
+            return
+        if workload.state is WorkloadState.RUNNING or (
+            workload.state is WorkloadState.DEAD and is_kept
+        ):
+            self.forget(service_id)
+            return
+        if workload.state is WorkloadState.STARTING:
+            delay = launch_timeout + LAUNCH_MARGIN
+        else:
+            delay = ORDERLY_DELAY if workload.exit_reason == ORDERLY_EXIT else DEATH_DELAY
+        self._appointments[service_id] = _Appointment(workload.state, now + delay)
+
+    def forget(self, service_id: str) -> None:
+        """Let a service be."""
+        self._appointments.pop(service_id, None)
+
+    def postpone(self, service_id: str, until: float) -> None:
+        """Come back later for a service that could not be removed."""
+        known = self._appointments.get(service_id)
+        if known is not None:
+            self._appointments[service_id] = _Appointment(known.state, until)
+
+    def due(self, now: float) -> list[str]:
+        """Return the ids of the services to remove now."""
+        return [each for each, appointment in self._appointments.items() if appointment.due <= now]
+
+    def next_due(self) -> float | None:
+        """Return when there will be something to do."""
+        return min((each.due for each in self._appointments.values()), default=None)

@@ -1,0 +1,45 @@
+"""One service on its way up: what its task waits for, and why it ended too early."""
+
+import contextlib
+from collections.abc import Collection
+
+from enterprise_gateway.errors import GatewayError
+from enterprise_gateway.services.processproxies.docker_services import DockerServices
+from enterprise_gateway.services.processproxies.engine_launch import (
+    OUTPUT_TAIL_BYTES,
+    LaunchProgress,
+)
+from enterprise_gateway.services.processproxies.swarm_workloads import REJECTED
+
+_OUTPUT_LINES = 50
+
+
+class ServiceLaunch(LaunchProgress):
+    """The observer of the launch of one kernel as a service."""
+
+    def __init__(self, services: DockerServices, predecessors: Collection[str]) -> None:
+        super().__init__(predecessors)
+        self._services = services
+
+    async def explain_death(self) -> str:
+        """See the base class."""
+        sighting = self.death.result()
+        reason = sighting.workload.exit_reason
+        if reason.startswith(REJECTED):
+            return (
+                f"its task was {reason}. If it is the image that is missing: push it to a registry "
+                "that every node reaches, load it on every node, or correct its name (image_name "
+                "in kernel.json, KERNEL_IMAGE)."
+            )
+        output = ""
+        with contextlib.suppress(GatewayError):  # a courtesy; the death is told anyway
+            output = await self._services.log_tail(sighting.engine_id, _OUTPUT_LINES)
+        advice = ""
+        if "memory limit" in reason:
+            advice = " Raise it in service_settings of the kernelspec's launch script."
+        tail = output.encode()[-OUTPUT_TAIL_BYTES:].decode(errors="replace").strip()
+        return f"its container ended before the kernel was ready: {reason}.{advice}\n{tail}"
+
+    def describe_start(self) -> str:
+        """See the base class."""
+        return self.latest.detail if self.latest is not None else ""

@@ -1,0 +1,199 @@
+"""The swarm's services, followed.
+
+Swarm tells of services and nodes by events, but not of tasks: those of services that are starting
+are listed five times a second, all with one call. Of a task that runs, only the end is of interest,
+and Swarm changes its desired state then: those few are asked for every few seconds. That is a
+safety net; whoever is connected to the kernel's agent learns of its end at once.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any
+
+from enterprise_gateway.errors import NotFoundError
+from enterprise_gateway.services.processproxies.contract import WorkloadState
+from enterprise_gateway.services.processproxies.docker_engine import DockerEngine, NotAManagerError
+from enterprise_gateway.services.processproxies.docker_services import DockerServices
+from enterprise_gateway.services.processproxies.engine_watch import (
+    EVENT_OVERLAP,
+    EngineWatch,
+    Sighting,
+)
+from enterprise_gateway.services.processproxies.swarm_broom import SwarmBroom
+from enterprise_gateway.services.processproxies.swarm_picture import SwarmPicture
+from enterprise_gateway.services.processproxies.swarm_workloads import is_kept, launch_timeout_of
+
+_TASKS_PAUSE = 0.2
+_ENDED_PAUSE = 5.0
+_WHOLE_PAUSE = 300.0
+"""Seconds between two lists of everything, in case an event was lost."""
+_NO_SWARM_PAUSE = 15.0
+_SWEEP_PAUSE = 5.0
+"""Seconds until a service that could not be removed is tried again."""
+
+_log = logging.getLogger(__name__)
+
+
+class SwarmWatch(EngineWatch):
+    """Knows the kernels' services, and sweeps away those that have ended."""
+
+    def __init__(
+        self, engine: DockerEngine, services: DockerServices, network: Callable[[], str]
+    ) -> None:
+        super().__init__(engine)
+        self._services = services
+        self._network = network
+        self._picture = SwarmPicture()
+        self._broom = SwarmBroom()
+        self._news = asyncio.Event()
+        self._touched: set[str] = set()
+        """Services that events told of."""
+        self._nodes_changed = False
+        self._unsettled: set[str] = set()
+        """Services whose tasks are to be asked for."""
+        self._tasks_due = 0.0
+        self._ended_due = 0.0
+        self._whole_due = 0.0
+
+    async def _follow(self) -> None:
+        try:
+            async with self._services.events(time.time() - EVENT_OVERLAP) as events:
+                await self._list()
+                self._note_answer()
+                hearing = asyncio.create_task(self._hear(events))
+                try:
+                    await self._keep_up(hearing)
+                finally:
+                    hearing.cancel()
+                    await asyncio.gather(hearing, return_exceptions=True)
+        except NotAManagerError:
+            await _wait(self._services.managed, _NO_SWARM_PAUSE)
+
+    async def _hear(self, events: AsyncIterator[Mapping[str, Any]]) -> None:
+        """Take note of what events are about."""
+        try:
+            async for event in events:
+                if event["Type"] == "service":
+                    self._touched.add(event["Actor"]["ID"])
+                else:
+                    self._nodes_changed = True
+                self._news.set()
+        finally:
+            self._news.set()
+
+    async def _list(self) -> None:
+        # Tasks first: of a service that goes in between nothing is left then.
+        nodes = await self._services.nodes()
+        tasks = await self._services.tasks()
+        services = await self._services.services()
+        for service_id in self._picture.replace(services, tasks, nodes):
+            self._drop(service_id)
+        self._show(self._picture.services)
+
+    async def _keep_up(self, hearing: asyncio.Task[None]) -> None:
+        """Ask whenever there is a reason to, until the events end or everything is due again."""
+        loop = asyncio.get_running_loop()
+        self._ended_due = loop.time() + _ENDED_PAUSE
+        self._whole_due = loop.time() + _WHOLE_PAUSE
+        while loop.time() < self._whole_due:
+            await _wait(self._news, self._next_due() - loop.time())
+            if hearing.done():
+                await hearing
+                return
+            self._news.clear()
+            await self._look_at_nodes()
+            await self._look_at_services()
+            if self._unsettled and loop.time() >= self._tasks_due:
+                await self._look_at_tasks()
+                self._tasks_due = loop.time() + _TASKS_PAUSE
+            if loop.time() >= self._ended_due:
+                self._show(self._picture.add_tasks(await self._services.ended_tasks()))
+                self._ended_due = loop.time() + _ENDED_PAUSE
+            await self._sweep()
+
+    def _next_due(self) -> float:
+        due = [self._ended_due, self._whole_due]
+        if self._unsettled:
+            due.append(self._tasks_due)
+        sweep_due = self._broom.next_due()
+        if sweep_due is not None:
+            due.append(sweep_due)
+        return min(due)
+
+    async def _look_at_nodes(self) -> None:
+        if self._nodes_changed:
+            self._nodes_changed = False
+            self._show(self._picture.put_nodes(await self._services.nodes()))
+
+    async def _look_at_services(self) -> None:
+        touched, self._touched = self._touched, set()
+        if touched:
+            found = self._picture.add_services(await self._services.services(ids=sorted(touched)))
+            self._unsettled |= found & touched
+            self._show(found & touched)
+            for service_id in touched - found:
+                self._drop(service_id)
+
+    async def _look_at_tasks(self) -> None:
+        try:
+            tasks = await self._services.tasks_of(sorted(self._unsettled))
+        except NotFoundError:  # which one is gone, the list of services will tell
+            self._touched |= self._unsettled
+            self._news.set()
+            return
+        self._show(self._picture.add_tasks(tasks))
+        self._unsettled = {
+            service_id
+            for service_id in self._unsettled
+            if self.known[service_id].state is WorkloadState.STARTING
+        }
+
+    async def _sweep(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for service_id in self._broom.due(now):
+            workload = self.known[service_id]
+            _log.info(
+                "Removing the service of kernel %s: %s",
+                workload.kernel_id,
+                workload.exit_reason or "it did not come to run in time",
+            )
+            self._broom.postpone(service_id, now + _SWEEP_PAUSE)
+            with contextlib.suppress(NotFoundError):
+                await self._services.remove(service_id)
+            self._drop(service_id)
+
+    def _show(self, service_ids: Iterable[str]) -> None:
+        """Publish what the picture says of services, and have an eye on those that need it."""
+        now = asyncio.get_running_loop().time()
+        for service_id in tuple(service_ids):
+            service = self._picture.services[service_id]
+            workload = self._picture.workload(service_id, self._network())
+            detail = ""
+            if workload.state is WorkloadState.STARTING:
+                detail = self._picture.describe_wait(service_id)
+                self._unsettled.add(service_id)
+            self._publish(Sighting(service_id, workload, detail))
+            self._broom.note(
+                service_id,
+                self.known[service_id],
+                now,
+                launch_timeout=launch_timeout_of(service),
+                is_kept=is_kept(service),
+            )
+
+    def _drop(self, service_id: str) -> None:
+        """Let go of a service that is no longer there."""
+        self._publish_gone(service_id)
+        self._picture.drop(service_id)
+        self._broom.forget(service_id)
+        self._unsettled.discard(service_id)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, but not longer than that."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, seconds)):
+            await event.wait()
