@@ -1,67 +1,70 @@
 """Images for every node of a lab at the price of one.
 
 A *template* is a data root of Docker in which the images were loaded once. It is kept in the cache
-folder. A node starts with a copy: Docker's database is copied, while layers, which Docker writes
-once and then only reads, are hard links.
+folder. A node starts with a copy of Docker's database. Layers, which Docker writes once and then
+only reads, it has as symbolic links into the template: no time, no space, nothing to remove.
 """
 
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from docker import DockerClient
 from docker.errors import ImageNotFound
 
-from bringup.console import SetupError, run, step
+from bringup.console import SetupError, step
 from bringup.engine import connect, find
 from bringup.swarm_engine import NodeEngine
-from bringup.swarm_machine import Machine, Places, remove_machine
+from bringup.swarm_machine import Machine, Places
 
 
 class Template:
-    """The template of this user, which labs use one at a time."""
+    """The template of this user."""
 
     def __init__(self, at: Places, name: str, engine: str | None) -> None:
         """`name` is that of the machine that loads images; `engine` is where they come from."""
         self.at = at
-        self.engine = engine
         self.name = name
+        self.engine = engine
+        self.root = at.home / "root"
         self.list = at.home / "images.json"
-        """Ids of the images by name; missing while the data root is not sound."""
+        """Ids of the images by name."""
 
-    def copy(self, images: Sequence[str], roots: Sequence[Path]) -> None:
-        """Make data roots in which the images are, as the engine has them.
+    @contextmanager
+    def shared(self, images: Sequence[str], roots: Sequence[Path]) -> Iterator[None]:
+        """Make data roots in which the images are, as the engine has them; good while inside.
 
         Raises:
             SetupError: that engine lacks one.
         """
-        with locked(self.at.home.with_suffix(".lock")), source(self.engine) as client:
-            wanted = find_images(client, images)
-            if not wanted.items() <= self.read().items():
-                with step(f"Loading {', '.join(images)} for the nodes of a Swarm"):
-                    self.load(client, wanted)
-            with ThreadPoolExecutor() as pool:
-                list(pool.map(lambda root: copy_root(self.at.home / "root", root), roots))
+        self.at.home.mkdir(parents=True, exist_ok=True)
+        with (self.at.home / "users").open("w") as users:
+            with (self.at.home / "lock").open("w") as lock, source(self.engine) as client:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                wanted = find_images(client, images)
+                if not wanted.items() <= self.read().items():
+                    with step(f"Loading {', '.join(images)} for the nodes of a Swarm"):
+                        self.load(client, wanted, alone=try_lock(users))
+                fcntl.flock(users, fcntl.LOCK_SH)
+                for root in roots:
+                    link_root(self.root, root)
+            yield
 
     def read(self) -> dict[str, str]:
         """Return what is in it."""
         try:
             found: dict[str, str] = json.loads(self.list.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError):  # not written to its end
             return {}
         return found
 
-    def load(self, client: DockerClient, wanted: Mapping[str, str]) -> None:
-        """Load what is missing or of another id, and remove what that replaces."""
-        present = self.read()
-        if not present:
-            remove_machine(self.at)
-        self.list.unlink(missing_ok=True)
+    def load(self, client: DockerClient, wanted: Mapping[str, str], *, alone: bool) -> None:
+        """Load what is missing or of another id; if no lab uses it, remove what is of no use."""
         machine = Machine(self.name, self.at)
         engine = NodeEngine(machine)
         with ExitStack() as stack:
@@ -70,12 +73,16 @@ class Template:
             engine.start()
             own = engine.client()
             stack.callback(own.close)
+            present = tagged_images(own)
             for name, image_id in wanted.items():
                 if present.get(name) != image_id:
                     stream: Any = client.images.get(name).save(named=name)
                     own.images.load(stream)  # takes more than its annotation says: a generator
-            own.images.prune()
-            present = {tag: str(image.id) for image in own.images.list() for tag in image.tags}
+            if alone:
+                for name in present.keys() - tagged_images(client).keys():
+                    own.images.remove(name)
+                own.images.prune()
+            present = tagged_images(own)
             engine.stop()
         self.list.write_text(json.dumps(present), encoding="utf-8")
 
@@ -109,17 +116,26 @@ def find_images(client: DockerClient, names: Sequence[str]) -> dict[str, str]:
         raise SetupError(f"the Swarm's nodes need an image that is missing: {exc}") from exc
 
 
-def copy_root(template: Path, root: Path) -> None:
+def tagged_images(client: DockerClient) -> dict[str, str]:
+    """Return the ids of all images that have names, by name."""
+    return {tag: str(image.id) for image in client.images.list() for tag in image.tags}
+
+
+def link_root(template: Path, root: Path) -> None:
     """Make a data root with the template's images."""
-    root.mkdir(parents=True)
-    run(["cp", "--archive", "--link", str(template / "overlay2"), str(root)])
-    run(["cp", "--archive", str(template / "image"), str(root)])
+    layers = root / "overlay2"
+    layers.mkdir(mode=0o710, parents=True)
+    shutil.copytree(template / "image", root / "image")
+    shutil.copytree(template / "overlay2" / "l", layers / "l", symlinks=True)
+    for layer in (template / "overlay2").iterdir():
+        if layer.name != "l":
+            (layers / layer.name).symlink_to(layer)
 
 
-@contextmanager
-def locked(file: Path) -> Iterator[None]:
-    """Hold the exclusive lock on a file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
+def try_lock(stream: IO[str]) -> bool:
+    """Take the exclusive lock on a file if it is free; whether it was."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

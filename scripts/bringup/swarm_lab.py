@@ -86,7 +86,8 @@ def swarm_lab(
         if images:
             places = Places(RUN / "template", cache_dir() / "swarm" / "template")
             roots = [node.machine.at.home / "root" for node in members]
-            Template(places, f"{own.tag}-template", engine).copy(images, roots)
+            template = Template(places, f"{own.tag}-template", engine)
+            stack.enter_context(template.shared(images, roots))
         underlay.create()
         stack.callback(each, members, SwarmNode.power_off)
         each(members, SwarmNode.boot)

@@ -94,8 +94,8 @@ class Seat:
             self._read(container)
 
     def close(self) -> None:
-        """Remove the container; its node may be off."""
-        if self.node.machine.process is None:
+        """Remove the container; its node or engine may be away."""
+        if not self.node.engine.is_up:
             return
         with closing(self.node.client()) as client, suppress(NotFound):
             client.containers.get(self.name).remove(force=True)

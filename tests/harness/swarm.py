@@ -38,7 +38,7 @@ def remove_services(lab: SwarmLab, username: str) -> None:
             with suppress(NotFound):
                 client.services.get(name).remove()
     for node in lab.nodes:
-        if node.machine.process is not None:
+        if node.engine.is_up:
             with closing(node.client()) as client:
                 remove_containers(client, username)
 
@@ -60,8 +60,10 @@ def remove_containers(client: docker.DockerClient, username: str) -> None:
 
 
 def restore(lab: SwarmLab) -> None:
-    """Power cycle the nodes that are not ready, the manager first."""
+    """Make all nodes ready, the manager first; nodes whose engine is away lose their power."""
     for node in lab.nodes:
-        if not node.is_ready():
+        if node.engine.is_up:
+            node.mend()
+        else:
             node.power_off()
             node.power_on()

@@ -18,7 +18,6 @@ from harness.waiting import wait_until
 from bringup.swarm_claim import RUN
 from bringup.swarm_lab import SwarmLab, swarm_lab
 from bringup.swarm_machine import only_child
-from bringup.swarm_node import SwarmNode
 
 pytestmark = pytest.mark.docker
 
@@ -140,17 +139,22 @@ def test_cut_node_is_down_and_returns(lab: SwarmLab) -> None:
     assert node_states(lab)[node.name] == "ready"
 
 
-@pytest.mark.parametrize("end", [SwarmNode.kill_engine, SwarmNode.stop_engine])
-def test_engine_of_the_manager_returns(lab: SwarmLab, end: object) -> None:
-    """The engine ends while its node goes on, and knows its Swarm when it is started again."""
-    assert callable(end)
-    end(lab.manager)
+def test_killed_engine_of_the_manager_returns(lab: SwarmLab) -> None:
+    """The engine knows its Swarm when it is started again, and the other nodes find it."""
+    lab.manager.kill_engine()
     assert not lab.manager.is_ready()
     lab.manager.start_engine()
-    wait_until(
-        lambda: node_states(lab) == {node.name: "ready" for node in lab.nodes},
-        what="return of all nodes",
-    )
+    for node in lab.workers:
+        node.wait_until_ready()
+
+
+def test_stopped_engine_of_a_worker_returns(lab: SwarmLab) -> None:
+    """A worker leaves in an orderly way, and comes back."""
+    node = lab.workers[0]
+    node.stop_engine()
+    node.wait_until_down()
+    node.start_engine()
+    assert node_states(lab)[node.name] == "ready"
 
 
 def test_lab_leaves_nothing_even_if_its_owner_is_killed() -> None:
