@@ -145,8 +145,17 @@ class Kernels:
             raise NotFoundError(f"Kernel {kernel_id} is dead: {record.death}")
         return self._live_agent(record)
 
-    async def annotated(self) -> list[tuple[KernelModel, Mapping[str, Any]]]:
-        """Return the model and the annotations of every kernel."""
+    async def annotated(
+        self, *, fresh: bool = False
+    ) -> list[tuple[KernelModel, Mapping[str, Any]]]:
+        """Return the model and the annotations of every kernel.
+
+        Args:
+            fresh: ask the agents of young kernels, so that what another gateway process has written
+                before this call is there. Of the others it is within a moment.
+        """
+        if fresh:
+            await self._registry.ask_young()
         return [
             (kernel_model(record), record.state.annotations.document if record.state else {})
             for record in await self._known_records()

@@ -41,6 +41,8 @@ MAX_RETRY_SECONDS = 2.0
 MAX_LOOK_SECONDS = 15.0
 """How often an engine is asked about a workload whose agent does not answer."""
 MAX_CONNECTING_STREAMS = 16
+YOUNG_SECONDS = 120.0
+YOUNG_ANSWER_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -212,6 +214,21 @@ class Registry:
             await self._reconsider(record)
             if record.death is None and self._records.get(record.kernel_id) is record:
                 raise
+
+    async def ask_young(self) -> None:
+        """Ask the agents of kernels that have been found lately for their state.
+
+        Those that do not answer keep the state that they had.
+        """
+        since = asyncio.get_running_loop().time() - YOUNG_SECONDS
+        young = [record for record in self if record.found > since and record.death is None]
+        await asyncio.gather(*(self._ask(record) for record in young))
+
+    async def _ask(self, record: Record) -> None:
+        with contextlib.suppress(GatewayError):
+            if record.agent is not None:
+                async with self._connecting, asyncio.timeout(YOUNG_ANSWER_SECONDS):
+                    record.learn(await record.agent.state())
 
     async def _follow(self, proxy: BaseProcessProxyABC) -> None:
         retry = RETRY_SECONDS

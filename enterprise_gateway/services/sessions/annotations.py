@@ -12,13 +12,15 @@ import msgspec
 KEY = "sessions"
 
 
-class Session(msgspec.Struct, frozen=True):
+class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     """A session as it is stored."""
 
     id: str
     path: str
     name: str = ""
     type: str = ""
+    claimed: float = 0.0
+    """If not 0, this is no session yet but a claim to its path, made then (since the epoch)."""
 
 
 def sessions_in(annotations: Mapping[str, Any]) -> list[Session]:

@@ -7,22 +7,33 @@ the kernel.
 import asyncio
 import contextlib
 import functools
+import time
 import uuid
 import weakref
 from collections.abc import Callable
 
 import msgspec
 
-from enterprise_gateway.errors import InvalidRequestError, NotFoundError
+from enterprise_gateway.errors import (
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    UnavailableError,
+)
 from enterprise_gateway.services.kernels.kernels import Kernels
 from enterprise_gateway.services.kernels.launches import StartRequest
 from enterprise_gateway.services.kernels.records import KernelModel
+from enterprise_gateway.services.sessions import claims
 from enterprise_gateway.services.sessions.annotations import (
     Session,
     sessions_in,
     with_session,
     without_session,
 )
+from enterprise_gateway.services.sessions.claims import Verdict
+
+LOOK_SECONDS = 0.05
+"""Between two looks at what other gateway processes make of a path."""
 
 
 class NotebookModel(msgspec.Struct, frozen=True):
@@ -55,8 +66,8 @@ class Sessions:
         """Return all sessions."""
         return [
             session_model(session, kernel)
-            for kernel, annotations in await self._kernels.annotated()
-            for session in sessions_in(annotations)
+            for kernel, session in await self._stored()
+            if not session.claimed
         ]
 
     async def get(self, session_id: str) -> SessionModel:
@@ -73,7 +84,7 @@ class Sessions:
     async def create(
         self, draft: Session, *, kernel_id: str | None, kernel_name: str | None
     ) -> SessionModel:
-        """Create a session, or return the one that its path has.
+        """Create a session, or return the one that its path has, or gets at the same time.
 
         Args:
             draft: the session, but for its id.
@@ -84,17 +95,18 @@ class Sessions:
             InvalidRequestError: there is no such kernel, and no kernelspec is named.
             NotFoundError: there is no such kernelspec.
             LaunchError: the kernel did not come up.
+            UnavailableError: another gateway process began to make it, and did not come to an end.
         """
         lock = self._locks.setdefault(draft.path, asyncio.Lock())
         async with lock:
-            for model in await self.models():
-                if model.path == draft.path:
-                    return model
+            for kernel, session in await self._stored(draft.path):
+                if not session.claimed:
+                    return session_model(session, kernel)
             if kernel_id is not None and await self.has_kernel(kernel_id):
-                return await self._tie(draft, kernel_id)
+                return await self._claim(draft, kernel_id)
             if kernel_id is not None and kernel_name is None:
                 raise InvalidRequestError(f"No such kernel: {kernel_id}")
-            return await self._tie_to_new_kernel(draft, kernel_name)
+            return await self._claim_with_new_kernel(draft, kernel_name)
 
     async def has_kernel(self, kernel_id: str) -> bool:
         """Say whether there is such a kernel."""
@@ -147,6 +159,73 @@ class Sessions:
         """
         async with self._locks.setdefault(session_id, asyncio.Lock()):
             await self._kernels.shutdown((await self.get(session_id)).kernel.id)
+
+    async def _stored(self, path: str | None = None) -> list[tuple[KernelModel, Session]]:
+        """Return what is stored, of all paths, or freshly of one: claims are among it."""
+        return [
+            (kernel, session)
+            for kernel, annotations in await self._kernels.annotated(fresh=path is not None)
+            for session in sessions_in(annotations)
+            if path in {None, session.path}
+        ]
+
+    async def _claim(self, draft: Session, kernel_id: str) -> SessionModel:
+        """Make a session of a path that other gateway processes may want at the same time."""
+        claim = msgspec.structs.replace(draft, claimed=time.time())
+        deadline = asyncio.get_running_loop().time() + claims.STALE_SECONDS
+        await self._tie(claim, kernel_id)
+        try:
+            while True:
+                now = time.time()
+                others = [
+                    (kernel, other)
+                    for kernel, other in await self._stored(claim.path)
+                    if other.id != claim.id and claims.counts(other, now)
+                ]
+                verdict = claims.judge(claim, [other for _, other in others])
+                if verdict is not Verdict.WAIT or asyncio.get_running_loop().time() > deadline:
+                    break
+                await asyncio.sleep(LOOK_SECONDS)
+            if verdict is not Verdict.WITHDRAW:
+                return await self._tie(draft, kernel_id)
+        except BaseException:
+            await self._withdraw(claim, kernel_id)
+            raise
+        await self._withdraw(claim, kernel_id)
+        return await self._settled(claim.path)
+
+    async def _withdraw(self, claim: Session, kernel_id: str) -> None:
+        change = functools.partial(without_session, claim.id)
+        with contextlib.suppress(NotFoundError, ConflictError, UnavailableError):
+            await self._kernels.annotate(kernel_id, change)
+
+    async def _settled(self, path: str) -> SessionModel:
+        """Return the session that another gateway process makes of a path."""
+        while True:
+            others = [
+                (kernel, other)
+                for kernel, other in await self._stored(path)
+                if claims.counts(other, time.time())
+            ]
+            if not others:
+                raise UnavailableError(f"No session was made for {path}", retry_after=1.0)
+            for kernel, other in others:
+                if not other.claimed:
+                    return session_model(other, kernel)
+            # Only the other gateway process could tell when it has come to an end.
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _claim_with_new_kernel(self, draft: Session, kernel_name: str | None) -> SessionModel:
+        kernel = await self._kernels.start_kernel(StartRequest(kernel_name))
+        try:
+            model = await self._claim(draft, kernel.id)
+        except BaseException:
+            await self._kernels.shutdown(kernel.id)  # goes on even if this is cancelled once more
+            raise
+        if model.kernel.id != kernel.id:
+            with contextlib.suppress(NotFoundError):
+                await self._kernels.shutdown(kernel.id)
+        return model
 
     async def _tie(self, session: Session, kernel_id: str) -> SessionModel:
         kernel = await self._kernels.annotate(kernel_id, functools.partial(with_session, session))

@@ -1,13 +1,15 @@
 """`/api/sessions` over HTTP, with fake agents."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 from harness.fake_engine import FakeEngine
-from harness.service import Answer, Service, eventually
+from harness.service import Answer, Service, eventually, serve_settings
 
 from enterprise_gateway.errors import LaunchError
+from enterprise_gateway.settings import LiveSettings
 
 DRAFT = {"path": "a.ipynb", "name": "a", "type": "notebook", "kernel": {"name": "python3"}}
 
@@ -240,3 +242,51 @@ async def test_annotations_of_others_survive(service: Service, engine: FakeEngin
     document = agent.state["annotations"]["document"]
     assert document["claimed_by"] == "ann"
     assert [one["path"] for one in document["sessions"]] == ["a.ipynb"]
+
+
+@pytest.mark.parametrize("same_kernel", [True, False])
+async def test_path_has_one_session_whatever_the_gateway(
+    engine: FakeEngine, live: LiveSettings, *, same_kernel: bool
+) -> None:
+    """Simultaneous requests to three gateway processes get one session, and one kernel is left."""
+    async with (
+        serve_settings(live) as one,
+        serve_settings(live) as two,
+        serve_settings(live) as three,
+    ):
+        services = (one, two, three)
+        changes: dict[str, Any] = {}
+        if same_kernel:
+            changes["kernel"] = {"id": await one.start_kernel()}
+        made = await asyncio.gather(
+            *(create(service, **changes) for service in services for _ in range(2))
+        )
+        assert len({(model["id"], model["kernel"]["id"]) for model in made}) == 1
+        assert list(engine.agents) == [made[0]["kernel"]["id"]]
+        document = engine.agents[made[0]["kernel"]["id"]].state["annotations"]["document"]
+        assert document["sessions"] == [
+            {"id": made[0]["id"], "path": "a.ipynb", "name": "a", "type": "notebook"}
+        ]
+
+
+async def test_session_is_found_through_another_gateway_at_once(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """Whoever asks for the path right after its session was made gets that session."""
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        for path in ("a.ipynb", "b.ipynb", "c.ipynb"):
+            model = await create(one, path=path)
+            assert (await create(other, path=path))["id"] == model["id"]
+        assert len(engine.agents) == 3
+
+
+async def test_claim_of_a_gateway_that_died_is_ignored(
+    service: Service, engine: FakeEngine
+) -> None:
+    """It keeps nobody from the path, and nobody sees it."""
+    kernel_id = await service.start_kernel()
+    claim = {"id": "old", "path": "a.ipynb", "type": "notebook", "claimed": time.time() - 60}
+    annotations = {"revision": 1, "document": {"sessions": [claim]}}
+    engine.agents[kernel_id].change(annotations=annotations)
+    model = await create(service)
+    assert [one["id"] for one in await service.get("/api/sessions")] == [model["id"]]
