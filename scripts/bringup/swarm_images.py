@@ -76,8 +76,7 @@ class Template:
             present = tagged_images(own)
             for name, image_id in wanted.items():
                 if present.get(name) != image_id:
-                    stream: Any = client.images.get(name).save(named=name)
-                    own.images.load(stream)  # takes more than its annotation says: a generator
+                    load_image(client, own, name, image_id)
             if alone:
                 for name in present.keys() - tagged_images(client).keys():
                     own.images.remove(name)
@@ -119,6 +118,15 @@ def find_images(client: DockerClient, names: Sequence[str]) -> dict[str, str]:
 def tagged_images(client: DockerClient) -> dict[str, str]:
     """Return the ids of all images that have names, by name."""
     return {tag: str(image.id) for image in client.images.list() for tag in image.tags}
+
+
+def load_image(source: DockerClient, target: DockerClient, name: str, image_id: str) -> None:
+    """Give an engine an image of another, at once if it has it under another name or none."""
+    try:
+        target.images.get(image_id).tag(name)
+    except ImageNotFound:
+        stream: Any = source.images.get(name).save(named=name)
+        target.images.load(stream)  # takes more than its annotation says: a generator
 
 
 def link_root(template: Path, root: Path) -> None:
