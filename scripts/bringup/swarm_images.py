@@ -33,7 +33,7 @@ class Template:
         self.engine = engine
         self.root = at.home / "root"
         self.list = at.home / "images.json"
-        """Ids of the images by name."""
+        """Ids of the images by name; missing while they change."""
 
     @contextmanager
     def shared(self, images: Sequence[str], roots: Sequence[Path]) -> Iterator[None]:
@@ -59,12 +59,13 @@ class Template:
         """Return what is in it."""
         try:
             found: dict[str, str] = json.loads(self.list.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):  # not written to its end
+        except (FileNotFoundError, ValueError):  # a lab was killed when it wrote this
             return {}
         return found
 
     def load(self, client: DockerClient, wanted: Mapping[str, str], *, alone: bool) -> None:
         """Load what is missing or of another id; if no lab uses it, remove what is of no use."""
+        self.list.unlink(missing_ok=True)
         machine = Machine(self.name, self.at)
         engine = NodeEngine(machine)
         with ExitStack() as stack:
