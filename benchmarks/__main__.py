@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.bench import Bench
-from benchmarks.figures import boot, cold_start, many, relay, round_trip, scale
+from benchmarks.figures import boot, cold_start, many, relay, round_trip, scale, swarm
 from benchmarks.kernelspecs import write_kernelspecs
 from benchmarks.machine import Machine, describe_machine
 from benchmarks.report import Figure, to_json, to_markdown
@@ -23,6 +23,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "round-trip": round_trip.measure,
     "relay": relay.measure,
     "many": many.measure,
+    "swarm": swarm.measure,
     "scale": scale.measure,
 }
 COLUMNS = {column.name.lower().replace("_", "-"): column for column in Column}

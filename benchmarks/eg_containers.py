@@ -11,10 +11,13 @@ from pathlib import Path
 
 from benchmarks import engine, peers
 
-IMAGE = "enterprise-gateway-bench/eg-kernel-py"
+IMAGE = "enterprise-gateway-bench/eg-kernel-py:latest"
 KERNELSPEC = "bench_eg_docker"
 LAUNCHERS = "gateway_provisioners==0.5.0"
-PROXY = "enterprise_gateway.services.processproxies.docker_swarm.DockerProcessProxy"
+DOCKER_PROXY = "enterprise_gateway.services.processproxies.docker_swarm.DockerProcessProxy"
+SWARM_PROXY = "enterprise_gateway.services.processproxies.docker_swarm.DockerSwarmProcessProxy"
+DOCKER_ENV = {"DOCKER_MODE": "docker", "DOCKER_NETWORK": "bridge"}
+SWARM_ENV = {"DOCKER_MODE": "swarm"}
 DOCKERFILE = """\
 FROM {image}
 COPY launcher /usr/local/bin
@@ -35,12 +38,21 @@ def prepare(image: str, folder: Path, jupyter_path: Path) -> None:
     Raises:
         PeerUnreachableError: EG or its launchers cannot be had.
     """
-    spec_folder = jupyter_path / "kernels" / KERNELSPEC
-    if spec_folder.exists():
-        return
+    if not (jupyter_path / "kernels" / KERNELSPEC).exists():
+        build_image(image, folder / "eg-image")
+        write_kernelspec(jupyter_path, DOCKER_PROXY, DOCKER_ENV)
+
+
+def prepare_swarm(image: str, folder: Path, jupyter_path: Path) -> None:
+    """Likewise for kernels that are services; EG itself is told their network."""
+    build_image(image, folder / "eg-swarm-image")
+    write_kernelspec(jupyter_path, SWARM_PROXY, SWARM_ENV)
+
+
+def build_image(image: str, context: Path) -> None:
+    """Build EG's kernel image; `context` is a folder to be made for it."""
     eg = peers.install(peers.ENTERPRISE_GATEWAY)
-    launchers = peers.install_files(LAUNCHERS) / "gateway_provisioners" / "kernel-launchers"
-    context = folder / "eg-image"
+    launchers = _launchers()
     launcher = context / "launcher"
     shutil.copytree(launchers / "python", launcher / "kernel-launchers" / "python")
     shutil.copy(
@@ -55,19 +67,29 @@ def prepare(image: str, folder: Path, jupyter_path: Path) -> None:
     shutil.copytree(crypto, launcher / "site" / "Cryptodome")
     (context / "Dockerfile").write_text(DOCKERFILE.format(image=image), encoding="utf-8")
     engine.build_image(context, IMAGE)
+
+
+def write_kernelspec(jupyter_path: Path, proxy: str, env: dict[str, str]) -> None:
+    """Write the kernelspec that starts EG's kernel image."""
+    eg = peers.install(peers.ENTERPRISE_GATEWAY)
+    spec_folder = jupyter_path / "kernels" / KERNELSPEC
     spec_folder.mkdir(parents=True)
     spec = {
         "argv": [
             str(eg.parent / "python"),
-            str(launchers / "docker" / "scripts" / "launch_docker.py"),
+            str(_launchers() / "docker" / "scripts" / "launch_docker.py"),
             *("--kernel-id", "{kernel_id}"),
             *("--port-range", "{port_range}"),
             *("--response-address", "{response_address}"),
             *("--public-key", "{public_key}"),
         ],
-        "env": {"DOCKER_MODE": "docker", "DOCKER_NETWORK": "bridge"},
+        "env": env,
         "display_name": KERNELSPEC,
         "language": "python",
-        "metadata": {"process_proxy": {"class_name": PROXY, "config": {"image_name": IMAGE}}},
+        "metadata": {"process_proxy": {"class_name": proxy, "config": {"image_name": IMAGE}}},
     }
     (spec_folder / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+
+
+def _launchers() -> Path:
+    return peers.install_files(LAUNCHERS) / "gateway_provisioners" / "kernel-launchers"

@@ -20,6 +20,10 @@ PORTS = {
     "hb_port": 5005,
 }
 KEY = "bench"
+IPYKERNEL = [
+    *("python3", "-m", "ipykernel_launcher", "--ip=0.0.0.0", f"--Session.key={KEY}"),
+    *(f"--{name.removesuffix('_port')}={port}" for name, port in PORTS.items()),
+]
 HOME = "/tmp"  # noqa: S108 - of a container that is its kernel's alone
 LABEL = "enterprise-gateway-bench"
 
@@ -76,12 +80,10 @@ def bare_kernel(image: str) -> Iterator[Connection]:
     Yields:
         Its connection information.
     """
-    command = ["python3", "-m", "ipykernel_launcher", "--ip=0.0.0.0", f"--Session.key={KEY}"]
-    command += [f"--{name.removesuffix('_port')}={port}" for name, port in PORTS.items()]
     with _client() as client:
         container = client.create_container(
             image,
-            command,
+            IPYKERNEL,
             entrypoint="",
             labels=[LABEL],
             environment={"HOME": HOME},

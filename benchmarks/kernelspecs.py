@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
@@ -62,6 +63,16 @@ def install_kernelspecs(prefix: Path, mode: str) -> Path:
     options = ["--prefix", str(prefix), "--version", version("enterprise-gateway"), "--mode", mode]
     subprocess.run([sys.executable, str(installer), *options], check=True)
     return prefix / "share" / "jupyter"
+
+
+def derive_kernelspec(jupyter_path: Path, name: str, image: str) -> None:
+    """Make another kernelspec of `python_docker`, for another image."""
+    kernels = jupyter_path / "kernels"
+    shutil.copytree(kernels / DOCKER, kernels / name)
+    path = kernels / name / "kernel.json"
+    spec = json.loads(path.read_text(encoding="utf-8"))
+    spec["metadata"]["process_proxy"]["config"]["image_name"] = image
+    path.write_text(json.dumps(spec), encoding="utf-8")
 
 
 @contextmanager

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from benchmarks import eg_containers, engine, kernelspecs
 from benchmarks.bench import Bench
-from benchmarks.channel import Connection
+from benchmarks.channel import Connection, ZmqChannel
 from benchmarks.report import Figure
-from benchmarks.servers import SERVERS, Column
+from benchmarks.servers import SERVERS, Column, Server
 
 BareKernel = Callable[[Path], AbstractContextManager[Connection]]
 """Starts a kernel with nothing around it; may use the folder, which is its own."""
@@ -24,11 +24,17 @@ class Place:
         label: for the names of figures.
         kernels: names of kernelspecs; without the servers that can not run kernels there.
         bare: None where there can be none.
+        serve: runs a server whose kernels are there.
+        dial: connects to a bare kernel.
+        pause: seconds before each start, in which what the last one left goes away.
     """
 
     label: str
     kernels: dict[Column, str]
     bare: BareKernel | None
+    serve: Callable[[Column], AbstractContextManager[Server]]
+    dial: Callable[[Connection], ZmqChannel] = ZmqChannel
+    pause: float = 0.0
 
 
 LOCAL = "local"
@@ -38,7 +44,7 @@ CONTAINER = "container"
 def local(bench: Bench, name: str) -> Place:
     """Processes of this machine, by one of our own kernelspecs."""
     kernels = {column: name for column in SERVERS if column in bench.columns}
-    return Place(LOCAL, kernels, partial(kernelspecs.bare_kernel, name))
+    return Place(LOCAL, kernels, partial(kernelspecs.bare_kernel, name), bench.server)
 
 
 def containers(bench: Bench, figures: list[Figure]) -> Place:
@@ -50,7 +56,7 @@ def containers(bench: Bench, figures: list[Figure]) -> Place:
             with bench.noting(column, *figures):
                 image = engine.kernel_image(bench.kernel_json(kernelspecs.DOCKER))
     if not image:
-        return Place(CONTAINER, {}, None)
+        return Place(CONTAINER, {}, None, bench.server)
     if Column.GATEWAY in bench.columns:
         kernels[Column.GATEWAY] = kernelspecs.DOCKER
     if Column.ENTERPRISE_GATEWAY in bench.columns:
@@ -61,4 +67,4 @@ def containers(bench: Bench, figures: list[Figure]) -> Place:
     def bare(_folder: Path) -> AbstractContextManager[Connection]:
         return engine.bare_kernel(image)
 
-    return Place(CONTAINER, kernels, bare)
+    return Place(CONTAINER, kernels, bare, bench.server)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 TERMINATE_SECONDS = 10.0
@@ -29,9 +30,15 @@ def spawn(
         )
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process that `spawn` started, by force if it does not go by itself."""
-    process.terminate()
+def stop(process: subprocess.Popen[bytes], main_pid: int | None = None) -> None:
+    """End a process that `spawn` started, by force if it does not go by itself.
+
+    Args:
+        process: it.
+        main_pid: which one to tell, if it only waits for another one.
+    """
+    with suppress(ProcessLookupError):
+        os.kill(main_pid or process.pid, signal.SIGTERM)
     try:
         process.wait(TERMINATE_SECONDS)
     except subprocess.TimeoutExpired:

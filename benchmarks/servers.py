@@ -5,7 +5,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -87,9 +87,38 @@ class Server:
         return processes.server_pids(self.pid)
 
 
+@dataclass(frozen=True)
+class Site:
+    """Where a server runs, and how its clients get there.
+
+    Attributes:
+        ip: what it listens on.
+        listen_port: likewise.
+        host: where clients reach it.
+        port: likewise.
+        env: what it is told beyond the usual.
+        enter: turns its command line into one for this machine.
+        find_main: its process, by the id of the process made of that command line.
+    """
+
+    ip: str
+    listen_port: int
+    host: str
+    port: int
+    env: Mapping[str, str] = field(default_factory=dict)
+    enter: Callable[..., list[str]] = lambda *command: list(command)
+    find_main: Callable[[int], int] = lambda pid: pid
+
+
+def local_site(env: Mapping[str, str] | None = None) -> Site:
+    """This machine itself, with a port that is free."""
+    port = _free_port()
+    return Site("127.0.0.1", port, "127.0.0.1", port, env or {})
+
+
 @contextmanager
 def run_server(
-    column: Column, folder: Path, jupyter_path: Path, env: Mapping[str, str] | None = None
+    column: Column, folder: Path, jupyter_path: Path, site: Site | None = None
 ) -> Iterator[Server]:
     """Run a server for the time of a block; its kernels end with it.
 
@@ -97,22 +126,22 @@ def run_server(
         column: which.
         folder: where it may leave its files.
         jupyter_path: where its kernelspecs are.
-        env: what it is told beyond the usual.
+        site: None for `local_site`.
 
     Raises:
         PeerUnreachableError: it is a peer that could not be installed.
         ServerError: it did not answer in time; holds the end of its log.
     """
-    port = _free_port()
+    site = site or local_site()
     token = secrets.token_hex(16)
-    command = _command(column, port, token)
-    work = folder / f"{column.name.lower()}-{port}"
+    command = site.enter(*_command(column, site, token))
+    work = folder / f"{column.name.lower()}-{secrets.token_hex(4)}"
     work.mkdir(parents=True)
     log = work / "log"
     started = time.perf_counter()
-    environment = _environment(column, port, token, work, jupyter_path) | dict(env or {})
+    environment = _environment(column, site, token, work, jupyter_path)
     process = processes.spawn(command, environment, log, work)
-    server = Server(column, Rest("127.0.0.1", port, token), process.pid, 0.0)
+    server = Server(column, Rest(site.host, site.port, token), process.pid, 0.0)
     try:
         while not server.rest.answers():
             if process.poll() is not None or time.perf_counter() - started > BOOT_SECONDS:
@@ -121,10 +150,11 @@ def run_server(
                 )
             time.sleep(BOOT_POLL_SECONDS)
         server.boot_seconds = time.perf_counter() - started
+        server.pid = site.find_main(process.pid)
         yield server
     finally:
         _end_kernels(server)
-        processes.stop(process)
+        processes.stop(process, server.pid)
 
 
 def _end_kernels(server: Server) -> None:
@@ -136,14 +166,14 @@ def _end_kernels(server: Server) -> None:
     engine.remove_kernels(server.kernel_ids)
 
 
-def _command(column: Column, port: int, token: str) -> list[str]:
+def _command(column: Column, site: Site, token: str) -> list[str]:
     if column is Column.JUPYTER_SERVER:
         return [
             str(peers.install(peers.JUPYTER_SERVER)),
             "--allow-root",
             "--no-browser",
-            "--ip=127.0.0.1",
-            f"--port={port}",
+            f"--ip={site.ip}",
+            f"--port={site.listen_port}",
             f"--IdentityProvider.token={token}",
             # Its limits would end the flood after a thousand messages.
             "--ZMQChannelsWebsocketConnection.limit_rate=False",
@@ -154,7 +184,7 @@ def _command(column: Column, port: int, token: str) -> list[str]:
 
 
 def _environment(
-    column: Column, port: int, token: str, work: Path, jupyter_path: Path
+    column: Column, site: Site, token: str, work: Path, jupyter_path: Path
 ) -> dict[str, str]:
     """Nothing of this process's Jupyter set-up; both gateways understand the same `EG_*` names."""
     env = {
@@ -168,10 +198,10 @@ def _environment(
     }
     env |= {name: value for name, value in os.environ.items() if name.startswith("DOCKER_")}
     if column is Column.JUPYTER_SERVER:
-        return env
-    return env | {
-        "EG_IP": "127.0.0.1",
-        "EG_PORT": str(port),
+        return {**env, **site.env}
+    env |= {
+        "EG_IP": site.ip,
+        "EG_PORT": str(site.listen_port),
         "EG_PORT_RETRIES": "0",
         "EG_AUTH_TOKEN": token,
         "EG_LIST_KERNELS": "True",
@@ -179,6 +209,7 @@ def _environment(
         "EG_RESPONSE_PORT": str(_free_port()),
         "EG_KERNEL_LAUNCH_TIMEOUT": "60",
     }
+    return {**env, **site.env}
 
 
 def _free_port() -> int:

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from benchmarks import kernelspecs, places
 from benchmarks.bench import Bench, milliseconds_since
-from benchmarks.channel import Channel, ZmqChannel
+from benchmarks.channel import Channel
 from benchmarks.places import BareKernel, Place
 from benchmarks.protocol import execute_request
 from benchmarks.report import Bound, Figure, Target
@@ -17,39 +17,42 @@ START_SECONDS = 60.0
 
 def measure(bench: Bench) -> list[Figure]:
     """Start one kernel after the other, each server and the floor in turn."""
-    local = _figures(places.LOCAL)
-    _measure_place(bench, places.local(bench, kernelspecs.PYTHON), local)
-    container = _figures(places.CONTAINER)
-    _measure_place(bench, places.containers(bench, container), container)
+    local = make_figures(places.LOCAL)
+    measure_place(bench, places.local(bench, kernelspecs.PYTHON), local, ROUNDS)
+    container = make_figures(places.CONTAINER)
+    measure_place(bench, places.containers(bench, container), container, ROUNDS)
     return local + container
 
 
-def _figures(label: str) -> list[Figure]:
+def make_figures(label: str, limit: float = 1.35) -> list[Figure]:
     """The second one has the same meaning at both ends; the target refers to the first."""
     return [
         Figure(
             f"cold start, {label}: POST → result of 1+1 (floor: → kernel_info)",
             "ms",
-            Target(Bound.TIMES_FLOOR, 1.35),
+            Target(Bound.TIMES_FLOOR, limit),
         ),
         Figure(f"cold start, {label}: POST → result of 1+1 (floor: likewise)", "ms"),
     ]
 
 
-def _measure_place(bench: Bench, place: Place, figures: list[Figure]) -> None:
+def measure_place(bench: Bench, place: Place, figures: list[Figure], rounds: int) -> None:
+    """Start one kernel after the other in one place, each server and the floor in turn."""
     with ExitStack() as stack:
         servers = []
         for column in place.kernels:
             with bench.noting(column, *figures):
-                servers.append(stack.enter_context(bench.server(column)))
-        for _ in range(bench.rounds(ROUNDS)):
+                servers.append(stack.enter_context(place.serve(column)))
+        for _ in range(bench.rounds(rounds)):
             for server in servers:
                 if server.column not in figures[0].remarks:
                     with bench.noting(server.column, *figures):
+                        time.sleep(place.pause)
                         _start(server, place.kernels[server.column], figures)
             if place.bare and Column.FLOOR in bench.columns:
                 with bench.noting(Column.FLOOR, *figures):
-                    _start_bare(bench, place.bare, figures)
+                    time.sleep(place.pause)
+                    _start_bare(bench, place, place.bare, figures)
 
 
 def _start(server: Server, name: str, figures: list[Figure]) -> None:
@@ -61,11 +64,11 @@ def _start(server: Server, name: str, figures: list[Figure]) -> None:
             figure.add(server.column, elapsed)
 
 
-def _start_bare(bench: Bench, bare: BareKernel, figures: list[Figure]) -> None:
+def _start_bare(bench: Bench, place: Place, bare: BareKernel, figures: list[Figure]) -> None:
     to_kernel_info, to_result = figures
     started = time.perf_counter()
     with bare(bench.folder / "bare") as connection:
-        channel = ZmqChannel(connection)
+        channel = place.dial(connection)
         try:
             channel.wait_until_live(START_SECONDS)
             to_kernel_info.add(Column.FLOOR, milliseconds_since(started))

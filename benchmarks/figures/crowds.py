@@ -9,7 +9,7 @@ from benchmarks.bench import Bench, percentile
 from benchmarks.crowd import Crowd, Target
 from benchmarks.protocol import V1_SUBPROTOCOL
 from benchmarks.report import Figure
-from benchmarks.servers import Column, Server, run_server
+from benchmarks.servers import Column, Server, local_site, run_server
 from benchmarks.simulated import SimulatedCluster, run_cluster, wait_until_known
 from benchmarks.simulation.kernel import AGENT_PORT, Place, make_kernel
 
@@ -53,7 +53,9 @@ def measure(bench: Bench) -> list[Figure]:
         with (
             bench.noting(Column.GATEWAY, *rows.all()),
             run_cluster(bench.folder, Place.CONTAINERS, WEBSOCKETS) as cluster,
-            run_server(Column.GATEWAY, bench.folder, bench.jupyter_path, cluster.env) as server,
+            run_server(
+                Column.GATEWAY, bench.folder, bench.jupyter_path, local_site(cluster.env)
+            ) as server,
             asyncio.Runner() as runner,
             crowd.running(runner) as clients,
         ):

@@ -8,9 +8,8 @@ from functools import partial
 
 from benchmarks import kernelspecs, places, processes
 from benchmarks.bench import Bench
-from benchmarks.channel import ZmqChannel
 from benchmarks.figures.cold_start import wait_for_result
-from benchmarks.places import Place
+from benchmarks.places import BareKernel, Place
 from benchmarks.report import Bound, Figure, Target
 from benchmarks.servers import Column, Server
 
@@ -75,24 +74,21 @@ def _measure_place(bench: Bench, place: Place, rows: Rows) -> None:
     if bare is None or Column.FLOOR not in bench.columns:
         return
 
-    def start(stack: ExitStack, number: int) -> None:
-        channel = ZmqChannel(stack.enter_context(bare(bench.folder / f"bare-{number}")))
-        stack.callback(channel.close)
-        channel.wait_until_live()
-
     with bench.noting(Column.FLOOR, rows.starts):
         for _ in range(bench.rounds(ROUNDS)):
-            rows.starts.add(Column.FLOOR, _time_together(start))
+            rows.starts.add(
+                Column.FLOOR, time_together(partial(start_bare, bench, place, bare), KERNELS)
+            )
 
 
 def _measure_server(bench: Bench, column: Column, kernel: str, rows: Rows) -> None:
     with bench.server(column) as server:
         for _ in range(bench.rounds(ROUNDS) - 1):
-            rows.starts.add(column, _time_together(partial(_start, server, kernel)))
+            rows.starts.add(column, time_together(partial(start, server, kernel), KERNELS))
             for kernel_id in list(server.kernel_ids):
                 server.delete_kernel(kernel_id)
         with ExitStack() as stack:
-            rows.starts.add(column, _time_together(partial(_start, server, kernel), stack))
+            rows.starts.add(column, time_together(partial(start, server, kernel), KERNELS, stack))
             _measure_idle(server, rows, IDLE_SECONDS / (3 if bench.is_quick else 1))
 
 
@@ -114,24 +110,32 @@ def _measure_idle(server: Server, rows: Rows, seconds: float) -> None:
         rows.agent_idle.add(server.column, agent_cpu / len(agents) / seconds * 100)
 
 
-def _time_together(
-    start: Callable[[ExitStack, int], None], stack: ExitStack | None = None
+def time_together(
+    act: Callable[[ExitStack, int], None], count: int, stack: ExitStack | None = None
 ) -> float:
-    """Call `start` for every number at once.
+    """Call `act` for every number below `count` at once.
 
     What it opens is closed at the end, or with `stack`.
 
     Returns:
         Seconds until the last is done.
     """
-    with ExitStack() as own, ThreadPoolExecutor(KERNELS) as pool:
-        stacks = [(stack or own).enter_context(ExitStack()) for _ in range(KERNELS)]
+    with ExitStack() as own, ThreadPoolExecutor(count) as pool:
+        stacks = [(stack or own).enter_context(ExitStack()) for _ in range(count)]
         started = time.perf_counter()
-        for _ in pool.map(start, stacks, range(KERNELS)):
+        for _ in pool.map(act, stacks, range(count)):
             pass
         return time.perf_counter() - started
 
 
-def _start(server: Server, kernel: str, stack: ExitStack, _number: int) -> None:
+def start(server: Server, kernel: str, stack: ExitStack, _number: int) -> None:
+    """Start a kernel, and wait until it is of use."""
     channel = stack.enter_context(server.connect(server.start_kernel(kernel)))
     wait_for_result(channel)
+
+
+def start_bare(bench: Bench, place: Place, bare: BareKernel, stack: ExitStack, number: int) -> None:
+    """Likewise without a server."""
+    channel = place.dial(stack.enter_context(bare(bench.folder / f"bare-{number}")))
+    stack.callback(channel.close)
+    channel.wait_until_live()

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from benchmarks import kernelspecs, places, processes
 from benchmarks.bench import Bench
-from benchmarks.channel import Channel, ZmqChannel
+from benchmarks.channel import Channel
 from benchmarks.places import Place
 from benchmarks.protocol import Codec, execute_request
 from benchmarks.report import Bound, Figure, Target
@@ -93,14 +93,26 @@ def _measure_small(bench: Bench, codec: Codec) -> list[Figure]:
         Figure(f"server CPU per small message, {kind}", "µs", Target(Bound.AT_MOST, 4)),
         Figure(f"agent CPU per small message, {kind} (floor: to read it)", "µs"),
     ]
+    measure_small(bench, places.local(bench, kernelspecs.FLOOD), codec, figures)
+    return figures
+
+
+def measure_small(bench: Bench, place: Place, codec: Codec, figures: list[Figure]) -> None:
+    """Have flood kernels send small messages.
+
+    Args:
+        bench: the run.
+        place: of flood kernels.
+        codec: of the WebSockets.
+        figures: rate, CPU time of the server, CPU time of the agent.
+    """
     usual = 20_000 if bench.is_quick else 60_000
 
     def note(path: Path) -> None:
         messages = SMALL_MESSAGES.get(path.column, usual)
         _flood(path, order_from_flood_kernel(messages, SMALL_BYTES), figures, _messages)
 
-    _measure_paths(bench, places.local(bench, kernelspecs.FLOOD), codec, figures, note)
-    return figures
+    _measure_paths(bench, place, codec, figures, note)
 
 
 def _measure_large(bench: Bench, codec: Codec) -> list[Figure]:
@@ -145,10 +157,10 @@ def _measure_paths(
         paths = []
         for column in place.kernels:
             with bench.noting(column, *figures):
-                paths.append(_open_path(bench, stack, place, column, codec))
+                paths.append(_open_path(stack, place, column, codec))
         if place.bare and Column.FLOOR in bench.columns:
             with bench.noting(Column.FLOOR, *figures):
-                direct = ZmqChannel(stack.enter_context(place.bare(bench.folder / "bare")))
+                direct = place.dial(stack.enter_context(place.bare(bench.folder / "bare")))
                 stack.callback(direct.close)
                 direct.wait_until_live()
                 direct.settle()
@@ -160,8 +172,8 @@ def _measure_paths(
                         note(path)
 
 
-def _open_path(bench: Bench, stack: ExitStack, place: Place, column: Column, codec: Codec) -> Path:
-    server = stack.enter_context(bench.server(column))
+def _open_path(stack: ExitStack, place: Place, column: Column, codec: Codec) -> Path:
+    server = stack.enter_context(place.serve(column))
     kernel_id = server.start_kernel(place.kernels[column])
     channel = stack.enter_context(server.connect(kernel_id, codec))
     channel.settle()

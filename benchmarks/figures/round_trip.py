@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 from benchmarks import kernelspecs, places
 from benchmarks.bench import Bench, milliseconds_since, percentile
-from benchmarks.channel import Channel, ZmqChannel
+from benchmarks.channel import Channel
 from benchmarks.places import Place
 from benchmarks.protocol import Codec
 from benchmarks.report import Bound, Figure, Target
@@ -20,22 +20,24 @@ def measure(bench: Bench) -> list[Figure]:
     """The same client code against the same kernel, through each server and directly, in turn."""
     found = []
     for codec in Codec:
-        figures = _figures(places.LOCAL, codec)
-        _measure_place(bench, places.local(bench, kernelspecs.PYTHON), codec, figures)
+        figures = make_figures(f"{places.LOCAL}, {codec}")
+        measure_place(bench, places.local(bench, kernelspecs.PYTHON), codec, figures)
         found += figures
-    figures = _figures(places.CONTAINER, Codec.V1)
-    _measure_place(bench, places.containers(bench, figures), Codec.V1, figures)
+    figures = make_figures(f"{places.CONTAINER}, {Codec.V1}")
+    measure_place(bench, places.containers(bench, figures), Codec.V1, figures)
     return found + figures
 
 
-def _figures(label: str, codec: Codec) -> list[Figure]:
+def make_figures(where: str) -> list[Figure]:
+    """The middle, which has a target, and the tail."""
     return [
-        Figure(f"execute round trip p50, {label}, {codec}", "ms", Target(Bound.ABOVE_FLOOR, 1.5)),
-        Figure(f"execute round trip p99, {label}, {codec}", "ms"),
+        Figure(f"execute round trip p50, {where}", "ms", Target(Bound.ABOVE_FLOOR, 1.5)),
+        Figure(f"execute round trip p99, {where}", "ms"),
     ]
 
 
-def _measure_place(bench: Bench, place: Place, codec: Codec, figures: list[Figure]) -> None:
+def measure_place(bench: Bench, place: Place, codec: Codec, figures: list[Figure]) -> None:
+    """Time requests in one place, to each server and to a bare kernel in turn."""
     middle, tail = figures
     seen: dict[Column, list[float]] = {}
     with ExitStack() as stack:
@@ -57,13 +59,13 @@ def _connect(
     channels: dict[Column, Channel] = {}
     for column, kernel in place.kernels.items():
         with bench.noting(column, *figures):
-            server = stack.enter_context(bench.server(column))
+            server = stack.enter_context(place.serve(column))
             connected = stack.enter_context(server.connect(server.start_kernel(kernel), codec))
             connected.settle()
             channels[column] = connected
     if place.bare and Column.FLOOR in bench.columns:
         with bench.noting(Column.FLOOR, *figures):
-            floor = ZmqChannel(stack.enter_context(place.bare(bench.folder / "bare")))
+            floor = place.dial(stack.enter_context(place.bare(bench.folder / "bare")))
             stack.callback(floor.close)
             floor.wait_until_live()
             floor.settle()

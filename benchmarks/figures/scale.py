@@ -9,7 +9,7 @@ from benchmarks.figures import crowds
 from benchmarks.kernelspecs import DOCKER, install_kernelspecs
 from benchmarks.report import Figure
 from benchmarks.rest import KeptConnection
-from benchmarks.servers import Column, Server, run_server
+from benchmarks.servers import Column, Server, local_site, run_server
 from benchmarks.simulated import (
     SimulatedCluster,
     canned,
@@ -72,7 +72,9 @@ def measure(bench: Bench) -> list[Figure]:
                 with (
                     bench.noting(Column.GATEWAY, *rows.all()),
                     run_cluster(bench.folder, place, kernels) as cluster,
-                    run_server(Column.GATEWAY, bench.folder, jupyter_path, cluster.env) as server,
+                    run_server(
+                        Column.GATEWAY, bench.folder, jupyter_path, local_site(cluster.env)
+                    ) as server,
                 ):
                     _measure(bench, cluster, server, rows)
             found += rows.all()

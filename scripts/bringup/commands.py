@@ -14,7 +14,7 @@ from bringup.engine import EngineChoice, engine
 from bringup.gateway import install_kernelspecs, serve
 from bringup.guardian import guard
 from bringup.host import ROOT, VENV
-from bringup.images import IMAGES, KERNEL, ensure_images, find_images
+from bringup.images import IMAGES, KERNEL, PROXY, ensure_images, find_images
 from bringup.private_engine import Places, places
 from bringup.swarm_lab import swarm_lab
 
@@ -116,9 +116,11 @@ def bench_command(options: argparse.Namespace, rest: list[str]) -> int:
     """Run the benchmarks."""
     with engine(options.engine) as host:
         if host:
-            ensure_images(host, [KERNEL])
+            ensure_images(host, [KERNEL, PROXY])
         command = [sys.executable, "-m", "benchmarks", *rest]
-        return subprocess.run(command, cwd=ROOT, env=environment(host), check=False).returncode
+        # This folder is where they find the Swarm that they measure in.
+        env = {**environment(host), "PYTHONPATH": str(ROOT / "scripts")}
+        return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
 
 
 def images_command(options: argparse.Namespace, rest: list[str]) -> int:

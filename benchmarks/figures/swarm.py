@@ -1,0 +1,100 @@
+"""Kernels as services of a Swarm, and what a load balancer costs."""
+
+import time
+from functools import partial
+
+from benchmarks import eg_containers, engine, kernelspecs
+from benchmarks.bench import Bench
+from benchmarks.figures import cold_start, many, relay, round_trip
+from benchmarks.kernelspecs import DOCKER, FLOOD
+from benchmarks.places import Place
+from benchmarks.protocol import Codec
+from benchmarks.report import Figure
+from benchmarks.servers import Column
+from benchmarks.swarm import FLOOD_IMAGE, NODES, Stage, prepare_flood_kernel, run_stage
+
+COLD_START_ROUNDS = 5
+TOGETHER = 8
+TOGETHER_ROUNDS = 3
+TOGETHER_PAUSE_SECONDS = 5.0
+"""Swarm takes that long to clear away what has ended."""
+DIRECT = "Swarm"
+BALANCED = "Swarm, through the load balancer"
+
+
+class Rows:
+    """The figures."""
+
+    def __init__(self) -> None:
+        self.cold = cold_start.make_figures(DIRECT, limit=1.3)
+        self.together = Figure(f"{TOGETHER} starts at once on {NODES} nodes, all usable", "s")
+        self.round_trip = round_trip.make_figures(f"{DIRECT}, v1")
+        self.balanced_round_trip = round_trip.make_figures(f"{BALANCED}, v1")
+        self.small = _small_figures(DIRECT)
+        self.balanced_small = _small_figures(BALANCED)
+
+    def all(self) -> list[Figure]:
+        """In the order of the table."""
+        return [
+            *self.cold,
+            self.together,
+            *self.round_trip,
+            *self.balanced_round_trip,
+            *self.small,
+            *self.balanced_small,
+        ]
+
+
+def measure(bench: Bench) -> list[Figure]:
+    """All on the same Swarm, one group of figures after the other."""
+    rows = Rows()
+    with bench.noting(Column.GATEWAY, *rows.all()):
+        jupyter_path = kernelspecs.install_kernelspecs(bench.folder / "swarm", "swarm")
+        image = engine.kernel_image(jupyter_path / "kernels" / DOCKER / "kernel.json")
+        prepare_flood_kernel(image, bench.folder, jupyter_path)
+        images = [image, FLOOD_IMAGE]
+        kernels = {Column.GATEWAY: DOCKER}
+        if Column.ENTERPRISE_GATEWAY in bench.columns:
+            peer = [*rows.cold, rows.together, *rows.round_trip]
+            with bench.noting(Column.ENTERPRISE_GATEWAY, *peer):
+                eg_containers.prepare_swarm(image, bench.folder, jupyter_path)
+                kernels[Column.ENTERPRISE_GATEWAY] = eg_containers.KERNELSPEC
+                images.append(eg_containers.IMAGE)
+        with run_stage(bench.folder, jupyter_path, images) as stage:
+            _measure(bench, stage, stage.place(kernels, stage.bare_ipykernel(image)), rows)
+    return rows.all()
+
+
+def _measure(bench: Bench, stage: Stage, place: Place, rows: Rows) -> None:
+    cold_start.measure_place(bench, place, rows.cold, COLD_START_ROUNDS)
+    _measure_together(bench, place, rows.together)
+    round_trip.measure_place(bench, place, Codec.V1, rows.round_trip)
+    round_trip.measure_place(bench, stage.balanced(place), Codec.V1, rows.balanced_round_trip)
+    floods = stage.place({Column.GATEWAY: FLOOD}, stage.bare_flood_kernel())
+    relay.measure_small(bench, floods, Codec.V1, rows.small)
+    relay.measure_small(bench, stage.balanced(floods), Codec.V1, rows.balanced_small)
+
+
+def _measure_together(bench: Bench, place: Place, figure: Figure) -> None:
+    """Start many kernels at once, by each server and by the bare API in turn."""
+    for _ in range(bench.rounds(TOGETHER_ROUNDS)):
+        for column, kernel in place.kernels.items():
+            if column not in figure.remarks:
+                with bench.noting(column, figure), place.serve(column) as server:
+                    start = partial(many.start, server, kernel)
+                    figure.add(column, many.time_together(start, TOGETHER))
+                time.sleep(TOGETHER_PAUSE_SECONDS)
+        if place.bare and Column.FLOOR in bench.columns:
+            with bench.noting(Column.FLOOR, figure):
+                start = partial(many.start_bare, bench, place, place.bare)
+                figure.add(Column.FLOOR, many.time_together(start, TOGETHER))
+            time.sleep(TOGETHER_PAUSE_SECONDS)
+
+
+def _small_figures(where: str) -> list[Figure]:
+    kind = f"flood kernel, {where}, v1"
+    return [
+        Figure(f"small iopub messages, {kind}", "1/s"),
+        Figure(f"server CPU per small message, {kind}", "µs"),
+        Figure(f"agent CPU per small message, {kind} (floor: to read it)", "µs"),
+    ]
