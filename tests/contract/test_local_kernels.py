@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from harness.proxies import LocalRig, ask_agent, wait_for
+from harness.proxies import LocalRig, ask_agent
 
 from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
@@ -126,7 +126,7 @@ async def test_record_of_another_process_is_not_taken_for_the_kernel(
         record.write_text, text.replace(f'"pid":{pid}', f'"pid":{bystander.pid}')
     )
     await rig.open_proxy()
-    assert await wait_for(lambda: not rig.traces(workload.kernel_id))
+    await rig.until_gone(workload.kernel_id)
     assert identity.is_running()
     bystander.kill()
     await bystander.wait()

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from harness.proxies import (
-    EVENT_DEADLINE,
     LAUNCH_TIMEOUT,
     ROOT,
     TOKEN,
@@ -68,7 +67,7 @@ async def test_follower_sees_life_and_death(
     dead = await watcher.until(workload.kernel_id, WorkloadState.DEAD)
     assert dead.endpoint is None
     assert "kill" in dead.exit_reason.lower()
-    assert await wait_for(lambda: not rig.traces(workload.kernel_id))
+    await rig.until_gone(workload.kernel_id)
     assert await proxy.observe(workload.kernel_id) is None
 
 
@@ -98,7 +97,7 @@ async def test_removal_is_idempotent_and_complete(
     """However often and however many at once: nothing is left, and nothing is an error."""
     workload = await proxy.launch(rig.request())
     await asyncio.gather(*(proxy.remove(workload.kernel_id) for _ in range(3)))
-    assert await wait_for(lambda: not rig.traces(workload.kernel_id))
+    await rig.until_gone(workload.kernel_id)
     await watcher.until(workload.kernel_id, WorkloadState.DEAD)
     await proxy.remove(workload.kernel_id)
     await proxy.remove(NOBODY)
@@ -162,12 +161,12 @@ async def test_nothing_of_a_kernel_outlives_its_workload(
     workload = await proxy.launch(rig.stubborn_request())
     await asyncio.to_thread(rig.kill, workload.kernel_id)
     await watcher.until(workload.kernel_id, WorkloadState.DEAD)
-    assert await wait_for(lambda: not rig.traces(workload.kernel_id))
+    await rig.until_gone(workload.kernel_id)
 
 
 async def until_gone(rig: ProxyRig, proxy: BaseProcessProxyABC, kernel_id: str) -> None:
     """Wait until nothing is left of a kernel, not even what the engine made too late."""
-    async with asyncio.timeout(EVENT_DEADLINE):
+    async with asyncio.timeout(rig.removal_deadline):
         while True:
             traces = await asyncio.to_thread(rig.traces, kernel_id)
             if not traces and await proxy.observe(kernel_id) is None:
@@ -200,7 +199,7 @@ async def test_launch_that_takes_too_long_leaves_nothing(
     request = rig.request(timeout=seconds)
     with pytest.raises(LaunchTimeoutError, match="KERNEL_LAUNCH_TIMEOUT"):
         await proxy.launch(request)
-    assert await wait_for(lambda: not rig.traces(request.kernel_id))
+    await rig.until_gone(request.kernel_id)
 
 
 async def test_id_of_a_failed_launch_can_be_used_again(
@@ -228,7 +227,7 @@ async def test_another_gateway_goes_on_with_the_kernels(
     await ask_agent(workload.endpoint, "/v1/state")
     await successor.remove(workload.kernel_id)
     await watcher.until(workload.kernel_id, WorkloadState.DEAD)
-    assert await wait_for(lambda: not rig.traces(workload.kernel_id))
+    await rig.until_gone(workload.kernel_id)
     await watcher.close()
 
 
@@ -240,7 +239,7 @@ async def test_death_during_the_gateways_absence_is_noticed(
     await proxy.close()
     await asyncio.to_thread(rig.kill, workload.kernel_id)
     successor = await rig.open_proxy()
-    assert await wait_for(lambda: not rig.traces(workload.kernel_id))
+    await rig.until_gone(workload.kernel_id)
     assert await successor.observe(workload.kernel_id) is None
     assert workload.kernel_id not in {each.kernel_id for each in await successor.list()}
 
@@ -286,9 +285,10 @@ async def test_launch_that_its_gateway_did_not_live_to_see_leaves_nothing(rig: P
     program = (
         "import asyncio, sys\n"
         "from pathlib import Path\n"
-        "from harness import proxies\n"
+        "from harness import engine_rigs, proxies\n"
         "async def main():\n"
-        "    rig = getattr(proxies, sys.argv[1])(Path(sys.argv[2]))\n"
+        "    rigs = {**vars(proxies), **vars(engine_rigs)}\n"
+        "    rig = rigs[sys.argv[1]](Path(sys.argv[2]), *sys.argv[5:])\n"
         "    rig.username = sys.argv[3]\n"
         "    settings = {'report_timeout': 3}\n"
         "    request = rig.request(kernel_id=sys.argv[4], username=rig.username,\n"
@@ -298,13 +298,23 @@ async def test_launch_that_its_gateway_did_not_live_to_see_leaves_nothing(rig: P
         "    await proxy.launch(request)\n"
         "asyncio.run(main())\n"
     )
-    arguments = (type(rig).__name__, str(rig.folder), rig.username, request.kernel_id)
+    arguments = (
+        type(rig).__name__,
+        str(rig.folder),
+        rig.username,
+        request.kernel_id,
+        *rig.arguments,
+    )
     gateway = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         program,
         *arguments,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tests"), "TMPDIR": rig.scratch},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT / "scripts")]),
+            "TMPDIR": rig.scratch,
+        },
         stdout=asyncio.subprocess.PIPE,
     )
     assert gateway.stdout is not None
@@ -312,4 +322,6 @@ async def test_launch_that_its_gateway_did_not_live_to_see_leaves_nothing(rig: P
     await wait_for(lambda: rig.traces(request.kernel_id), LAUNCH_TIMEOUT)
     gateway.kill()
     await gateway.wait()
-    assert await wait_for(lambda: not rig.traces(request.kernel_id), LAUNCH_TIMEOUT)
+    if rig.is_swept:
+        await rig.open_proxy()
+    await rig.until_gone(request.kernel_id)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from harness.proxies import DockerRig, engine_dump
+from harness.engine_rigs import DockerRig
 
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 
@@ -15,7 +15,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     rig = getattr(item, "funcargs", {}).get("rig")
     if report.failed and report.when == "call" and isinstance(rig, DockerRig):
-        report.sections.append(("containers", engine_dump(rig.username)))
+        report.sections.append(("containers", rig.dump()))
     return report
 
 

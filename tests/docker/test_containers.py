@@ -7,7 +7,8 @@ import uuid
 from typing import Any
 
 import pytest
-from harness.proxies import TOKEN, DockerRig, ask_agent, engine, wait_for
+from harness.engine_rigs import DockerRig
+from harness.proxies import TOKEN, ask_agent
 
 from enterprise_gateway.errors import ConflictError, LaunchError
 from enterprise_gateway.services.processproxies import docker_watch
@@ -98,7 +99,7 @@ async def test_working_directory_is_mirrored_on_request(rig: DockerRig) -> None:
 
 async def test_kernels_run_in_the_network_of_the_settings(rig: DockerRig) -> None:
     """The gateway finds its address in it by itself."""
-    network = await asyncio.to_thread(engine().networks.create, f"{rig.username}-net")
+    network = await asyncio.to_thread(rig.engine.networks.create, f"{rig.username}-net")
     try:
         docker = DockerSettings(host=rig.settings.docker.host, network=str(network.name))
         rig.settings = dataclasses.replace(rig.settings, docker=docker)
@@ -134,7 +135,7 @@ async def test_container_that_nobody_will_start_is_removed(
     kernel_id = await create_only(rig)
     monkeypatch.setattr(docker_watch, "_STALE_AFTER", -60.0)
     await rig.open_proxy()
-    assert await wait_for(lambda: not rig.traces(kernel_id))
+    await rig.until_gone(kernel_id)
 
 
 @pytest.mark.parametrize("is_there_before", [True, False])
@@ -148,7 +149,7 @@ async def test_container_that_is_never_started_is_removed_in_time(
     proxy = await rig.open_proxy()
     kernel_id = kernel_id or await create_only(rig)
     assert await proxy.observe(kernel_id) is not None
-    assert await wait_for(lambda: not rig.traces(kernel_id))
+    await rig.until_gone(kernel_id)
 
 
 async def create_only(rig: DockerRig) -> str:
@@ -157,7 +158,7 @@ async def create_only(rig: DockerRig) -> str:
     labels = {"app": "enterprise-gateway", "component": "kernel", "kernel_id": kernel_id}
     image = rig.spec["metadata"]["process_proxy"]["config"]["image_name"]
     name = f"{rig.username}-{kernel_id}"
-    await asyncio.to_thread(lambda: engine().containers.create(image, name=name, labels=labels))
+    await asyncio.to_thread(lambda: rig.engine.containers.create(image, name=name, labels=labels))
     return kernel_id
 
 

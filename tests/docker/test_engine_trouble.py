@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from harness.engine_rigs import DockerRig
 from harness.leftovers import find_processes
-from harness.proxies import EVENT_DEADLINE, DockerRig, Watcher, ask_agent, wait_for
+from harness.proxies import EVENT_DEADLINE, Watcher, ask_agent, wait_for
 from harness.relay import Relay
 
 from enterprise_gateway.errors import LaunchTimeoutError, UnavailableError
@@ -102,7 +103,7 @@ async def test_death_while_the_engine_was_away_is_told_when_it_is_back(
     await watcher.until(lost.kernel_id, WorkloadState.RUNNING)
     await relay.close()
     await asyncio.to_thread(rig.kill, lost.kernel_id)
-    assert await wait_for(lambda: not rig.traces(lost.kernel_id))
+    await rig.until_gone(lost.kernel_id)
     await relay.open()
     await watcher.until(lost.kernel_id, WorkloadState.DEAD)
     assert (await watcher.until(kept.kernel_id, WorkloadState.RUNNING)).endpoint == kept.endpoint

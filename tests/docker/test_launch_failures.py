@@ -5,7 +5,8 @@ import re
 from collections.abc import Callable
 
 import pytest
-from harness.proxies import DockerRig, Watcher, wait_for
+from harness.engine_rigs import DockerRig
+from harness.proxies import Watcher, wait_for
 
 from enterprise_gateway.errors import (
     ConfigurationError,
@@ -86,9 +87,9 @@ def missing_arguments(rig: DockerRig) -> LaunchRequest:
     return rig.request(argv=tuple(rig.spec["argv"][:2]))
 
 
-def swarm_mode(rig: DockerRig) -> LaunchRequest:
+def unknown_mode(rig: DockerRig) -> LaunchRequest:
     """Override the mode with one that the script does not know."""
-    return with_env(rig, DOCKER_MODE="swarm")
+    return with_env(rig, DOCKER_MODE="podman")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def swarm_mode(rig: DockerRig) -> LaunchRequest:
         (broken_script, r"NameError: name 'undefined_name'"),
         (missing_script, r"No such file or directory: '/no/such/launch_docker\.py'"),
         (missing_arguments, r"--kernel-id is required"),
-        (swarm_mode, r"EG_DOCKER_MODE is 'swarm'"),
+        (unknown_mode, r"EG_DOCKER_MODE is 'podman'"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -122,7 +123,7 @@ async def test_cause_is_told_and_nothing_is_left(
     assert not isinstance(failure.value, LaunchTimeoutError)
     assert request.kernel_id in str(failure.value)
     assert re.search(words, str(failure.value), re.DOTALL)
-    assert await wait_for(lambda: not rig.traces(request.kernel_id))
+    await rig.until_gone(request.kernel_id)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +155,7 @@ async def test_silent_container_is_told_apart_from_a_slow_engine(
     request = rig.edited_request("command", "['sleep', '60']", timeout=5)
     with pytest.raises(LaunchTimeoutError, match="runs, but nothing has reported to"):
         await proxy.launch(request)
-    assert await wait_for(lambda: not rig.traces(request.kernel_id))
+    await rig.until_gone(request.kernel_id)
 
 
 async def test_script_that_makes_no_container_is_told(
@@ -196,7 +197,7 @@ async def test_container_that_comes_after_the_launch_was_given_up_is_removed(
         await proxy.launch(request)
     await wait_for(done.exists)
     await watcher.until(request.kernel_id, WorkloadState.DEAD)
-    assert await wait_for(lambda: not rig.traces(request.kernel_id))
+    await rig.until_gone(request.kernel_id)
     await watcher.close()
 
 
@@ -222,7 +223,7 @@ async def test_container_of_a_script_that_somebody_killed_is_removed(
     with pytest.raises(LaunchError, match="killed by SIGKILL"):
         await proxy.launch(request)
     await wait_for(done.exists)
-    assert await wait_for(lambda: not rig.traces(request.kernel_id))
+    await rig.until_gone(request.kernel_id)
 
 
 async def test_container_that_is_kept_is_removed_when_its_launch_failed(
@@ -234,4 +235,4 @@ async def test_container_that_is_kept_is_removed_when_its_launch_failed(
     )
     with pytest.raises(LaunchError, match="exit code 9"):
         await proxy.launch(request)
-    assert await wait_for(lambda: not rig.traces(request.kernel_id))
+    await rig.until_gone(request.kernel_id)

@@ -2,10 +2,8 @@
 
 import asyncio
 import dataclasses
-import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -16,10 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import docker
-from docker.errors import NotFound
 
-from enterprise_gateway._version import __version__
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.services.processproxies.processproxy import (
     AgentEndpoint,
@@ -28,37 +23,42 @@ from enterprise_gateway.services.processproxies.processproxy import (
     WorkloadState,
 )
 from enterprise_gateway.services.processproxies.registry import (
-    DOCKER_PROCESS_PROXY,
     LOCAL_PROCESS_PROXY,
     ProxyRegistry,
 )
 from enterprise_gateway.settings import DockerSettings, LiveSettings, ResponseSettings, Settings
-from harness.leftovers import find_containers, find_processes, remove_kernels
+from harness.leftovers import find_processes, remove_kernels
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN_ID = f"egt{uuid.uuid4().hex[:8]}"
 """At the head of every user name, hence of every container's name, that this test run makes."""
 TOKEN = "70ce7" * 8
-EVENT_DEADLINE = 10.0
+EVENT_DEADLINE = 20.0
 LAUNCH_TIMEOUT = 60.0
 
 
 class ProxyRig(ABC):
     """One kind of process proxy with everything that a test does to it."""
 
-    def __init__(self, folder: Path) -> None:
+    class_name = ""
+    removal_deadline = EVENT_DEADLINE
+    """Seconds within which nothing is left of a kernel that was removed or has ended."""
+    is_swept = False
+    """Whether it takes a gateway to clear away what has ended."""
+    arguments: tuple[str, ...] = ()
+    """What it takes, besides a folder, to make the same rig in another process."""
+
+    def __init__(self, folder: Path, docker_settings: DockerSettings) -> None:
         self.folder = folder
         self.username = f"{RUN_ID}{uuid.uuid4().hex[:6]}"
         # Not in the test's own folder: paths of sockets must be short.
         self._runtime = tempfile.TemporaryDirectory(prefix="egt")
         self.settings = Settings(
-            docker=DockerSettings(host=os.environ.get("DOCKER_HOST", "")),
+            docker=docker_settings,
             response=ResponseSettings(port=0, port_retries=0),
             runtime_dir=Path(self._runtime.name) / "kernels",
         )
         self._registries: list[ProxyRegistry] = []
-
-    class_name = ""
 
     @property
     def scratch(self) -> str:
@@ -76,8 +76,16 @@ class ProxyRig(ABC):
         """Close the gateways, and remove what they left."""
         for registry in self._registries:
             await registry.close()
-        await asyncio.to_thread(remove_kernels, self.username)
+        await asyncio.to_thread(self.remove_kernels)
         self._runtime.cleanup()
+
+    def remove_kernels(self) -> None:
+        """Remove what is left of the test's kernels, by force."""
+        remove_kernels(self.username)
+
+    async def until_gone(self, kernel_id: str) -> None:
+        """Wait until nothing is left of a kernel."""
+        await wait_for(lambda: not self.traces(kernel_id), self.removal_deadline)
 
     @abstractmethod
     def request(self, **changes: Any) -> LaunchRequest:
@@ -121,6 +129,9 @@ class LocalRig(ProxyRig):
 
     class_name = LOCAL_PROCESS_PROXY
 
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, DockerSettings(host=os.environ.get("DOCKER_HOST", "")))
+
     def request(self, **changes: Any) -> LaunchRequest:
         """See the base class."""
         argv = ("python", "-m", "ipykernel_launcher", "-f", "{connection_file}")
@@ -146,89 +157,11 @@ class LocalRig(ProxyRig):
                 os.kill(pid, signal.SIGKILL)
 
 
-class DockerRig(ProxyRig):
-    """Containers of the engine of the environment."""
-
-    class_name = DOCKER_PROCESS_PROXY
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.resource_dir = install_kernelspec(folder)
-        self.spec = json.loads((self.resource_dir / "kernel.json").read_text())
-
-    def request(self, **changes: Any) -> LaunchRequest:
-        """See the base class."""
-        given = {
-            "argv": tuple(self.spec["argv"]),
-            "resource_dir": str(self.resource_dir),
-            "config": self.spec["metadata"]["process_proxy"]["config"],
-        }
-        return self.make_request(**{**given, **changes})
-
-    def failing_request(self) -> LaunchRequest:
-        """See the base class."""
-        kernel = ["sh", "-c", "echo no kernel today >&2; exit 3"]
-        command = ["python3", "-I", "-m", "kernel_agent", "--", *kernel]
-        return self.edited_request("command", repr(command))
-
-    def stubborn_request(self) -> LaunchRequest:
-        """See the base class."""
-        command = ["python3", "-I", "-m", "kernel_agent", "--", *stubborn_kernel("python3")]
-        return self.edited_request("command", repr(command))
-
-    def edited_request(self, name: str, value: str, **changes: Any) -> LaunchRequest:
-        """Return a request whose launch script was edited as a site would: one setting is added."""
-        script = self.resource_dir / "scripts" / "launch_docker.py"
-        edited = script.with_name(f"edited_{uuid.uuid4().hex[:6]}.py")
-        text = script.read_text()
-        assert "    return settings\n" in text
-        edited.write_text(
-            text.replace(
-                "    return settings\n", f"    settings[{name!r}] = {value}\n    return settings\n"
-            )
-        )
-        argv = tuple(
-            str(edited) if part.endswith("launch_docker.py") else part for part in self.spec["argv"]
-        )
-        return self.request(argv=argv, **changes)
-
-    def traces(self, kernel_id: str) -> list[str]:
-        """See the base class."""
-        return [str(each.name) for each in self.containers(kernel_id)]
-
-    def containers(self, kernel_id: str) -> list[Any]:
-        """Return the engine's containers of a kernel."""
-        return [each for each in find_containers(self.username) if kernel_id in str(each.name)]
-
-    def kill(self, kernel_id: str) -> None:
-        """See the base class."""
-        for container in self.containers(kernel_id):
-            container.kill()
-
-
 def stubborn_kernel(python: str) -> tuple[str, ...]:
     """Return the command of a kernel that goes on when its agent has died."""
     kernel = f"{python} -m ipykernel_launcher -f {{connection_file}}"
     ignore = "trap '' INT TERM HUP; unset JPY_PARENT_PID"
     return ("sh", "-c", f"{ignore}; setsid sleep 1000 & {kernel}; sleep 1000")
-
-
-def install_kernelspec(folder: Path) -> Path:
-    """Install the Python kernelspec for Docker below a folder and return where it is."""
-    subprocess.run(
-        [
-            sys.executable,
-            ROOT / "etc" / "kernelspecs" / "install.py",
-            "--prefix",
-            folder,
-            "--version",
-            __version__,
-            "--mode",
-            "docker",
-        ],
-        check=True,
-    )
-    return folder / "share" / "jupyter" / "kernels" / "python_docker"
 
 
 async def wait_for(
@@ -285,21 +218,3 @@ class Watcher:
         """Stop following."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
-
-
-def engine_dump(username: str) -> str:
-    """Return what the engine knows of a user's containers, for the report of a failed test."""
-    parts = []
-    for container in find_containers(username):
-        try:
-            log = container.logs(tail=50).decode(errors="replace")
-            state = json.dumps(container.attrs["State"])
-        except NotFound:
-            log = state = "gone meanwhile"
-        parts.append(f"{container.name} {container.status} {state}\n{log}")
-    return "\n".join(parts) or "no containers"
-
-
-def engine() -> docker.DockerClient:
-    """Return a client of the engine; a missing one fails the test."""
-    return docker.from_env()
