@@ -69,6 +69,7 @@ class Template:
         machine = Machine(self.name, self.at)
         engine = NodeEngine(machine)
         with ExitStack() as stack:
+            stack.callback(shutil.rmtree, self.at.run, ignore_errors=True)
             stack.callback(machine.power_off)
             machine.boot()
             engine.start()
