@@ -1,6 +1,7 @@
 """Kernels that print all the time, and clients that want every line of it."""
 
 import logging
+import secrets
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -77,7 +78,8 @@ class Load:
         with ExitStack() as stack:
             for number, kernel_id in enumerate(self._kernels):
                 order = self._orders[number % len(self._orders)]
-                client = LoadClient(kernel_id, order, self._token, f"printing-{number}")
+                session_id = f"printing-{number}-{secrets.token_hex(4)}"
+                client = LoadClient(kernel_id, order, self._token, session_id)
                 stack.callback(client.close)
                 request_id = client.channels.start_execution(PRINT_UNTIL_INTERRUPTED)
                 next_id = client.channels.start_execution("2 * count")
