@@ -1,10 +1,11 @@
 """How many kernels there may be: pure decisions.
 
 Exact without locks: whoever started a kernel then lists all workloads, and if there are too many,
-the youngest by (creation time, id) go. Everybody computes the same answer, so each start needs to
-decide about its own kernel only.
+the youngest by (creation time, id) go. Those that are too many of one user take nobody else's
+place. Everybody computes the same answer, so each start needs to decide about its own kernel only.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 
 from enterprise_gateway.services.processproxies.contract import Workload, WorkloadState
@@ -39,16 +40,10 @@ def refusal_of_start(
 
     Args:
         settings: where the limits are.
-        usernames: the user of each kernel that is or is being started.
+        usernames: the user of each kernel that is or is being started, the oldest first.
         username: who wants one more.
     """
-    users = list(usernames)
-    if settings.max_kernels is not None and len(users) >= settings.max_kernels:
-        return total_limit_message(settings.max_kernels, len(users))
-    limit = settings.max_kernels_per_user
-    if 0 <= limit <= users.count(username):
-        return user_limit_message(limit, username, users.count(username))
-    return None
+    return _refusal(settings, _staying(settings, usernames), username, username)
 
 
 def refusal_of_started(
@@ -64,13 +59,38 @@ def refusal_of_started(
     """
     alive = [workload for workload in workloads if workload.state is not WorkloadState.DEAD]
     listed = next((one for one in alive if one.kernel_id == own.kernel_id), own)
-    older = [workload for workload in alive if _age_key(workload) < _age_key(listed)]
-    if settings.max_kernels is not None and len(older) >= settings.max_kernels:
-        return total_limit_message(settings.max_kernels, len(older))
-    limit = settings.max_kernels_per_user
-    of_user = sum(workload.username == own.username for workload in older)
-    if 0 <= limit <= of_user:
-        return user_limit_message(limit, username, of_user)
+    older = sorted(
+        (workload for workload in alive if _age_key(workload) < _age_key(listed)), key=_age_key
+    )
+    staying = _staying(settings, (workload.username for workload in older))
+    return _refusal(settings, staying, own.username, username)
+
+
+def _staying(settings: KernelSettings, usernames: Iterable[str]) -> Counter[str]:
+    """Return how many kernels of each user stay: those that must go take nobody's place."""
+    staying: Counter[str] = Counter()
+    for username in usernames:
+        if _refusal(settings, staying, username, username) is None:
+            staying[username] += 1
+    return staying
+
+
+def _refusal(
+    settings: KernelSettings, staying: Counter[str], user: str, username: str
+) -> str | None:
+    """Return why one more kernel would be too many, in EG's words.
+
+    Args:
+        settings: where the limits are.
+        staying: the kernels there are, by user.
+        user: whose kernel it would be, as `staying` names him.
+        username: the same, for the message.
+    """
+    total = staying.total()
+    if settings.max_kernels is not None and total >= settings.max_kernels:
+        return total_limit_message(settings.max_kernels, total)
+    if 0 <= settings.max_kernels_per_user <= staying[user]:
+        return user_limit_message(settings.max_kernels_per_user, username, staying[user])
     return None
 
 

@@ -163,9 +163,12 @@ class Registry:
         found: list[Workload] = []
         for proxy in self.engines.to_ask():
             for workload in await self.engines.list(proxy):
-                is_close = abs(workload.created - around) < 1.0
-                created = await proxy.created(workload) if is_close else workload.created
-                found.append(dataclasses.replace(workload, created=created))
+                if abs(workload.created - around) >= 1.0:
+                    found.append(workload)
+                    continue
+                with contextlib.suppress(NotFoundError):
+                    created = await proxy.created(workload)
+                    found.append(dataclasses.replace(workload, created=created))
         return found
 
     async def ensure_listed(self) -> None:

@@ -156,7 +156,7 @@ class Starter:
             raise ConflictError(f"Kernel is being started: {launch.kernel_id}")
         usernames = [
             record.username
-            for record in self._registry
+            for record in sorted(self._registry, key=lambda record: record.workload.created)
             if record.death is None and record.kernel_id != launch.kernel_id
         ]
         usernames.extend(other.launch.username for other in launches)

@@ -125,6 +125,9 @@ class BaseProcessProxyABC(ABC):
         """Return when a workload was created, as exactly as the engine knows.
 
         Docker's lists have whole seconds, which do not say which of two kernels was first.
+
+        Raises:
+            NotFoundError: it is gone.
         """
         return workload.created
 

@@ -46,10 +46,7 @@ class DockerProcessProxy(EngineProcessProxy):
 
     async def created(self, workload: Workload) -> float:
         """See the base class."""
-        try:
-            inspected = await self._containers.inspect(workload.name)
-        except NotFoundError:
-            return workload.created
+        inspected = await self._containers.inspect(workload.name)
         return datetime.fromisoformat(inspected["Created"]).timestamp()
 
     async def _find(self, kernel_id: str | None = None) -> dict[str, Workload]:

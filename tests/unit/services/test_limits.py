@@ -43,6 +43,17 @@ def test_limits_per_user_do_not_count_others() -> None:
     assert len(survivors(settings, make_workloads(5) + bobs)) == 6
 
 
+def test_kernels_that_go_take_nobodys_place() -> None:
+    """Ann has one too many, so Bob, who came after her, gets the place that she does not."""
+    bobs = [
+        replace(one, kernel_id=f"b{one.kernel_id}", created=one.created + 10)
+        for one in make_workloads(5, "bob")
+    ]
+    settings = KernelSettings(max_kernels=3, max_kernels_per_user=2)
+    assert survivors(settings, make_workloads(5) + bobs) == ["000", "001", "b000"]
+    assert refusal_of_start(settings, ["ann", "ann", "ann"], "bob") is None
+
+
 def test_dead_workloads_do_not_count() -> None:
     """A container that was kept after its end takes nobody's place."""
     dead = [replace(one, state=WorkloadState.DEAD) for one in make_workloads(3)]
