@@ -10,7 +10,7 @@ import pytest
 from harness.engine_rigs import DockerRig
 from harness.proxies import TOKEN, ask_agent
 
-from enterprise_gateway.errors import ConflictError, LaunchError
+from enterprise_gateway.errors import ConflictError, LaunchError, NotFoundError
 from enterprise_gateway.services.processproxies import docker_watch
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.services.processproxies.processproxy import LaunchRequest, Workload
@@ -184,4 +184,5 @@ async def test_creation_is_known_to_fractions_of_a_second(
     assert created < await proxy.created(second)
     assert 0 < created - first.created < 1
     await proxy.remove(first.kernel_id)
-    assert await proxy.created(first) == first.created
+    with pytest.raises(NotFoundError):
+        await proxy.created(first)
