@@ -136,11 +136,10 @@ def kernel_model(record: Record) -> KernelModel:
     """Return the REST model of a kernel."""
     state = record.state
     reason = record.death or (state.reason.message if state and state.reason else "")
-    created = format_time(record.workload.created)
     return KernelModel(
         id=record.kernel_id,
         name=record.kernel_name,
-        last_activity=state.last_activity if state else created,
+        last_activity=state.last_activity if state else format_time(record.workload.created),
         execution_state=_execution_state(record),
         connections=state.connections if state and record.death is None else 0,
         reason=reason,

@@ -25,7 +25,8 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def sessions_in(annotations: Mapping[str, Any]) -> list[Session]:
     """Return the sessions of a kernel."""
-    return msgspec.convert(annotations.get(KEY, []), list[Session])
+    stored = annotations.get(KEY)
+    return msgspec.convert(stored, list[Session]) if stored else []
 
 
 def with_session(session: Session, annotations: Mapping[str, Any]) -> dict[str, Any]:
