@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness.compose import ComposeProject
 from harness.gateway import Gateway
 from harness.stack import Stack
 
@@ -19,7 +20,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report = yield
     if report.failed:
         for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, Gateway | Stack):
+            if isinstance(value, Gateway | Stack | ComposeProject):
                 report.sections.append(("gateway log", value.read_log()[-LOG_TAIL_CHARS:]))
     return report
 

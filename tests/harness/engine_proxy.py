@@ -100,7 +100,7 @@ class EngineProxy:
         self._client = docker.from_env()
         self._container = self._client.containers.run(
             PROXY.tag,
-            ["haproxy", "-q", "-db", "-f", CONFIGURATION],
+            ["haproxy", "-db", "-f", CONFIGURATION],
             user="root",
             cap_drop=["ALL"],
             network_mode="none",

@@ -13,6 +13,7 @@ import requests
 from docker.errors import APIError
 from docker.models.containers import Container
 
+from bringup.host import install_commands
 from bringup.swarm_lab import SwarmLab
 from bringup.swarm_node import SwarmNode
 from harness.gateway import ROOT
@@ -66,6 +67,7 @@ class Stack(GatewayClient):
 
     def __init__(self, lab: SwarmLab, folder: Path, *, replicas: int = 2) -> None:
         """`deploy` deploys it; `folder` is for its secret."""
+        install_commands({"docker": "docker.io"})
         super().__init__(
             f"http://{lab.manager.ip}:{self.port}",
             token=secrets.token_hex(16),
