@@ -71,6 +71,7 @@ class NodeEngine:
                     "--exec-opt=native.cgroupdriver=cgroupfs",
                     f"--cgroup-parent={self.machine.cgroup}",
                     f"--host={self.host}",
+                    "--host=unix:///run/docker.sock",  # where containers on it look for it
                     *(f"--host=tcp://{address}:{PORT}" for address in self.listen),
                     "--tls=false",  # without this it waits, so that somebody reads its warning
                 ),

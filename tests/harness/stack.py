@@ -85,7 +85,6 @@ class Stack(GatewayClient):
         self.env = {
             **kept,
             "DOCKER_HOST": lab.manager.host,
-            "EG_DOCKER_SOCKET": lab.manager.host.removeprefix("unix://"),
             "EG_CLUSTER_SECRET_FILE": str(secret),
             "EG_AUTH_TOKEN": self.token,
             "EG_REPLICAS": str(replicas),
