@@ -131,13 +131,14 @@ class EngineRig(ProxyRig):
 
 
 class DockerRig(EngineRig):
-    """Containers of the engine of the environment."""
+    """Containers of one engine, by default that of the environment."""
 
     class_name = DOCKER_PROCESS_PROXY
     mode = "docker"
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, hosts=(os.environ.get("DOCKER_HOST", ""),), network="bridge")
+    def __init__(self, folder: Path, host: str = "", network: str = "bridge") -> None:
+        host = host or os.environ.get("DOCKER_HOST", "")
+        super().__init__(folder, hosts=(host,), network=network)
 
 
 class SwarmRig(EngineRig):

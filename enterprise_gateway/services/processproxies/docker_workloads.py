@@ -23,7 +23,7 @@ _STATES = {
     "paused": WorkloadState.RUNNING,
 }
 _EXIT_CODE = re.compile(r"Exited \((\d+)\)")
-_SIGKILL_EXIT = 137
+SIGKILL_EXIT = 137
 
 
 def is_of_cluster(labels: Mapping[str, str] | None, cluster_id: str) -> bool:
@@ -87,7 +87,7 @@ def describe_exit(exit_code: str, *, out_of_memory: bool) -> str:
     """Say how a container ended."""
     if out_of_memory:
         return f"exit code {exit_code} (out of memory)"
-    if exit_code == str(_SIGKILL_EXIT):
+    if exit_code == str(SIGKILL_EXIT):
         return f"exit code {exit_code} (killed)"
     return f"exit code {exit_code}" if exit_code else "it disappeared"
 

@@ -195,6 +195,8 @@ class LocalProcessProxy(ReportingProcessProxy):
         env = {
             "PATH": os.pathsep.join(os.get_exec_path()),
             **request.env,
+            # Its end takes the folder along, even if nobody lets the agent clean up.
+            "EG_AGENT_FOLDER": str(self._records.make_agent_folder(request.kernel_id)),
             "EG_AGENT_LISTEN": f"unix:{socket_path}",
             "EG_AGENT_SETTINGS": json.dumps(agent_settings),
             "EG_AGENT_TOKEN": request.agent_token,

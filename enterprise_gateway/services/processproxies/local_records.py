@@ -1,4 +1,4 @@
-"""What is on disk about local kernels: for each a record, a log and a socket.
+"""What is on disk about local kernels: for each a record, a log, a socket and a folder.
 
 All are in one folder, but for the sockets if their paths would become too long there. The folder
 belongs to the gateway's user alone. A record is written atomically and holds no secret: the agent's
@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import re
+import shutil
 import stat
 import tempfile
 import time
@@ -25,7 +26,8 @@ _MAX_SOCKET_PATH_BYTES = 107
 _SOCKET_SUFFIX = ".sock"
 _RECORD_SUFFIX = ".kernel"
 _LOG_SUFFIX = ".log"
-_STRAY_SUFFIXES = frozenset({_SOCKET_SUFFIX, _LOG_SUFFIX, ".tmp"})
+_AGENT_SUFFIX = ".agent"
+_STRAY_SUFFIXES = frozenset({_SOCKET_SUFFIX, _LOG_SUFFIX, _AGENT_SUFFIX, ".tmp"})
 _STRAY_AGE = 120.0
 """Seconds; a younger file may be that of a kernel which another gateway is just launching."""
 _KERNEL_ID_CHARS = 36
@@ -78,7 +80,7 @@ class LocalRecords:
                 stray = path.suffix in _STRAY_SUFFIXES and path.stem not in known
                 with contextlib.suppress(FileNotFoundError):
                     if stray and time.time() - path.lstat().st_mtime > _STRAY_AGE:
-                        path.unlink()
+                        _remove(path)
 
     def close(self) -> None:
         """Remove a folder for sockets that is elsewhere and empty; `prepare` makes it again."""
@@ -93,6 +95,12 @@ class LocalRecords:
     def log_path(self, kernel_id: str) -> Path:
         """Return the file that a kernel's agent writes to."""
         return self._folder / f"{kernel_id}{_LOG_SUFFIX}"
+
+    def make_agent_folder(self, kernel_id: str) -> Path:
+        """Make and return the folder where the agent of a new kernel may keep files."""
+        folder = self._folder / f"{kernel_id}{_AGENT_SUFFIX}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
 
     def write(self, record: LocalRecord) -> None:
         """Store a record; a reader sees all of it or nothing."""
@@ -139,8 +147,17 @@ class LocalRecords:
             self._folder / f"{kernel_id}{_RECORD_SUFFIX}",
             self.log_path(kernel_id),
             self.socket_path(kernel_id),
+            self._folder / f"{kernel_id}{_AGENT_SUFFIX}",
         ):
-            path.unlink(missing_ok=True)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, of which an agent that ends may be removing parts."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _make_private(folder: Path) -> None:

@@ -14,6 +14,7 @@ from enterprise_gateway.services.processproxies.contract import (
 )
 from enterprise_gateway.services.processproxies.docker_workloads import (
     AGENT_PORT,
+    SIGKILL_EXIT,
     describe_exit,
     entries_of_environment,
 )
@@ -80,9 +81,10 @@ def describe_end(service: Service, task: Task, nodes: Mapping[str, Node]) -> str
     if exit_code:
         reason = describe_exit(str(exit_code), out_of_memory=False)
         limit = service.spec.task_template.resources.limits.memory_bytes
-        if "killed" in reason and limit:
+        if exit_code == SIGKILL_EXIT and limit:
             return f"{reason}, as happens beyond its memory limit of {limit >> 20} MiB"
-        return reason
+        cause = status.err.removeprefix(f"task: non-zero exit ({exit_code})").lstrip(": ")
+        return f"{reason}: {cause}" if cause else reason
     return status.err or f"the swarm ended its task ({status.state})"
 
 

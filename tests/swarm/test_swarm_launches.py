@@ -1,0 +1,230 @@
+"""Whatever keeps a service from becoming a kernel is told to the user, in words."""
+
+import asyncio
+import dataclasses
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from harness.engine_rigs import DockerRig, EngineRig, SwarmRig
+from harness.proxies import Watcher, ask_agent
+from harness.swarm import Seat, enter_network
+
+from bringup.swarm_lab import SwarmLab
+from enterprise_gateway.errors import ConfigurationError, LaunchError, LaunchTimeoutError
+from enterprise_gateway.services.processproxies.contract import (
+    BaseProcessProxyABC,
+    LaunchRequest,
+    WorkloadState,
+)
+
+pytestmark = [pytest.mark.docker, pytest.mark.kernel]
+
+NO_SUCH_IMAGE = "localhost:1/no/such-image:1"
+NODE_DEATH_DEADLINE = 3 * 1.0 + 1.0
+"""Three heartbeats of the tests' Swarm and one second."""
+
+
+def with_env(rig: EngineRig, **env: str) -> LaunchRequest:
+    """Return a request with more in its environment."""
+    request = rig.request()
+    return dataclasses.replace(request, env={**request.env, **env})
+
+
+def missing_image(rig: SwarmRig) -> LaunchRequest:
+    """Name an image of a registry that is not there."""
+    return with_env(rig, KERNEL_IMAGE=NO_SUCH_IMAGE)
+
+
+def unknown_language(rig: SwarmRig) -> LaunchRequest:
+    """Have the entry point of the image refuse."""
+    return with_env(rig, KERNEL_LANGUAGE="cobol")
+
+
+def early_exit(rig: SwarmRig) -> LaunchRequest:
+    """Have the container print and end."""
+    return rig.edited_request("command", "['sh', '-c', 'echo one; echo two >&2; exit 9']")
+
+
+def command_not_found(rig: SwarmRig) -> LaunchRequest:
+    """Have the container start what its image does not have."""
+    return rig.edited_request("command", "['/no/such/command']")
+
+
+def too_little_memory(rig: SwarmRig) -> LaunchRequest:
+    """Give the container less memory than a Python needs."""
+    hog = 'python3 -c "x = bytearray(200000000)"'
+    limit = "docker.types.Resources(mem_limit=24 << 20)"
+    return rig.edited_request(
+        "command", f"['sh', '-c', {'exec ' + hog!r}]; settings['resources'] = {limit}"
+    )
+
+
+def invalid_setting(rig: SwarmRig) -> LaunchRequest:
+    """Ask Swarm for what it refuses."""
+    return rig.edited_request("constraints", "['no constraint']")
+
+
+def broken_script(rig: SwarmRig) -> LaunchRequest:
+    """Edit the launch script badly."""
+    return rig.edited_request("x", "undefined_name")
+
+
+@pytest.mark.parametrize(
+    ("make_request", "words"),
+    [
+        (missing_image, rf"rejected: No such image: {NO_SUCH_IMAGE}\. .*push it to a registry"),
+        (unknown_language, r"exit code 1\.\nUnrecognized value for KERNEL_LANGUAGE: 'cobol'!"),
+        (early_exit, r"exit code 9\.\n(one\ntwo|two\none)"),
+        (command_not_found, r"/no/such/command"),
+        (too_little_memory, r"exit code 137 .*memory limit of 24 MiB\. Raise it in service_sett"),
+        (invalid_setting, r"refused to make a service .*constraint"),
+        (broken_script, r"NameError: name 'undefined_name'"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+async def test_cause_is_told_and_nothing_is_left(
+    rig: SwarmRig,
+    proxy: BaseProcessProxyABC,
+    make_request: Callable[[SwarmRig], LaunchRequest],
+    words: str,
+) -> None:
+    """The error names the kernel and says what happened, in the words of whoever knew."""
+    request = make_request(rig)
+    with pytest.raises(LaunchError) as failure:
+        await proxy.launch(request)
+    assert not isinstance(failure.value, LaunchTimeoutError)
+    assert request.kernel_id in str(failure.value)
+    assert re.search(words, str(failure.value), re.DOTALL), str(failure.value)
+    await rig.until_gone(request.kernel_id)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("constraints", "['node.labels.gpu == yes']", r"no suitable node \(scheduling constraints"),
+        (
+            "resources",
+            "docker.types.Resources(mem_reservation=1 << 60)",
+            r"no suitable node \(insufficient resources",
+        ),
+        ("command", "['sleep', '60']", "runs, but nothing has reported to"),
+    ],
+)
+async def test_what_a_launch_waited_for_is_told_at_its_deadline(
+    rig: SwarmRig, proxy: BaseProcessProxyABC, name: str, value: str, words: str
+) -> None:
+    """A node that fits might still have come, so it is waited for."""
+    request = rig.edited_request(name, value, timeout=6)
+    with pytest.raises(LaunchTimeoutError, match=words):
+        await proxy.launch(request)
+    await rig.until_gone(request.kernel_id)
+
+
+async def test_death_of_a_node_is_that_of_its_kernels(
+    lab: SwarmLab, rig: SwarmRig, proxy: BaseProcessProxyABC, watcher: Watcher
+) -> None:
+    """It is told soon and with the node's name; other kernels go on, and nothing comes back."""
+    victim = lab.workers[0]
+    lost = await proxy.launch(
+        rig.edited_request("constraints", f"['node.hostname=={victim.name}']")
+    )
+    kept = await proxy.launch(
+        rig.edited_request("constraints", f"['node.hostname=={lab.manager.name}']")
+    )
+    await watcher.until(lost.kernel_id, WorkloadState.RUNNING)
+    await asyncio.to_thread(victim.power_off)
+    began = time.monotonic()
+    dead = await watcher.until(lost.kernel_id, WorkloadState.DEAD)
+    took = time.monotonic() - began
+    assert dead.exit_reason == f"node {victim.name} is down"
+    assert took < NODE_DEATH_DEADLINE
+    assert await proxy.observe(lost.kernel_id) == dead
+    assert await proxy.observe(kept.kernel_id) == kept
+    await asyncio.to_thread(victim.power_on)
+    after = await proxy.observe(lost.kernel_id)
+    assert after is None or after.state is WorkloadState.DEAD
+    await proxy.remove(lost.kernel_id)
+    await rig.until_gone(lost.kernel_id)
+
+
+async def expect_refusal(rig: EngineRig, words: str) -> None:
+    """Check that a launch is refused with a remedy, nothing is made, and nothing else is wrong."""
+    proxy = await rig.open_proxy()
+    request = rig.request()
+    with pytest.raises(ConfigurationError, match=words):
+        await proxy.launch(request)
+    assert not await asyncio.to_thread(rig.traces, request.kernel_id)
+    await proxy.check()
+    assert await proxy.list() == []
+
+
+def point(rig: EngineRig, **docker: str) -> None:
+    """Change the gateway's settings of the engine."""
+    changed = dataclasses.replace(rig.settings.docker, **docker)
+    rig.settings = dataclasses.replace(rig.settings, docker=changed)
+
+
+async def test_engine_that_manages_no_swarm_is_refused(lab: SwarmLab, rig: SwarmRig) -> None:
+    """It has no kernels; that is no fault, unless one is asked for."""
+    point(rig, host=lab.workers[0].host)
+    await expect_refusal(rig, "not a swarm manager.*DOCKER_HOST.*DockerProcessProxy")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("bridge", "not an overlay network of the swarm.*docker network create --driver overlay"),
+        ("no-such", "docker network create --driver overlay --attachable no-such"),
+        ("host", "EG_DOCKER_NETWORK"),
+    ],
+)
+async def test_network_that_spans_no_nodes_is_refused(rig: SwarmRig, name: str, words: str) -> None:
+    """Kernels of a bridge could be reached from their own node only."""
+    point(rig, network=name)
+    await expect_refusal(rig, words)
+
+
+async def test_gateway_outside_the_network_is_refused(
+    lab: SwarmLab, network: str, tmp_path: Path
+) -> None:
+    """A process of the host cannot reach an overlay network, nor be reached from there."""
+    rig = SwarmRig.of(tmp_path, lab, network)
+    try:
+        await expect_refusal(rig, "has no address in .*Run the gateway in a container of that net")
+    finally:
+        await rig.close()
+
+
+@pytest.fixture
+async def docker_rig(
+    lab: SwarmLab, network: str, seat: Seat, tmp_path: Path
+) -> AsyncIterator[DockerRig]:
+    """Return a rig for containers on the manager's engine; the test is in their network."""
+    with enter_network(seat):
+        rig = DockerRig(tmp_path, lab.manager.host, network)
+        yield rig
+        await rig.close()
+
+
+async def test_containers_join_the_network_of_services(docker_rig: DockerRig) -> None:
+    """A gateway in an overlay network has kernels of both kinds in it."""
+    proxy = await docker_rig.open_proxy()
+    workload = await proxy.launch(docker_rig.request())
+    await ask_agent(workload.endpoint, "/v1/state")
+    assert await proxy.observe(workload.kernel_id) == workload
+
+
+async def test_containers_cannot_join_a_network_for_services_only(docker_rig: DockerRig) -> None:
+    """The engine would say so only when the container starts."""
+    name = f"{docker_rig.username}-net"
+    network = await asyncio.to_thread(
+        lambda: docker_rig.engine.networks.create(name, driver="overlay")
+    )
+    try:
+        point(docker_rig, network=name)
+        await expect_refusal(docker_rig, "for services only.*--attachable")
+    finally:
+        await asyncio.to_thread(network.remove)

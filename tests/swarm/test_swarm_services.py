@@ -1,0 +1,193 @@
+"""What a kernel's service is like, and what becomes of it."""
+
+import asyncio
+import dataclasses
+import json
+import uuid
+from typing import Any
+
+import pytest
+from docker.types import RestartPolicy
+from harness.engine_rigs import SwarmRig
+from harness.proxies import TOKEN, Watcher, ask_agent
+
+from enterprise_gateway.errors import ConflictError, LaunchError
+from enterprise_gateway.services.processproxies import swarm_broom
+from enterprise_gateway.services.processproxies.contract import (
+    BaseProcessProxyABC,
+    LaunchRequest,
+    Workload,
+    WorkloadState,
+)
+
+pytestmark = [pytest.mark.docker, pytest.mark.kernel]
+
+TEMPLATES = {
+    "X_NODE": "{{.Node.Hostname}}",
+    "X_BROKEN": "{{ {{- }} {{{ }}}",
+    "X_QUOTED": '{{"{{"}}',
+    "X_LINES": "a\nb='c' \\ $HOME",
+}
+
+
+def with_env(request: LaunchRequest, **env: str) -> LaunchRequest:
+    """Return the request with more in its environment."""
+    return dataclasses.replace(request, env={**request.env, **env})
+
+
+async def inspect(rig: SwarmRig, proxy: BaseProcessProxyABC, request: LaunchRequest) -> Any:
+    """Launch a kernel; returns what Swarm says of its service, and the engine of its container."""
+    workload = await proxy.launch(request)
+    await ask_agent(workload.endpoint, "/v1/state")
+    (service,) = await asyncio.to_thread(rig.services, request.kernel_id)
+    (container,) = await asyncio.to_thread(rig.containers, request.kernel_id)
+    return service.attrs["Spec"], container.attrs
+
+
+async def test_service_is_named_labelled_and_owned_as_documented(
+    rig: SwarmRig, proxy: BaseProcessProxyABC
+) -> None:
+    """Operators and other gateways find it by these."""
+    request = rig.request()
+    service, container = await inspect(rig, proxy, request)
+    name = f"{rig.username}-{request.kernel_id}"
+    assert service["Name"] == container["Config"]["Hostname"] == name
+    assert service["EndpointSpec"]["Mode"] == "dnsrr"
+    template = service["TaskTemplate"]
+    assert template["RestartPolicy"]["Condition"] == "none"
+    assert template["ContainerSpec"]["User"] == "1000"
+    assert template["ContainerSpec"]["Groups"] == ["100", "100"]
+    assert "Init" not in template["ContainerSpec"]
+    for labels in (service["Labels"], container["Config"]["Labels"]):
+        assert labels["app"] == "enterprise-gateway"
+        assert labels["component"] == "kernel"
+        assert labels["kernel_id"] == request.kernel_id
+        assert labels["enterprise-gateway.cluster"] == rig.settings.cluster_id
+    assert TOKEN not in json.dumps([service["Labels"], container["Config"]["Labels"]])
+
+
+async def test_values_of_clients_are_no_templates(
+    rig: SwarmRig, proxy: BaseProcessProxyABC
+) -> None:
+    """Swarm expands Go templates; what a client sends arrives as it is, and is told as it was."""
+    request = with_env(rig.request(), **TEMPLATES)
+    _, container = await inspect(rig, proxy, request)
+    env = dict(entry.split("=", 1) for entry in container["Config"]["Env"])
+    assert {name: env[name] for name in TEMPLATES} == TEMPLATES
+    workload = await proxy.observe(request.kernel_id)
+    assert workload is not None
+    launched_with = await proxy.launched_with(workload)
+    assert {name: launched_with[name] for name in request.env} == request.env
+    assert "PATH" not in launched_with
+
+
+async def test_kernel_may_run_as_anybody_where_it_likes(rig: SwarmRig) -> None:
+    """User, groups and working directory are the request's."""
+    docker = dataclasses.replace(rig.settings.docker, mirror_working_dirs=True)
+    rig.settings = dataclasses.replace(rig.settings, docker=docker)
+    request = with_env(
+        rig.request(), KERNEL_UID="12345", KERNEL_GID="54321", KERNEL_WORKING_DIR="/tmp"
+    )
+    _, container = await inspect(rig, await rig.open_proxy(), request)
+    assert container["Config"]["User"] == "12345"
+    assert container["HostConfig"]["GroupAdd"] == ["54321", "100"]
+    assert container["Config"]["WorkingDir"] == "/tmp"
+
+
+async def test_kernels_land_on_several_nodes(rig: SwarmRig, proxy: BaseProcessProxyABC) -> None:
+    """Swarm spreads them, and each can be reached wherever it is."""
+    workloads = await asyncio.gather(*(proxy.launch(rig.request()) for _ in range(3)))
+    for workload in workloads:
+        await ask_agent(workload.endpoint, "/v1/state")
+    tasks = [each.tasks()[0] for each in await asyncio.to_thread(rig.services)]
+    assert len({task["NodeID"] for task in tasks}) > 1
+
+
+async def test_creation_is_known_to_fractions_of_a_second(
+    rig: SwarmRig, proxy: BaseProcessProxyABC
+) -> None:
+    """So that of two kernels of the same second the later one gives way to a limit."""
+    first, second = [await proxy.launch(rig.request()) for _ in range(2)]
+    assert first.created == await proxy.created(first) < await proxy.created(second)
+    assert first.created % 1
+
+
+async def test_id_asked_of_two_gateways_at_once_is_one_kernel(rig: SwarmRig) -> None:
+    """The one that comes too late leaves the other's service alone."""
+    proxies = [await rig.open_proxy() for _ in range(2)]
+    request = rig.request()
+    outcomes = await asyncio.gather(
+        *(proxy.launch(request) for proxy in proxies), return_exceptions=True
+    )
+    failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+    assert len(failures) == 1, outcomes
+    assert isinstance(failures[0], LaunchError | ConflictError)
+    workload = next(outcome for outcome in outcomes if isinstance(outcome, Workload))
+    await ask_agent(workload.endpoint, "/v1/state")
+    (service,) = await asyncio.to_thread(rig.services, request.kernel_id)
+    assert service.name == workload.name
+
+
+async def test_kernel_that_ended_in_order_is_swept_away(
+    rig: SwarmRig, proxy: BaseProcessProxyABC, watcher: Watcher
+) -> None:
+    """As when its agent culls it; nobody need ask for it."""
+    workload = await proxy.launch(rig.request())
+    (container,) = await asyncio.to_thread(rig.containers, workload.kernel_id)
+    await asyncio.to_thread(container.kill, "SIGTERM")
+    dead = await watcher.until(workload.kernel_id, WorkloadState.DEAD)
+    assert dead.exit_reason == "exit code 0"
+    await rig.until_gone(workload.kernel_id)
+
+
+async def test_service_that_ended_can_be_kept(
+    rig: SwarmRig,
+    proxy: BaseProcessProxyABC,
+    watcher: Watcher,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """EG_REMOVE_CONTAINER=False leaves it to be looked into, until the id is used again."""
+    monkeypatch.setattr(swarm_broom, "DEATH_DELAY", 0.0)
+    request = with_env(rig.request(), EG_REMOVE_CONTAINER="False")
+    swept = await proxy.launch(rig.request())
+    await proxy.launch(request)
+    for kernel_id in (request.kernel_id, swept.kernel_id):
+        await asyncio.to_thread(rig.kill, kernel_id)
+    dead = await watcher.until(request.kernel_id, WorkloadState.DEAD)
+    assert dead.exit_reason == "exit code 137 (killed)"
+    await rig.until_gone(swept.kernel_id)
+    assert await proxy.observe(request.kernel_id) == dead
+    assert request.kernel_id in await proxy.read_log(request.kernel_id, 65536)
+    again = await proxy.launch(request)
+    assert again.created > dead.created
+
+
+@pytest.mark.parametrize("is_there_before", [True, False])
+async def test_service_that_nobody_waits_for_is_removed(
+    rig: SwarmRig, monkeypatch: pytest.MonkeyPatch, *, is_there_before: bool
+) -> None:
+    """A gateway that was killed mid-launch left one that cannot run; any other clears it away."""
+    monkeypatch.setattr(swarm_broom, "LAUNCH_MARGIN", 0.5)
+    kernel_id = await create_unplaceable(rig) if is_there_before else ""
+    proxy = await rig.open_proxy()
+    kernel_id = kernel_id or await create_unplaceable(rig)
+    starting = await proxy.observe(kernel_id)
+    assert starting is not None
+    assert starting.state is WorkloadState.STARTING
+    await rig.until_gone(kernel_id)
+
+
+async def create_unplaceable(rig: SwarmRig) -> str:
+    """Make a kernel's service that no node takes; returns the kernel's id."""
+    kernel_id = str(uuid.uuid4())
+    await asyncio.to_thread(
+        lambda: rig.engine.services.create(
+            "debian:bookworm-slim",
+            name=f"{rig.username}-{kernel_id}",
+            labels={"app": "enterprise-gateway", "component": "kernel", "kernel_id": kernel_id},
+            constraints=["node.labels.no == such"],
+            env=["KERNEL_LAUNCH_TIMEOUT=2.5"],
+            restart_policy=RestartPolicy("none"),
+        )
+    )
+    return kernel_id
