@@ -1,6 +1,7 @@
 """Kernels as services of a Swarm, and what a load balancer costs."""
 
 import time
+from contextlib import ExitStack
 from functools import partial
 
 from benchmarks import eg_containers, engine, kernelspecs
@@ -16,7 +17,7 @@ from benchmarks.swarm import FLOOD_IMAGE, NODES, Stage, prepare_flood_kernel, ru
 COLD_START_ROUNDS = 5
 TOGETHER = 8
 TOGETHER_ROUNDS = 3
-TOGETHER_PAUSE_SECONDS = 5.0
+TOGETHER_PAUSE_SECONDS = 4.0
 """Swarm takes that long to clear away what has ended."""
 DIRECT = "Swarm"
 BALANCED = "Swarm, through the load balancer"
@@ -77,18 +78,25 @@ def _measure(bench: Bench, stage: Stage, place: Place, rows: Rows) -> None:
 
 def _measure_together(bench: Bench, place: Place, figure: Figure) -> None:
     """Start many kernels at once, by each server and by the bare API in turn."""
-    for _ in range(bench.rounds(TOGETHER_ROUNDS)):
-        for column, kernel in place.kernels.items():
-            if column not in figure.remarks:
-                with bench.noting(column, figure), place.serve(column) as server:
-                    start = partial(many.start, server, kernel)
-                    figure.add(column, many.time_together(start, TOGETHER))
-                time.sleep(TOGETHER_PAUSE_SECONDS)
-        if place.bare and Column.FLOOR in bench.columns:
-            with bench.noting(Column.FLOOR, figure):
-                start = partial(many.start_bare, bench, place, place.bare)
-                figure.add(Column.FLOOR, many.time_together(start, TOGETHER))
-            time.sleep(TOGETHER_PAUSE_SECONDS)
+    with ExitStack() as stack:
+        servers = []
+        for column in place.kernels:
+            with bench.noting(column, figure):
+                servers.append(stack.enter_context(place.serve(column)))
+        for _ in range(bench.rounds(TOGETHER_ROUNDS)):
+            for server in servers:
+                if server.column not in figure.remarks:
+                    with bench.noting(server.column, figure):
+                        time.sleep(TOGETHER_PAUSE_SECONDS)
+                        start = partial(many.start, server, place.kernels[server.column])
+                        figure.add(server.column, many.time_together(start, TOGETHER))
+                        for kernel_id in list(server.kernel_ids):
+                            server.delete_kernel(kernel_id)
+            if place.bare and Column.FLOOR in bench.columns:
+                with bench.noting(Column.FLOOR, figure):
+                    time.sleep(TOGETHER_PAUSE_SECONDS)
+                    start = partial(many.start_bare, bench, place, place.bare)
+                    figure.add(Column.FLOOR, many.time_together(start, TOGETHER))
 
 
 def _small_figures(where: str) -> list[Figure]:

@@ -1,12 +1,13 @@
 """What the engine says of its kernels: JSON of the Docker Engine API 1.41. Pure."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from benchmarks.simulation.kernel import NETWORK, Place, SimulatedKernel, format_time
 
 Document: TypeAlias = dict[str, object]
+RUNNING = "running"
 NETWORK_NAME = "bench"
 NETWORK_ID = "benchnetwork0000000000000"
 NODE_IDS = tuple(f"benchnode{number}000000000000000" for number in range(1, 4))
@@ -136,7 +137,7 @@ def task(kernel: SimulatedKernel) -> Document:
             "ContainerStatus": {"ContainerID": kernel.engine_id, "PID": 1, "ExitCode": 0},
             "PortStatus": {},
         },
-        "DesiredState": "running",
+        "DesiredState": RUNNING,
         "NetworksAttachments": [
             {
                 "Network": {
@@ -172,15 +173,17 @@ def service_event(kernel: SimulatedKernel, action: str, seconds: float) -> Docum
 
 
 def select(
-    kernels: Iterable[SimulatedKernel], filters: Mapping[str, Iterable[str]]
+    kernels: Iterable[SimulatedKernel], filters: Mapping[str, Sequence[str]]
 ) -> list[SimulatedKernel]:
     """Apply the filters of a list call; tasks are chosen by the labels of their service.
 
     Args:
         kernels: all.
         filters: values by name, of which each kernel must have: all labels, one of the names, ids
-            or services.
+            or services. Tasks are all wanted to run.
     """
+    if RUNNING not in filters.get("desired-state", [RUNNING]):
+        return []
     labels = [label.partition("=") for label in filters.get("label", ())]
     names = {name for key in ("name", "id", "service") for name in filters.get(key, ())}
     return [

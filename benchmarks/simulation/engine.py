@@ -12,6 +12,7 @@ from benchmarks.simulation.agents import report_ready
 from benchmarks.simulation.cluster import Cluster
 from benchmarks.simulation.kernel import Place, SimulatedKernel
 
+Describe = Callable[[SimulatedKernel], documents.Document]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _IDENTIFIER = re.compile(r"/(containers|services|networks|tasks|images)/(?!json$|create$)[^/]+")
 _WITHOUT_ID = r"/\1/ID"
@@ -29,6 +30,7 @@ class Engine:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._encoded: dict[tuple[Describe, SimulatedKernel, bool], str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def application(self) -> web.Application:
@@ -103,7 +105,7 @@ class Engine:
     async def _containers(self, request: web.Request) -> web.Response:
         if self._cluster.place is not Place.CONTAINERS:
             return web.json_response([])
-        return web.json_response([documents.container(one) for one in self._selected(request)])
+        return self._list(request, documents.container)
 
     async def _container(self, request: web.Request) -> web.Response:
         return web.json_response(documents.inspected_container(self._named(request)))
@@ -124,7 +126,7 @@ class Engine:
 
     async def _services(self, request: web.Request) -> web.Response:
         self._check_manager()
-        return web.json_response([documents.service(one) for one in self._selected(request)])
+        return self._list(request, documents.service)
 
     async def _service(self, request: web.Request) -> web.Response:
         return web.json_response(documents.service(self._named(request)))
@@ -139,15 +141,22 @@ class Engine:
 
     async def _list_tasks(self, request: web.Request) -> web.Response:
         self._check_manager()
-        return web.json_response([documents.task(one) for one in self._selected(request)])
+        return self._list(request, documents.task)
 
     async def _remove(self, request: web.Request) -> web.Response:
         self._cluster.remove(self._named(request))
         return web.Response(status=204)
 
-    def _selected(self, request: web.Request) -> list[SimulatedKernel]:
+    def _list(self, request: web.Request, describe: Describe) -> web.Response:
+        """Answer a list without encoding it anew, which in Python would hold up the agents."""
         filters = documents.parse_filters(request.query.get("filters", ""))
-        return documents.select(self._cluster, filters)
+        parts = []
+        for kernel in documents.select(self._cluster, filters):
+            key = (describe, kernel, kernel.is_running)
+            if key not in self._encoded:
+                self._encoded[key] = json.dumps(describe(kernel))
+            parts.append(self._encoded[key])
+        return web.json_response(text=f"[{','.join(parts)}]")
 
     def _named(self, request: web.Request) -> SimulatedKernel:
         wanted = request.match_info["id"]

@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from benchmarks.simulation import documents
@@ -15,7 +16,10 @@ from benchmarks.simulation.kernel import (
     stamp,
     stream_message,
 )
+from enterprise_gateway.services.processproxies.contract import WorkloadState
 from enterprise_gateway.services.processproxies.docker_workloads import workload_of_container
+from enterprise_gateway.services.processproxies.swarm_objects import Node, Service, Task
+from enterprise_gateway.services.processproxies.swarm_workloads import workload_of_service
 
 
 def test_stamp_survives_in_a_message_of_the_same_size() -> None:
@@ -47,6 +51,21 @@ def test_container_is_a_workload_to_the_gateway() -> None:
     assert workload.endpoint.host == kernel.address
 
 
+def test_service_and_task_are_a_workload_to_the_gateway() -> None:
+    """So is what it says of a Swarm."""
+    kernel = make_kernel(300)
+    service = msgspec.convert(documents.service(kernel), Service)
+    task = msgspec.convert(documents.task(kernel), Task)
+    nodes = {node.id: node for node in msgspec.convert(documents.nodes(), list[Node])}
+    assert task.service_id == service.id
+    assert task.node_id in nodes
+    workload = workload_of_service(service, task, nodes, documents.NETWORK_NAME)
+    assert workload.kernel_id == kernel.kernel_id
+    assert workload.state is WorkloadState.RUNNING
+    assert workload.endpoint is not None
+    assert workload.endpoint.host == kernel.address
+
+
 def test_lists_are_filtered_as_the_engine_does() -> None:
     """All labels must fit; of names and services one."""
     one, other = make_kernel(1), make_kernel(2)
@@ -56,6 +75,8 @@ def test_lists_are_filtered_as_the_engine_does() -> None:
     assert documents.select([one, other], {"label": ["app=another"]}) == []
     both = {"service": [one.name, str(documents.service(other)["ID"])]}
     assert documents.select([one, other], both) == [one, other]
+    assert documents.select([one], {"desired-state": ["shutdown"]}) == []
+    assert documents.select([one], {"desired-state": ["running"]}) == [one]
     assert documents.parse_filters('{"label": {"a=b": true}}') == {"label": ["a=b"]}
     assert documents.parse_filters("") == {}
 
