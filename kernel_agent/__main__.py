@@ -6,6 +6,7 @@ Spawns the kernel first, then imports what serving needs while the kernel boots.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Union
 
@@ -16,6 +17,8 @@ from kernel_agent.process import KernelProcess, Launcher, SpawnError
 from kernel_agent.settings import AgentSettings, SettingsError, kernel_environment, read_settings
 
 EXIT_USAGE = 2
+EXIT_SOFTWARE = 70
+"""EX_SOFTWARE of sysexits(3)."""
 
 
 def main() -> int:
@@ -27,8 +30,12 @@ def main() -> int:
         sys.stderr.write(f"kernel_agent: {exc}\n")
         return EXIT_USAGE
     try:
-        with PrivateFolder(os.environ.get("TMPDIR") or "/tmp") as folder:  # noqa: S108  # private
+        with PrivateFolder(settings.folder) as folder:
             return _run(settings, listener, folder)
+    except Exception as exc:  # noqa: BLE001  # users are shown the end of stderr: a sentence
+        failure = f"{type(exc).__name__}: {exc} (at {_places(exc)})"
+        sys.stderr.write(f"kernel_agent: the agent failed with {failure}\n")
+        return EXIT_SOFTWARE
     finally:
         listener.close()
 
@@ -47,7 +54,20 @@ def _run(settings: AgentSettings, listener: Listener, folder: str) -> int:
         first = launcher.spawn()
     except SpawnError as exc:
         first = ExitReason(str(exc))
+    try:
+        return _serve(settings, launcher, listener, first)
+    except BaseException:
+        if isinstance(first, KernelProcess):
+            first.signal_group(signal.SIGKILL)
+        raise
 
+
+def _serve(
+    settings: AgentSettings,
+    launcher: Launcher,
+    listener: Listener,
+    first: Union[KernelProcess, ExitReason],
+) -> int:
     import asyncio  # noqa: PLC0415  # imported while the kernel boots
     import logging  # noqa: PLC0415  # likewise
 
@@ -59,6 +79,18 @@ def _run(settings: AgentSettings, listener: Listener, folder: str) -> int:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     return asyncio.run(run(settings, launcher, listener, first))
+
+
+def _places(exc: BaseException) -> str:
+    """Return what a traceback tells of where it happened, in one line."""
+    places = []
+    step = exc.__traceback__
+    while step is not None:
+        name = step.tb_frame.f_code.co_filename
+        if not name.startswith("<"):
+            places.append(f"{name.rpartition('/')[2]}:{step.tb_lineno}")
+        step = step.tb_next
+    return ", ".join(places)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ class AgentSettings(NamedTuple):
     public_key: str
     port_range: Tuple[int, int]
     argv: Tuple[str, ...]
+    folder: str = "/tmp"  # noqa: S108  # what is made there is private
     kernel_name: str = ""
     language: str = ""
     interrupt_by_message: bool = False
@@ -88,6 +89,7 @@ def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
         public_key=environ.get("PUBLIC_KEY", ""),
         port_range=_read_port_range(environ.get("PORT_RANGE") or "0..0"),
         argv=tuple(argv[1:]),
+        folder=environ.get("EG_AGENT_FOLDER") or environ.get("TMPDIR") or "/tmp",  # noqa: S108  # see above
         interrupt_by_message=mode == "message",
         interrupt_signal=read_signal(signal_name),
         culling=change_culling(CullingSettings(), culling),
@@ -109,6 +111,8 @@ def change_culling(culling: CullingSettings, changes: Mapping[str, object]) -> C
 def read_signal(value: object) -> int:
     """Return the number of a signal given by number, decimal string or name (`SIGUSR2` or `USR2`).
 
+    Numbers may be those of real-time signals, most of which have no name.
+
     Raises:
         SettingsError: there is no such signal.
     """
@@ -116,7 +120,9 @@ def read_signal(value: object) -> int:
         if isinstance(value, str) and not value.isdigit():
             return signal.Signals["SIG" + value.upper().replace("SIG", "", 1)].value
         if isinstance(value, (int, str)) and not isinstance(value, bool):
-            return signal.Signals(int(value)).value
+            number = int(value)
+            if number in signal.valid_signals():
+                return number
     except (KeyError, ValueError) as exc:
         raise SettingsError("no such signal") from exc
     raise SettingsError("no such signal")
@@ -151,7 +157,7 @@ def _read_port_range(text: str) -> Tuple[int, int]:
 def _typed(given: Mapping[str, object], defaults: NamedTuple) -> Dict[str, Any]:
     """Take the known keys of `given` whose values have the type of their default."""
     known = defaults._asdict()
-    launch_only = set(AgentSettings._fields[:8])
+    launch_only = set(AgentSettings._fields[:9])
     result: Dict[str, Any] = {}
     for key, value in given.items():
         if key not in known or key in launch_only:

@@ -92,6 +92,22 @@ def test_signals_are_given_by_name_or_number() -> None:
     assert {read_signal(value) for value in ("SIGUSR1", "usr1", 10, "10")} == {signal.SIGUSR1}
 
 
+def test_real_time_signals_are_signals() -> None:
+    """Those between SIGRTMIN and SIGRTMAX have no name; other numbers are refused."""
+    assert read_signal(signal.SIGRTMIN + 1) == signal.SIGRTMIN + 1
+    assert read_signal(str(signal.SIGRTMAX - 1)) == signal.SIGRTMAX - 1
+    for number in (0, -1, signal.SIGRTMAX + 1):
+        with pytest.raises(SettingsError):
+            read_signal(number)
+
+
+def test_folder_is_the_gateways_or_that_of_temporary_files() -> None:
+    """EG_AGENT_FOLDER comes before TMPDIR."""
+    temporary = {**ENV, "TMPDIR": "/t"}
+    assert read_settings(temporary, ARGV).folder == "/t"
+    assert read_settings({**temporary, "EG_AGENT_FOLDER": "/f"}, ARGV).folder == "/f"
+
+
 def test_kernel_environment_lacks_what_is_the_agents() -> None:
     """Tokens and addresses are dropped, KERNEL_* stays."""
     env = {"EG_AGENT_TOKEN": "t", "RESPONSE_ADDRESS": "r", "PUBLIC_KEY": "p", "PORT_RANGE": "x"}
