@@ -23,6 +23,7 @@ HEARTBEAT_SECONDS = 15.0
 KEEP_ALIVE_SECONDS = 30.0
 KEEP_ALIVE = b"idle"
 """Four bytes: a ping of eight would be taken for one that asks for an acknowledgement."""
+ACKNOWLEDGEMENT_SECONDS = 0.01
 ACTIVITY_SECONDS = 1.0
 MAX_WAIT_SECONDS = 0.002
 """Messages that fall due within it leave together."""
@@ -33,7 +34,7 @@ class Link:
     """One WebSocket.
 
     Attributes:
-        unacknowledged: whether a ping of the acknowledging kind is under way.
+        unacknowledged: whether a ping of the acknowledging kind is due or under way.
     """
 
     kernel: SimulatedKernel
@@ -42,13 +43,16 @@ class Link:
     sequence: int = 0
 
     def send(self, message: bytes) -> None:
-        """Send a message, and in the same piece a ping if none is under way."""
-        frame = struct.pack("!BBH", 0x80 | Opcode.BINARY, 126, len(message)) + message
+        """Send a message, and a moment later a ping unless there is one already."""
+        head = struct.pack("!BBH", 0x80 | Opcode.BINARY, 126, len(message))
+        self.transport.write(head + message)
         if not self.unacknowledged:
             self.unacknowledged = True
-            self.sequence += 1
-            frame += struct.pack("!BBQ", 0x80 | Opcode.PING, 8, self.sequence)
-        self.transport.write(frame)
+            asyncio.get_running_loop().call_later(ACKNOWLEDGEMENT_SECONDS, self._ping)
+
+    def _ping(self) -> None:
+        self.sequence += 1
+        self.transport.write(struct.pack("!BBQ", 0x80 | Opcode.PING, 8, self.sequence))
 
 
 class Agents:

@@ -1,11 +1,14 @@
 """The simulated cluster: what it says must be what the engine and the agents say."""
 
+import asyncio
 import json
+import socket
 
 import msgspec
 import pytest
 
 from benchmarks.simulation import documents
+from benchmarks.simulation.agents import Link
 from benchmarks.simulation.cluster import Cluster
 from benchmarks.simulation.engine import call_name
 from benchmarks.simulation.kernel import (
@@ -111,3 +114,30 @@ def test_calls_are_counted_without_ids(path: str, name: str) -> None:
 def test_time_is_written_as_agents_do() -> None:
     """Six digits and a Z."""
     assert format_time(1.5) == "1970-01-01T00:00:01.500000Z"
+
+
+async def test_link_asks_for_one_acknowledgement_at_a_time() -> None:
+    """As an agent does: a ping for what was sent, and none while its pong is awaited."""
+    ours, theirs = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+    reader, writer = await asyncio.open_connection(sock=theirs)
+    try:
+        link = Link(make_kernel(1), transport)
+        message = stream_message()
+        link.send(message)
+        link.send(message)
+        async with asyncio.timeout(10):
+            received = await reader.readexactly(2 * (4 + len(message)) + 10)
+            assert received.endswith(b"\x89\x08" + (1).to_bytes(8))
+            link.send(message)
+            await reader.readexactly(4 + len(message))
+            link.unacknowledged = False
+            link.send(message)
+            received = await reader.readexactly(4 + len(message) + 10)
+        assert received.endswith(b"\x89\x08" + (2).to_bytes(8))
+    finally:
+        transport.close()
+        writer.close()
+        await writer.wait_closed()
+        await asyncio.sleep(0)
