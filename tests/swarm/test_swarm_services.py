@@ -11,6 +11,7 @@ from docker.types import RestartPolicy
 from harness.engine_rigs import SwarmRig
 from harness.proxies import TOKEN, Watcher, ask_agent
 
+from bringup.swarm_lab import SwarmLab
 from enterprise_gateway.errors import ConflictError, LaunchError
 from enterprise_gateway.services.processproxies import swarm_broom
 from enterprise_gateway.services.processproxies.contract import (
@@ -19,6 +20,7 @@ from enterprise_gateway.services.processproxies.contract import (
     Workload,
     WorkloadState,
 )
+from enterprise_gateway.services.processproxies.registry import DOCKER_PROCESS_PROXY
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
@@ -191,3 +193,15 @@ async def create_unplaceable(rig: SwarmRig) -> str:
         )
     )
     return kernel_id
+
+
+async def test_container_of_a_service_is_no_kernel_of_its_own(
+    lab: SwarmLab, rig: SwarmRig, proxy: BaseProcessProxyABC
+) -> None:
+    """The engine of its node lists it, with the same labels."""
+    here = rig.edited_request("constraints", f"['node.hostname=={lab.manager.name}']")
+    workload = await proxy.launch(here)
+    rig.class_name = DOCKER_PROCESS_PROXY
+    for_containers = await rig.open_proxy()
+    assert await for_containers.list() == []
+    assert await for_containers.observe(workload.kernel_id) is None

@@ -11,7 +11,7 @@ from enterprise_gateway.services.processproxies.docker_engine import DockerEngin
 from enterprise_gateway.services.processproxies.docker_workloads import (
     KERNEL_LABELS,
     entries_of_environment,
-    is_of_cluster,
+    is_container_of_cluster,
 )
 
 REMOVE_TIMEOUT = 30.0
@@ -113,4 +113,4 @@ class DockerContainers:
 
     def _is_ours(self, labels: Mapping[str, str]) -> bool:
         """Whether a container is a kernel of this cluster, and not of a service that is one."""
-        return _TASK_LABEL not in labels and is_of_cluster(labels, self._cluster_id)
+        return _TASK_LABEL not in labels and is_container_of_cluster(labels, self._cluster_id)

@@ -24,7 +24,7 @@ _MANY_IDS = 100
 """From so many on, all are asked for: request lines must not get too long for proxies."""
 _LOG_TIMEOUT = 3.0
 """Seconds that the output of a task is waited for: its node may be away."""
-_ENDED = ("shutdown",)
+_ENDED = ("shutdown", "remove")
 """Desired states of tasks that Swarm has given up."""
 
 

@@ -15,6 +15,8 @@ AGENT_PORT = 8898
 """Where agents in containers listen: `EG_AGENT_LISTEN`'s default."""
 KERNEL_LABELS = ("app=enterprise-gateway", "component=kernel")
 CLUSTER_LABEL = "enterprise-gateway.cluster"
+_SERVICE_LABEL = "com.docker.swarm.service.id"
+"""Swarm's own, on the containers that it makes."""
 
 _STATES = {
     "created": WorkloadState.STARTING,
@@ -27,8 +29,16 @@ SIGKILL_EXIT = 137
 
 
 def is_of_cluster(labels: Mapping[str, str] | None, cluster_id: str) -> bool:
-    """Whether a container is of this cluster. Launch scripts that set no such label make it so."""
+    """Whether a workload is of this cluster. Launch scripts that set no such label make it so."""
     return (labels or {}).get(CLUSTER_LABEL, cluster_id) == cluster_id
+
+
+def is_container_of_cluster(labels: Mapping[str, str] | None, cluster_id: str) -> bool:
+    """Whether a container is of this cluster, and not of a service, which is a workload itself.
+
+    On a node of a swarm the engine lists both, with the same labels.
+    """
+    return is_of_cluster(labels, cluster_id) and _SERVICE_LABEL not in (labels or {})
 
 
 def entries_of_environment(entries: Iterable[str]) -> dict[str, str]:

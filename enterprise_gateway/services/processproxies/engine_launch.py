@@ -22,6 +22,8 @@ class LaunchProgress(ABC):
         self._predecessors = predecessors
         self.latest: Sighting | None = None
         """None as long as there is no workload."""
+        self.moved = asyncio.Event()
+        """Set at each sighting."""
         self.death: asyncio.Future[Sighting] = asyncio.get_running_loop().create_future()
 
     def observe(self, sighting: Sighting) -> None:
@@ -29,6 +31,7 @@ class LaunchProgress(ABC):
         if sighting.engine_id in self._predecessors:
             return
         self.latest = sighting
+        self.moved.set()
         if sighting.workload.state is WorkloadState.DEAD and not self.death.done():
             self.death.set_result(sighting)
 

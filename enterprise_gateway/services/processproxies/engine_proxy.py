@@ -147,7 +147,7 @@ class EngineProcessProxy(ReportingProcessProxy):
                         cwd = request.resource_dir or "/"
                         script = await self.tools.scripts.run(argv, env, cwd)
                         await self._until_ready(request, report, script, progress)
-                        workload = await self._reachable(request)
+                        workload = await self._reachable(request, progress)
             except BaseException as exc:
                 state = _describe(progress, script, endpoint)
                 discarding = self._discard(request.kernel_id, script, endpoint.public_key)
@@ -275,9 +275,15 @@ class EngineProcessProxy(ReportingProcessProxy):
                 raise LaunchError(f"{subject}: {await progress.explain_death()}".rstrip())
         check_report(report.result(), request)
 
-    async def _reachable(self, request: LaunchRequest) -> Workload:
+    async def _reachable(self, request: LaunchRequest, progress: LaunchProgress) -> Workload:
         """Return the workload, whose agent takes connections from here."""
-        workload = await self.observe(request.kernel_id)
+        while True:
+            progress.moved.clear()
+            workload = await self.observe(request.kernel_id)
+            if workload is None or workload.state is not WorkloadState.STARTING:
+                break
+            # A manager hears from the node that the container runs, maybe after we hear of it.
+            await progress.moved.wait()
         endpoint = workload.endpoint if workload is not None else None
         if workload is None or endpoint is None:
             raise LaunchError(

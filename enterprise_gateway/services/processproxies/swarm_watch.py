@@ -21,6 +21,7 @@ from enterprise_gateway.services.processproxies.engine_watch import (
     EVENT_OVERLAP,
     EngineWatch,
     Sighting,
+    dead,
 )
 from enterprise_gateway.services.processproxies.swarm_broom import SwarmBroom
 from enterprise_gateway.services.processproxies.swarm_picture import SwarmPicture
@@ -175,6 +176,10 @@ class SwarmWatch(EngineWatch):
             if workload.state is WorkloadState.STARTING:
                 detail = self._picture.describe_wait(service_id)
                 self._unsettled.add(service_id)
+                known = self.known.get(service_id)
+                if known is not None and known.state is WorkloadState.RUNNING:
+                    # Swarm forgets ended tasks at once if it was told to keep no history.
+                    workload = dead(known, "its task disappeared")
             self._publish(Sighting(service_id, workload, detail))
             self._broom.note(
                 service_id,

@@ -8,6 +8,7 @@ from enterprise_gateway.services.processproxies.docker_workloads import (
     AGENT_PORT,
     CLUSTER_LABEL,
     describe_exit,
+    is_container_of_cluster,
     is_of_cluster,
     workload_of_container,
     workload_of_event,
@@ -106,3 +107,11 @@ def test_containers_of_another_cluster_are_not_ours() -> None:
     assert is_of_cluster({}, "mine")
     assert is_of_cluster(None, "mine")
     assert not is_of_cluster({CLUSTER_LABEL: "theirs"}, "mine")
+
+
+def test_container_of_a_service_is_none_of_ours() -> None:
+    """The service is."""
+    labels = {CLUSTER_LABEL: "mine"}
+    assert is_container_of_cluster(labels, "mine")
+    assert not is_container_of_cluster(labels, "theirs")
+    assert not is_container_of_cluster({**labels, "com.docker.swarm.service.id": "x"}, "mine")
