@@ -98,7 +98,7 @@ class Kernels:
         Raises:
             NotFoundError: there is no such kernel.
             ConflictError: it is being started.
-            UnavailableError: its engine does not answer; it may still be there.
+            UnavailableError: neither its agent nor its engine answers; it may still be there.
         """
         self._check_not_launching(kernel_id)
         record = await self._registry.find(kernel_id)
@@ -229,14 +229,8 @@ class Kernels:
 
     async def _end(self, record: Record) -> None:
         try:
-            if record.agent is not None:
-                wait_time = self._live.current.kernels.shutdown_wait_time
-                try:
-                    await record.agent.shutdown(1.5 * wait_time + GRACE_SECONDS)
-                except GatewayError as exc:
-                    _log.warning("Kernel %s is ended by force: %s", record.kernel_id, exc)
-            await record.proxy.remove(record.kernel_id)
-            self._registry.drop(record)
+            wait_time = self._live.current.kernels.shutdown_wait_time
+            await self._registry.end(record, 1.5 * wait_time + GRACE_SECONDS)
             _log.info("Kernel %s was shut down", record.kernel_id)
         finally:
             record.ending = None

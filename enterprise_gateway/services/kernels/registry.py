@@ -194,6 +194,33 @@ class Registry:
         self._attach(record)
         return record
 
+    async def end(self, record: Record, seconds: float) -> None:
+        """End a kernel and forget it.
+
+        Its agent is asked first: it ends the kernel gracefully, and the other gateway processes
+        learn from it that this was meant. What it leaves of the workload the engine removes.
+
+        Args:
+            record: the kernel.
+            seconds: what the agent has for that.
+
+        Raises:
+            UnavailableError: neither the agent nor the engine answered; it may still be there.
+        """
+        is_ended = False
+        if record.agent is not None:
+            try:
+                await record.agent.shutdown(seconds)
+                is_ended = True
+            except GatewayError as exc:
+                _log.warning("Kernel %s is ended by force: %s", record.kernel_id, exc)
+        try:
+            await record.proxy.remove(record.kernel_id)
+        except UnavailableError:
+            if not is_ended:
+                raise
+        self.drop(record)
+
     def drop(self, record: Record) -> None:
         """Forget a kernel that was ended on purpose."""
         kernel_id = record.kernel_id

@@ -7,9 +7,7 @@ import logging
 from enterprise_gateway.errors import (
     ConflictError,
     ForbiddenError,
-    GatewayError,
     NotFoundError,
-    UnavailableError,
 )
 from enterprise_gateway.services.kernels.completions import Completions
 from enterprise_gateway.services.kernels.launches import StartRequest, plan_launch
@@ -29,7 +27,7 @@ from enterprise_gateway.settings import LiveSettings
 FIRST_STATE_SECONDS = 2.0
 """How long a start that succeeded waits for the agent's first state document."""
 DISCARD_SECONDS = 15.0
-"""How long an agent has to end a kernel that nobody gets, before the engine does."""
+"""How long an agent has to end a kernel that nobody gets."""
 
 _log = logging.getLogger(__name__)
 
@@ -122,27 +120,10 @@ class Starter:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(record.is_known.wait(), FIRST_STATE_SECONDS)
             except BaseException:
-                await self._completions.run(self._discard(record))
+                await self._completions.run(self._registry.end(record, DISCARD_SECONDS))
                 raise
         _log.info("Kernel %s (%s) started", launch.kernel_id, launch.kernel_name)
         return record
-
-    async def _discard(self, record: Record) -> None:
-        """End a kernel that nobody gets.
-
-        Its agent is asked first: so the other gateway processes learn that it was meant to end.
-        """
-        is_ended = False
-        if record.agent is not None:
-            with contextlib.suppress(GatewayError):
-                await record.agent.shutdown(DISCARD_SECONDS)
-                is_ended = True
-        try:
-            await record.proxy.remove(record.kernel_id)
-        except UnavailableError:
-            if not is_ended:
-                raise
-        self._registry.drop(record)
 
     async def _check_id_is_free(self, kernel_id: str) -> None:
         with contextlib.suppress(NotFoundError):

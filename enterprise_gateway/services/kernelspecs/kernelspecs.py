@@ -44,6 +44,7 @@ class Kernelspecs:
         self._live = live
         self._proxies = proxies
         self._parsed: dict[Path, tuple[_Stamp, Kernelspec | None]] = {}
+        self._has_engine = False
 
     async def all(self) -> dict[str, Kernelspec]:
         """Return the allowed kernelspecs by name.
@@ -70,7 +71,9 @@ class Kernelspecs:
     async def default_name(self) -> str:
         """Return the name of the kernelspec for requests that name none.
 
-        It need not exist: then starting it fails with its name in the message.
+        It need not exist: then starting it fails with its name in the message. An engine that has
+        answered once, or that the settings name, is only away: whoever gets containers as a rule
+        never gets a process of the gateway's machine instead.
         """
         configured = self._live.current.kernels.default_kernel_name
         if configured:
@@ -81,11 +84,14 @@ class Kernelspecs:
         return NATIVE_KERNEL
 
     async def _can_launch(self, spec: Kernelspec) -> bool:
+        if self._has_engine or self._live.current.docker.host:
+            return True
         try:
             async with asyncio.timeout(ENGINE_CHECK_SECONDS):
                 await self._proxies.get(spec.proxy_class).check()
         except (GatewayError, TimeoutError):
             return False
+        self._has_engine = True
         return True
 
     def _read(self, *, native: bool) -> dict[str, Kernelspec]:

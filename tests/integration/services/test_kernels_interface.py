@@ -239,10 +239,55 @@ async def test_silent_engine_is_unavailable_and_never_not_found(
     assert int(answer.headers["Retry-After"]) > 0
     assert await state_of(service, kernel_id) == "idle"
     assert [model["id"] for model in await service.get("/api/kernels")] == [kernel_id]
-    assert (await service.ask("DELETE", f"/api/kernels/{kernel_id}")).status == 503
     assert (await service.ask("POST", "/api/kernels")).status == 503
+
+
+async def test_engine_that_is_away_keeps_nobody_from_running_kernels(
+    service: Service, engine: FakeEngine
+) -> None:
+    """Whatever a kernel's agent can do is done; the rest is 503 and comes back with the engine."""
+    kernel_id = await service.start_kernel()
+    dead = await service.start_kernel()
+    await engine.kill(dead, "exit code 139")
+    await eventually(lambda: is_state(service, dead, "dead"))
+    session = {"path": "a.ipynb", "type": "notebook", "kernel": {"id": kernel_id}}
+    made = (await service.ask("POST", "/api/sessions", json=session)).body
+    engine.is_down = True
+    one, tied = f"/api/kernels/{kernel_id}", f"/api/sessions/{made['id']}"
+    new = {"path": "b.ipynb", "type": "notebook", "kernel": {"name": "python3"}}
+    requests: list[tuple[str, str, Any, int]] = [
+        ("GET", "/api/kernels", None, 200),
+        ("GET", one, None, 200),
+        ("GET", f"/api/kernels/{dead}", None, 200),
+        ("GET", f"/api/kernels/{UNKNOWN}", None, 503),
+        ("POST", f"{one}/interrupt", None, 204),
+        ("POST", f"{one}/restart", None, 200),
+        ("POST", f"/api/kernels/{dead}/restart", None, 503),
+        ("DELETE", f"/api/kernels/{dead}", None, 503),
+        ("DELETE", f"/api/kernels/{UNKNOWN}", None, 503),
+        ("POST", "/api/kernels", {}, 503),
+        ("GET", "/api/sessions", None, 200),
+        ("POST", "/api/sessions", session, 201),
+        ("POST", "/api/sessions", new, 503),
+        ("GET", tied, None, 200),
+        ("PATCH", tied, {"name": "b"}, 200),
+        ("PATCH", tied, {"kernel": {"name": "python3"}}, 503),
+        ("GET", "/api/kernelspecs", None, 200),
+        ("GET", "/api/status", None, 200),
+        ("GET", "/metrics", None, 200),
+        ("GET", "/healthz", None, 200),
+        ("GET", "/readyz", None, 503),
+        ("DELETE", tied, None, 204),
+        ("GET", one, None, 503),
+    ]
+    for method, path, body, status in requests:
+        answer = await service.ask(method, path, json=body)
+        assert answer.status == status, (method, path, answer.raw)
+        assert ("Retry-After" in answer.headers) is (status == 503)
     engine.is_down = False
-    assert (await service.ask("DELETE", f"/api/kernels/{kernel_id}")).status in {204, 404}
+    assert await state_of(service, kernel_id) == "gone"
+    assert (await service.ask("POST", f"/api/kernels/{dead}/restart")).status == 200
+    assert (await service.ask("GET", "/readyz")).status == 200
 
 
 async def test_engine_that_never_answered_does_not_count(

@@ -10,7 +10,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from enterprise_gateway.errors import NotFoundError, UnavailableError
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
-from enterprise_gateway.settings import KernelSettings, LiveSettings, Settings
+from enterprise_gateway.settings import DockerSettings, KernelSettings, LiveSettings, Settings
 
 
 class Engine:
@@ -160,6 +160,18 @@ async def test_default_is_the_container_kernel_where_an_engine_answers(folder: P
     assert await make().default_name() == "python_docker"
     assert await make(answers=False).default_name() == "python3"
     assert await make(default_kernel_name="Mine").default_name() == "mine"
+
+
+async def test_default_is_the_container_kernel_while_its_engine_is_away(folder: Path) -> None:
+    """An engine that has answered, or is named in the settings, will be back."""
+    install(folder, "python_docker")
+    engine = Engine(answers=True)
+    specs = Kernelspecs(LiveSettings(Settings()), engine)
+    assert await specs.default_name() == "python_docker"
+    engine.answers = False
+    assert await specs.default_name() == "python_docker"
+    named = Settings(docker=DockerSettings(host="tcp://docker:2375"))
+    assert await Kernelspecs(LiveSettings(named), engine).default_name() == "python_docker"
 
 
 async def test_the_same_are_found_as_jupyter_finds(
