@@ -186,10 +186,6 @@ class Gateway(GatewayClient):
             timeout=60,
         )
 
-    def client_env(self, home: Path) -> dict[str, str]:
-        """Return an environment for client programs, without this gateway's address and token."""
-        return {**clean_environment(home), "LOGNAME": self.username}
-
     def wait_until_no_kernels(self) -> None:
         """Wait until no container and no process of this gateway's kernels is left."""
         wait_until(

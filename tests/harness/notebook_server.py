@@ -3,21 +3,24 @@
 import json
 import secrets
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import requests
 
 from harness.channels import Channels, Codec
-from harness.gateway import BIN, START_DEADLINE, Gateway, find_free_port
-from harness.snippets import read_exports, read_snippet
+from harness.gateway import BIN, START_DEADLINE, find_free_port
+from harness.gateway_client import GatewayClient
+from harness.snippets import client_env, read_exports, read_snippet
 from harness.waiting import wait_until
 
 
 class NotebookServer:
     """`jupyter lab --gateway-url=…`, started as docs/clients.md says."""
 
-    def __init__(self, gateway: Gateway, home: Path) -> None:
+    def __init__(self, gateway: GatewayClient, home: Path) -> None:
         """Prepare; `start` starts it."""
         home.mkdir(parents=True, exist_ok=True)
         self.gateway = gateway
@@ -43,7 +46,7 @@ class NotebookServer:
             f" --port={self.port} --ServerApp.root_dir={self.notebooks}"
         )
         exports = read_exports(self.gateway, "environment")
-        environment = {**self.gateway.client_env(self.home), "JUPYTER_TOKEN": self.token}
+        environment = {**client_env(self.gateway, self.home), "JUPYTER_TOKEN": self.token}
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 ["bash", "-euc", exports + command + options],
@@ -92,3 +95,17 @@ class NotebookServer:
     def read_log(self) -> str:
         """Return what the process printed."""
         return self.log_path.read_text(errors="replace")
+
+
+@contextmanager
+def jupyterlab(gateway: GatewayClient, home: Path) -> Iterator[NotebookServer]:
+    """Have JupyterLab in front of a gateway; it asks nobody for news."""
+    server = NotebookServer(gateway, home)
+    try:
+        server.write_lab_settings(
+            "apputils-extension/notification", {"fetchNews": "false", "checkForUpdates": False}
+        )
+        server.start("lab")
+        yield server
+    finally:
+        server.close()

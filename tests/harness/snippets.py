@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness.gateway import ROOT, Gateway
+from harness.gateway import ROOT, clean_environment
+from harness.gateway_client import GatewayClient
 
 DOCUMENTED_URL = "127.0.0.1:8888"
 DOCUMENTED_TOKEN = "the-token-that-the-gateway-printed"
@@ -19,17 +20,22 @@ def read_snippet(language: str, name: str) -> str:
     return str(found[0])
 
 
-def read_exports(gateway: Gateway, *names: str) -> str:
+def read_exports(gateway: GatewayClient, *names: str) -> str:
     """Return these of the page's exports with the test gateway's address, token and user."""
     exports = "".join(read_snippet("sh", name) for name in names)
     exports = exports.replace("KERNEL_USERNAME=ann", f"KERNEL_USERNAME={gateway.username}")
-    return exports.replace(DOCUMENTED_URL, f"127.0.0.1:{gateway.port}").replace(
+    return exports.replace(DOCUMENTED_URL, gateway.url.removeprefix("http://")).replace(
         DOCUMENTED_TOKEN, gateway.token
     )
 
 
+def client_env(gateway: GatewayClient, home: Path) -> dict[str, str]:
+    """Return an environment for a user's programs, without the gateway's address and token."""
+    return {**clean_environment(home), "LOGNAME": gateway.username}
+
+
 def run_snippet(
-    gateway: Gateway,
+    gateway: GatewayClient,
     language: str,
     name: str,
     *,
@@ -46,7 +52,7 @@ def run_snippet(
     return subprocess.run(
         ["bash", "-euc", exports + code],
         cwd=cwd,
-        env=gateway.client_env(cwd),
+        env=client_env(gateway, cwd),
         check=False,
         capture_output=True,
         text=True,
