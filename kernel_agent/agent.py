@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
 from typing import Any, Dict, Optional, Union
 
 from kernel_agent.activity import ExecutionState
@@ -153,9 +152,6 @@ class Agent:
         handshake: Handshake,
         session_id: str,
     ) -> None:
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         websocket = WebSocket(
             codec=handshake.codec,
             delivery=Delivery(

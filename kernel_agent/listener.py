@@ -8,6 +8,18 @@ from contextlib import suppress
 from pathlib import Path
 
 OWNER_ONLY = 0o177
+_TCP_OPTIONS = {
+    socket.TCP_NODELAY: 1,
+    socket.TCP_KEEPIDLE: 10,
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 4,
+    socket.TCP_USER_TIMEOUT: 30_000,
+}
+"""For connections (tcp(7)): a peer whose machine is gone is noticed after 30 s.
+
+While nothing is under way keep-alive notices it, 10 s and 4 probes of 5 s each; else the user
+timeout, in milliseconds. That one also ends a connection whose peer has read nothing for so long
+although something waits for it: its client comes back to its outbox."""
 
 
 class Listener:
@@ -30,6 +42,10 @@ class Listener:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             self.sock = socket.socket(family, socket.SOCK_STREAM)
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            # Linux hands these on to the connections that are accepted.
+            for option, value in _TCP_OPTIONS.items():
+                self.sock.setsockopt(socket.IPPROTO_TCP, option, value)
             self.sock.bind((host, int(port)))
         else:
             raise ValueError("EG_AGENT_LISTEN is neither tcp:HOST:PORT nor unix:PATH")
