@@ -15,13 +15,14 @@ import asyncio
 import hmac
 import os
 from collections import deque
-from typing import Callable, Deque, Dict, List, Sequence
+from typing import Callable, Deque, Dict, List, Optional, Sequence, Tuple
 
 import zmq
 
 from kernel_agent.backlog import Backlog
 from kernel_agent.connection_file import LOOPBACK, ConnectionInfo
 from kernel_agent.message import CONTROL, DELIMITER, IOPUB, SHELL, STDIN, Message, split_frames
+from kernel_agent.pace import Pace
 
 BATCH_MESSAGES = 256
 BATCH_BYTES = 2 * 1024 * 1024
@@ -67,7 +68,10 @@ class KernelChannels:
         self._loop = asyncio.get_running_loop()
         self._hmac = hmac.new(info.key.encode(), digestmod="sha256")
         self._unsent: Dict[bytes, Deque[Sequence[bytes]]] = {}
+        self._pace = Pace()
         self._is_iopub_paused = False
+        self._is_iopub_watched = True
+        self._gathering: Optional[asyncio.TimerHandle] = None
         self._sockets: "Dict[bytes, zmq.Socket[bytes]]" = {}
         # ipykernel sends input requests to the identity that the request on shell came from.
         identity = os.urandom(16).hex().encode()
@@ -101,6 +105,7 @@ class KernelChannels:
     def pause_iopub(self) -> None:
         """Leave iopub messages with ZeroMQ and the kernel until `resume_iopub`."""
         self._is_iopub_paused = True
+        self._watch_iopub(is_watched=False)
 
     def resume_iopub(self) -> None:
         """Go on reading iopub."""
@@ -120,6 +125,8 @@ class KernelChannels:
 
     def close(self) -> None:
         """Close the sockets; what was not sent is dropped."""
+        if self._gathering is not None:
+            self._gathering.cancel()
         self._loop.remove_reader(self._monitor.fileno())
         self._sockets[IOPUB].disable_monitor()
         self._monitor.close(linger=0)
@@ -147,30 +154,49 @@ class KernelChannels:
         sock = self._sockets.get(channel)
         if sock is None or (self._is_iopub_paused and channel == IOPUB):
             return False
-        messages: List[Message] = []
-        recv = sock.recv
-        getsockopt = sock.getsockopt
-        size = 0
-        has_more = True
-        try:
-            while len(messages) < BATCH_MESSAGES and size < BATCH_BYTES:
-                frames = [recv(_NOBLOCK)]
-                while getsockopt(_RCVMORE):
-                    frames.append(recv())
-                parts = split_frames(frames)
-                if parts is not None:
-                    message = Message(channel, parts)
-                    messages.append(message)
-                    size += message.size
-        except zmq.Again:
-            has_more = False
+        messages, has_more = _receive_batch(sock, channel)
         if messages:
+            if channel != IOPUB:
+                self._end_run()
             self._handler(messages)
         if has_more:
             self._loop.call_soon(self._drain, channel)
+        elif channel == IOPUB:
+            self._await_iopub(len(messages))
         elif self._unsent.get(channel) and self._can_send(channel):
             self._loop.call_soon(self._flush_if_open, channel)
         return has_more
+
+    def _await_iopub(self, count: int) -> None:
+        """Wait for the next iopub message, or for more of the run that the `count` read are of."""
+        if self._is_iopub_paused or self._gathering is not None:
+            return
+        delay = self._pace.note(count, self._loop.time())
+        if delay:
+            self._gathering = self._loop.call_later(delay, self._gather)
+        self._watch_iopub(is_watched=not delay)
+
+    def _watch_iopub(self, *, is_watched: bool) -> None:
+        """Be called of what arrives, or not: a descriptor stays readable until it is read."""
+        sock = self._sockets.get(IOPUB)
+        if sock is None or is_watched is self._is_iopub_watched:
+            return
+        self._is_iopub_watched = is_watched
+        if is_watched:
+            self._loop.add_reader(sock.fileno(), self._drain, IOPUB)
+        else:
+            self._loop.remove_reader(sock.fileno())
+
+    def _gather(self) -> None:
+        self._gathering = None
+        self._drain(IOPUB)
+
+    def _end_run(self) -> None:
+        """Read what is gathered before a reply, and for the moment no longer gather."""
+        self._pace.end_run()
+        if self._gathering is not None:
+            self._gathering.cancel()
+            self._gather()
 
     def _can_send(self, channel: bytes) -> bool:
         sock = self._sockets.get(channel)
@@ -185,3 +211,24 @@ class KernelChannels:
             self._monitor.recv_multipart()
             if not self._iopub_lost.done():
                 self._iopub_lost.set_result(None)
+
+
+def _receive_batch(sock: "zmq.Socket[bytes]", channel: bytes) -> Tuple[List[Message], bool]:
+    """Read what is there, within limits; return also whether there may be more."""
+    messages: List[Message] = []
+    recv = sock.recv
+    getsockopt = sock.getsockopt
+    size = 0
+    try:
+        while len(messages) < BATCH_MESSAGES and size < BATCH_BYTES:
+            frames = [recv(_NOBLOCK)]
+            while getsockopt(_RCVMORE):
+                frames.append(recv())
+            parts = split_frames(frames)
+            if parts is not None:
+                message = Message(channel, parts)
+                messages.append(message)
+                size += message.size
+    except zmq.Again:
+        return messages, False
+    return messages, True

@@ -17,8 +17,7 @@ from kernel_agent.message import CONTROL, SHELL, STDIN, Message, decode_object, 
 
 V1_SUBPROTOCOL = "v1.kernel.websocket.jupyter.org"
 JOIN_MAX_BYTES = 64 * 1024
-"""Messages up to here are joined once for all clients; larger ones stay in pieces, so that they
-are not held twice."""
+"""Messages up to here are joined; larger ones stay in pieces, so that they are not held twice."""
 
 _CLIENT_CHANNELS = {b"shell": SHELL, b"control": CONTROL, b"stdin": STDIN}
 _PLAIN_V1_TABLE = struct.Struct("<7Q").pack
@@ -47,13 +46,15 @@ class Request(NamedTuple):
 
 
 def encode(message: Message, codec: Codec) -> Sequence[bytes]:
-    """Return the pieces of the frame that carries the message; made once for all clients."""
-    pieces: Optional[Sequence[bytes]] = message.wire.get(codec)
+    """Return the pieces of the frame that carries the message, from its `wire` if that has them."""
+    wire = message.wire
+    pieces: Optional[Sequence[bytes]] = None if wire is None else wire.get(codec)
     if pieces is None:
         pieces = _ENCODERS[codec](message)
         if message.size <= JOIN_MAX_BYTES:
             pieces = (b"".join(pieces),)
-        message.wire[codec] = pieces
+        if wire is not None:
+            wire[codec] = pieces
     return pieces
 
 

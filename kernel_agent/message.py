@@ -34,7 +34,7 @@ class Message:
         channel: `SHELL`, `CONTROL`, `STDIN` or `IOPUB`.
         parts: header, parent header, metadata, content, then buffers, as they were on the wire.
         size: bytes it takes in an outbox.
-        wire: cache of the codecs, encoded form by codec.
+        wire: encoded forms by codec, while several clients are sent the message; else None.
     """
 
     __slots__ = ("channel", "parts", "size", "wire")
@@ -43,7 +43,7 @@ class Message:
         self.channel = channel
         self.parts = parts
         self.size = sum(map(len, parts)) + OVERHEAD_BYTES
-        self.wire: Dict[Any, Any] = {}
+        self.wire: Optional[Dict[Any, Any]] = None
 
     @property
     def msg_type(self) -> str:

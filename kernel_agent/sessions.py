@@ -39,10 +39,15 @@ class Session:
 
     def __init__(self, session_id: str, outbox_max_bytes: int) -> None:
         self.session_id = session_id
-        self.outbox = Outbox(outbox_max_bytes)
+        self.outbox = Outbox(outbox_max_bytes, self._is_own)
         self.connection: Optional[Connection] = None
         self.disconnected_at = 0.0
         self.origins: "OrderedDict[str, None]" = OrderedDict()
+
+    def _is_own(self, message: Message) -> bool:
+        """Whether it is about a request of this client, or about no request at all."""
+        origin = message.parent_session
+        return not origin or origin in self.origins
 
 
 class Sessions:
@@ -114,8 +119,16 @@ class Sessions:
     def broadcast(self, messages: Sequence[Message]) -> None:
         """Give iopub messages to every session."""
         size = sum(message.size for message in messages)
+        # Several clients share what is encoded for one. Not for longer: outboxes do not count it.
+        is_shared = self.connections > 1
+        if is_shared:
+            for message in messages:
+                message.wire = {}
         for session in list(self._sessions):
             _deliver(session, messages, size)
+        if is_shared:
+            for message in messages:
+                message.wire = None
 
     def reply(self, message: Message) -> None:
         """Give a reply or an input request to the session that sent its parent, and only to it."""

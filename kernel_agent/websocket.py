@@ -32,6 +32,11 @@ SILENT_INTERVALS = 3
 KEEP_ALIVE = frame_header(PING, 4) + b"live"
 NUMBER_BYTES = 8
 """Length of the payload of pings that ask for an acknowledgement."""
+ASK_DELAY = 0.01
+"""Seconds from the first message that no such ping covers to the next one. A ping and its pong cost
+as much as a message, all the way to the client."""
+ASK_BYTES = 256 * 1024
+"""After so much the ping follows at once, since what it covers takes memory."""
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +78,7 @@ class WebSocket(asyncio.Protocol):
         self._session: Optional[Session] = None
         self._last_heard = self._loop.time()
         self._timer: Optional[asyncio.TimerHandle] = None
+        self._ask_timer: Optional[asyncio.TimerHandle] = None
         self._is_write_paused = False
         self._is_read_paused = False
 
@@ -110,10 +116,8 @@ class WebSocket(asyncio.Protocol):
             pieces = self._delivery.encode_batch(session.outbox.take(WRITE_BATCH_BYTES), loss)
             if not pieces:
                 return
-            number = session.outbox.next_ping()
-            if number is not None:
-                pieces.append(_ping_frame(number))
             _write(transport, pieces)
+            self._ask_for_pong()
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame and let go; a peer that does not read is cut off after a while."""
@@ -157,8 +161,9 @@ class WebSocket(asyncio.Protocol):
         self._transport = None
 
     def _detach(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._ask_timer):
+            if timer is not None:
+                timer.cancel()
         session, self._session = self._session, None
         if session is not None:
             self._sessions.disconnect(session, self)
@@ -174,7 +179,7 @@ class WebSocket(asyncio.Protocol):
         if session is None or transport is None:
             return
         if event.kind is EventKind.PONG:
-            self._acknowledge(session, transport, event.payload)
+            self._acknowledge(session, event.payload)
         elif event.kind is EventKind.PING:
             transport.write(frame_header(PONG, len(event.payload)) + event.payload)
         elif event.kind is EventKind.CLOSE:
@@ -187,14 +192,31 @@ class WebSocket(asyncio.Protocol):
                 return
             self._receive(session, request)
 
-    def _acknowledge(self, session: Session, transport: asyncio.Transport, payload: bytes) -> None:
+    def _acknowledge(self, session: Session, payload: bytes) -> None:
         is_number = len(payload) == NUMBER_BYTES
         if not is_number or not session.outbox.acknowledge(int.from_bytes(payload, "big")):
             return
-        number = session.outbox.next_ping()
-        if number is not None:
-            transport.write(_ping_frame(number))
+        self._ask_for_pong()
         self._sessions.note_progress()
+
+    def _ask_for_pong(self) -> None:
+        """See to it that a ping covers what was sent: at once if it is much, else soon."""
+        if self._session is None:
+            return
+        unasked_bytes = self._session.outbox.unasked_bytes
+        if unasked_bytes >= ASK_BYTES:
+            self._ping()
+        elif unasked_bytes and self._ask_timer is None:
+            self._ask_timer = self._loop.call_later(ASK_DELAY, self._ping_late)
+
+    def _ping_late(self) -> None:
+        self._ask_timer = None
+        self._ping()
+
+    def _ping(self) -> None:
+        session, transport = self._session, self._transport
+        if session is not None and transport is not None and session.outbox.unasked_bytes:
+            transport.write(_ping_frame(session.outbox.next_ping()))
 
     def _keep_alive(self) -> None:
         transport = self._transport

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from harness.agent import FLOOD_KERNEL, Agent, Client, eventually
+from harness.agent import DEADLINE, FLOOD_KERNEL, Agent, Client, eventually
 from harness.channels import Codec, Message, encode_legacy
 from harness.messages import is_idle, texts
 
@@ -348,6 +348,23 @@ async def test_rate_limit_drops_output_and_says_so() -> None:
         seen = await client.execute("for i in range(1000): print(i, flush=True)")
         assert len(texts(seen).split()) < 1000
         assert "output is being dropped" in texts(seen, "stderr")
+
+
+async def test_pings_ask_for_many_messages_together(agent: Agent) -> None:
+    """However singly messages come, a connection gets at most one ping every 10 ms."""
+    client = await agent.connect("s", autoping=False)
+    await client.run("for i in range(500): print(i, flush=True)\nprint('the' + ' end')")
+    started = asyncio.get_running_loop().time()
+    pings = 0
+    data = b""
+    while b"the end" not in data:
+        frame = await client.socket.receive(DEADLINE)
+        data = frame.data
+        if frame.type is aiohttp.WSMsgType.PING:
+            pings += 1
+            await client.socket.pong(data)
+    elapsed = asyncio.get_running_loop().time() - started
+    assert 0 < pings <= 1 + elapsed / 0.01
 
 
 async def test_silent_peer_is_cut_and_keep_alive_reaches_others() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import secrets
+import signal
 import socket
 import stat
 import struct
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from harness.agent import Agent, eventually
 from harness.gateway import find_free_port
+from harness.leftovers import find_processes
 from harness.messages import texts
 
 pytestmark = pytest.mark.kernel
@@ -140,6 +142,16 @@ async def test_signal_reaches_the_kernel(agent: Agent) -> None:
     await eventually_prints(agent, client, "signalled")
     for bad in (None, "nonsense", 0, -1, 1000, True, [], {}):
         assert (await agent.request("POST", "/v1/signal", {"signum": bad}))[0] == 400
+
+
+async def test_real_time_signal_reaches_the_kernel(agent: Agent) -> None:
+    """Those have numbers only."""
+    client = await agent.connect("s")
+    number = signal.SIGRTMIN + 3
+    code = f"import signal; signal.signal({number}, lambda *_: print('real time', flush=True))"
+    await client.execute(code)
+    assert (await agent.request("POST", "/v1/signal", {"signum": number}))[0] == 204
+    await eventually_prints(agent, client, "real time")
 
 
 async def eventually_prints(agent: Agent, client: Any, text: str) -> None:
@@ -386,6 +398,49 @@ async def test_missing_token_is_an_error() -> None:
     async with Agent(env={"EG_AGENT_TOKEN": ""}) as agent:
         assert await agent.wait() == 2
         assert "EG_AGENT_TOKEN" in agent.log()
+
+
+@pytest.fixture
+def broken_packages(tmp_path: Path) -> Path:
+    """Return a folder for PYTHONPATH with a package that the agent needs and cannot import."""
+    (tmp_path / "h11.py").write_text("raise ImportError('h11 is broken')")
+    return tmp_path
+
+
+async def test_agent_that_fails_says_so_in_one_line(broken_packages: Path) -> None:
+    """Users are shown the end of what it printed: a sentence. Its kernel does not outlive it."""
+    async with Agent(argv=("sleep", "1000"), env={"PYTHONPATH": str(broken_packages)}) as agent:
+        assert await agent.wait() == 70
+        (line,) = agent.log().splitlines()
+        assert line.startswith(
+            "kernel_agent: the agent failed with ImportError: h11 is broken (at "
+        )
+        assert "__main__.py:" in line
+        assert find_processes(f"KERNEL_ID={agent.kernel_id}") == []
+
+
+async def test_files_are_in_the_folder_that_the_gateway_names(tmp_path: Path) -> None:
+    """EG_AGENT_FOLDER: a private folder there has the connection file, and goes with the agent."""
+    async with Agent(env={"EG_AGENT_FOLDER": str(tmp_path)}) as agent:
+        await agent.until_state("idle")
+        assert files_below(tmp_path) == {"kernel.json": 0o700}
+        assert (await agent.request("POST", "/v1/shutdown"))[0] == 204
+        await agent.wait()
+        assert is_empty(tmp_path)
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether nothing is in a folder."""
+    return not any(folder.iterdir())
+
+
+def files_below(folder: Path) -> dict[str, int]:
+    """Return the files in the folders of a folder, each with the mode of the one that it is in."""
+    return {
+        path.name: stat.S_IMODE(below.stat().st_mode)
+        for below in folder.iterdir()
+        for path in below.iterdir()
+    }
 
 
 async def test_log_holds_no_secret(agent: Agent) -> None:

@@ -13,6 +13,11 @@ def message(kind: str, payload: int = 0, channel: bytes = IOPUB, parent: bytes =
     return Message(channel, [b'{"msg_type":"%s"}' % kind.encode(), parent, b"{}", b"x" * payload])
 
 
+def make_outbox(max_bytes: int) -> Outbox:
+    """Make an outbox of a client whose `header.session` is `me`."""
+    return Outbox(max_bytes, lambda message: message.parent_session in ("", "me"))
+
+
 def fill(outbox: Outbox, *messages: Message) -> None:
     """Append messages."""
     outbox.extend(messages, sum(one.size for one in messages))
@@ -28,7 +33,7 @@ def drain(outbox: Outbox) -> list[Message]:
 
 def test_everything_is_sent_once_in_order() -> None:
     """Messages come out as they went in, in batches of about the size asked for."""
-    outbox = Outbox(10**6)
+    outbox = make_outbox(10**6)
     messages = [message("stream", 100) for _ in range(10)]
     fill(outbox, *messages)
     batch = outbox.take(messages[0].size * 3)
@@ -39,23 +44,23 @@ def test_everything_is_sent_once_in_order() -> None:
 
 def test_pong_acknowledges_what_was_sent_before_its_ping() -> None:
     """What was sent after the ping stays; one ping is under way at a time."""
-    outbox = Outbox(10**6)
+    outbox = make_outbox(10**6)
     fill(outbox, message("stream"), message("stream"))
     outbox.take(1)
     number = outbox.next_ping()
-    assert number is not None
     outbox.take(1)
-    assert outbox.next_ping() is None
+    assert outbox.unasked_bytes == 0
     assert not outbox.acknowledge(number + 1)
     assert outbox.acknowledge(number)
     assert not outbox.acknowledge(number)
     assert len(outbox) == 1
+    assert outbox.unasked_bytes == outbox.size
     assert outbox.next_ping() == number + 1
 
 
 def test_rewind_resends_what_was_not_acknowledged() -> None:
     """After a cut everything not acknowledged comes again, in order, before the new."""
-    outbox = Outbox(10**6)
+    outbox = make_outbox(10**6)
     messages = [message("stream") for _ in range(4)]
     fill(outbox, *messages[:3])
     outbox.take(1)
@@ -63,14 +68,13 @@ def test_rewind_resends_what_was_not_acknowledged() -> None:
     outbox.take(1)
     outbox.rewind()
     fill(outbox, messages[3])
-    assert number is not None
     assert not outbox.acknowledge(number)
     assert drain(outbox) == messages
 
 
 def test_full_outbox_drops_the_oldest_output_first() -> None:
     """Stream and display go first; results later; replies, status and input requests never."""
-    outbox = Outbox(20_000)
+    outbox = make_outbox(20_000)
     kept = [
         message("status", 1000),
         message("execute_reply", 1000, SHELL),
@@ -87,7 +91,7 @@ def test_full_outbox_drops_the_oldest_output_first() -> None:
 
 def test_results_go_when_no_output_is_left_to_drop() -> None:
     """Only replies and status may exceed the limit."""
-    outbox = Outbox(10_000)
+    outbox = make_outbox(10_000)
     results = [message("execute_result", 1000) for _ in range(20)]
     replies = [message("execute_reply", 1000, SHELL) for _ in range(20)]
     fill(outbox, *results)
@@ -97,7 +101,7 @@ def test_results_go_when_no_output_is_left_to_drop() -> None:
 
 def test_what_cannot_be_dropped_is_not_searched_again_and_again() -> None:
     """An outbox full of status messages costs no sweep a message."""
-    outbox = Outbox(5_000)
+    outbox = make_outbox(5_000)
     sweeps = 0
     original = outbox._drop_oldest
 
@@ -113,9 +117,25 @@ def test_what_cannot_be_dropped_is_not_searched_again_and_again() -> None:
     assert sweeps < 60
 
 
+def test_status_of_others_goes_first_and_untold_but_for_the_newest() -> None:
+    """Nobody waits for it; the client's own, and the state that the kernel is in, stay."""
+    outbox = make_outbox(20_000)
+    own, other = b'{"session":"me"}', b'{"session":"other"}'
+    kept = [message("status", parent=own), message("stream", 1000), message("status")]
+    fill(outbox, *kept)
+    latest = [message("status", parent=other) for _ in range(100)]
+    for one in latest:
+        fill(outbox, one)
+        assert outbox.size <= 20_000
+    left = drain(outbox)
+    assert left[:3] == kept
+    assert left[3:] == latest[-len(left[3:]) :]
+    assert outbox.take_loss() is None
+
+
 def test_loss_is_told_once_with_count_and_bytes() -> None:
     """The client hears how much it lost and below which cell, then no more of it."""
-    outbox = Outbox(5_000)
+    outbox = make_outbox(5_000)
     parent = b'{"msg_id":"cell"}'
     fill(outbox, *(message("stream", 1000, parent=parent) for _ in range(10)))
     dropped = 10 - len(outbox)
@@ -130,11 +150,10 @@ def test_loss_is_told_once_with_count_and_bytes() -> None:
 def test_drop_of_what_was_sent_is_told_only_if_it_would_be_resent() -> None:
     """A message under way probably arrives: it is lost only if the connection is."""
     for is_cut in (False, True):
-        outbox = Outbox(5_000)
+        outbox = make_outbox(5_000)
         fill(outbox, message("stream", 1000), message("stream", 1000))
         outbox.take(10_000)
         number = outbox.next_ping()
-        assert number is not None
         fill(outbox, message("stream", 2000))
         if is_cut:
             outbox.rewind()
@@ -146,11 +165,11 @@ def test_drop_of_what_was_sent_is_told_only_if_it_would_be_resent() -> None:
 
 def test_lag_is_half_an_outbox_of_large_messages() -> None:
     """Small messages never make a client slow its kernel down; a quarter ends the lag."""
-    small = Outbox(100_000)
+    small = make_outbox(100_000)
     fill(small, *(message("stream", 10) for _ in range(150)))
     assert small.size > 50_000
     assert not small.is_lagging
-    large = Outbox(100_000)
+    large = make_outbox(100_000)
     fill(large, *(message("display_data", 20_000) for _ in range(3)))
     assert large.is_lagging
     assert not large.has_room
@@ -162,12 +181,11 @@ def test_lag_is_half_an_outbox_of_large_messages() -> None:
 
 def test_loss_is_told_again_until_it_is_acknowledged() -> None:
     """A cut repeats the notice too, and tells of what was dropped on its way."""
-    outbox = Outbox(10_000)
+    outbox = make_outbox(10_000)
     first, second = message("stream", 500), message("stream", 500)
     fill(outbox, first)
     outbox.take(1)
     number = outbox.next_ping()
-    assert number is not None
     fill(outbox, second)
     outbox.take(1)
     fill(outbox, *(message("stream", 500) for _ in range(20)))
@@ -181,7 +199,6 @@ def test_loss_is_told_again_until_it_is_acknowledged() -> None:
     assert len(outbox) == 22 - 1 - again.messages
     drain(outbox)
     number = outbox.next_ping()
-    assert number is not None
     assert outbox.acknowledge(number)
     outbox.rewind()
     assert outbox.take_loss() is None
@@ -192,7 +209,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outbox = Outbox(10**9)
+        self.outbox = make_outbox(10**9)
         self.appended: list[Message] = []
         self.wire: list[int] = []
         self.pings: list[tuple[int, int]] = []
@@ -212,9 +229,8 @@ class OutboxMachine(RuleBasedStateMachine):
         for one in self.outbox.take(size):
             assert one is self.appended[self.next]
             self.next += 1
-        number = self.outbox.next_ping()
-        if number is not None:
-            self.pings.append((number, self.next))
+        if self.outbox.unasked_bytes:
+            self.pings.append((self.outbox.next_ping(), self.next))
 
     @precondition(lambda self: self.pings)
     @rule()

@@ -1,5 +1,8 @@
 """Who gets which message, and who is forgotten."""
 
+from collections.abc import Sequence
+
+from kernel_agent.codec import Codec, encode
 from kernel_agent.message import IOPUB, SHELL, Message
 from kernel_agent.sessions import MAX_DISCONNECTED, MAX_ORIGINS, Sessions
 
@@ -62,3 +65,33 @@ def test_session_taken_over_is_kept_whatever_its_age() -> None:
     assert len(first.closed) == 1
     assert len(session.outbox) == 1
     assert sessions.connections == 1
+
+
+def test_clients_share_what_is_encoded_while_they_are_served_only() -> None:
+    """Encoded once for all who are connected, and not kept for those who are not."""
+    sessions = Sessions(10**6, 60.0, lambda: 0.0)
+    message = Message(IOPUB, [b"{}"] * 4)
+    seen: list[Sequence[bytes]] = []
+
+    class Encoding(FakeConnection):
+        def pump(self) -> None:
+            seen.append(encode(message, Codec.V1))
+
+    sessions.connect("1", Encoding())
+    sessions.connect("2", Encoding())
+    sessions.broadcast([message])
+    assert seen[0] is seen[1]
+    assert message.wire is None
+
+
+def test_full_outbox_tells_the_clients_own_status_from_others() -> None:
+    """The status of its requests stays, that of others' goes but for the newest."""
+    sessions = Sessions(20_000, 60.0, lambda: 0.0)
+    session = sessions.connect("1", FakeConnection())
+    sessions.learn_origin(session, "mine")
+    own, other = b'{"session":"mine"}', b'{"session":"other"}'
+    header = b'{"msg_type":"status"}'
+    for parent in (own, *[other] * 200):
+        sessions.broadcast([Message(IOPUB, [header, parent, b"{}", b"{}"])])
+    assert session.outbox.size <= 20_000
+    assert next(iter(session.outbox.take(1))).parts[1] == own
