@@ -39,11 +39,22 @@ async def test_files_are_the_users_own(rig: LocalRig, proxy: BaseProcessProxyABC
     folder = rig.settings.runtime_dir
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     files = await asyncio.to_thread(lambda: [*folder.iterdir()])
-    assert {file.suffix for file in files} == {".kernel", ".log", ".sock"}
+    assert {file.suffix for file in files} == {".kernel", ".log", ".sock", ".agent"}
     for file in files:
-        if file.suffix != ".sock":
+        if file.is_file():
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
             assert request.agent_token not in file.read_text()
+
+
+async def test_killed_kernel_leaves_no_files(rig: LocalRig, proxy: BaseProcessProxyABC) -> None:
+    """Nor does its agent, which had no chance to remove its connection file."""
+    request = rig.request()
+    await proxy.launch(request)
+    folder = rig.settings.runtime_dir
+    files = await asyncio.to_thread(lambda: [*folder.glob("*.agent/*/kernel.json")])
+    assert len(files) == 1
+    await asyncio.to_thread(rig.kill, request.kernel_id)
+    await rig.until_gone(request.kernel_id)
 
 
 async def test_folder_may_be_deep(rig: LocalRig) -> None:
