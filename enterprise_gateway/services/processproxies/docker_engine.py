@@ -24,6 +24,7 @@ from enterprise_gateway.errors import (
     NotFoundError,
     UnavailableError,
 )
+from enterprise_gateway.services.keepalive import keep_alive
 from enterprise_gateway.settings import DockerSettings
 
 DEFAULT_HOST = "unix:///var/run/docker.sock"
@@ -34,15 +35,6 @@ _UNREACHABLE = 900
 """What aiodocker has in place of a status if there was no answer."""
 _NO_MANAGER = "is not a swarm manager"
 """Part of the engine's answer 503 to everything about a swarm that it does not manage."""
-_KEEPALIVE = {
-    socket.TCP_KEEPIDLE: 10,  # s
-    socket.TCP_KEEPINTVL: 5,  # s
-    socket.TCP_KEEPCNT: 3,
-    socket.TCP_USER_TIMEOUT: 25_000,  # ms
-}
-"""A machine that loses its power closes no connection; its stream of events must end all the same.
-"""
-
 _log = logging.getLogger(__name__)
 
 
@@ -214,10 +206,11 @@ def _connector(host: str, settings: DockerSettings) -> tuple[aiohttp.BaseConnect
 
 
 def _lasting_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Return a socket that notices within half a minute that its peer is no more."""
+    """Return a socket that notices when its peer's machine is no more.
+
+    Nothing would be written to a stream of events, so nothing else would tell.
+    """
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEPALIVE.items():
-        made.setsockopt(socket.IPPROTO_TCP, option, value)
+    keep_alive(made)
     return made

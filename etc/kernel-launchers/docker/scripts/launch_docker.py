@@ -110,7 +110,7 @@ def service_settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def launch_docker_kernel(arguments: argparse.Namespace) -> None:
     """Ask the engine for the kernel, or end with a sentence that says why not."""
-    mode = setting("DOCKER_MODE", "docker").lower()
+    mode = setting("DOCKER_MODE", "swarm").lower()
     if mode not in ("docker", "swarm"):
         sys.exit(f"EG_DOCKER_MODE is '{mode}', but this script knows 'docker' and 'swarm' only.")
     image = os.environ.get("KERNEL_IMAGE", "")
