@@ -17,14 +17,13 @@ from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 
 from enterprise_gateway.errors import GatewayError, NotFoundError, UnavailableError
-from enterprise_gateway.services.kernels.agent import Agent
 from enterprise_gateway.services.kernels.ended import Ended
 from enterprise_gateway.services.kernels.engines import Engines
 from enterprise_gateway.services.kernels.fate import decide_death, is_orphan
 from enterprise_gateway.services.kernels.launches import is_kernel_id
+from enterprise_gateway.services.kernels.links import AgentLinks
 from enterprise_gateway.services.kernels.origins import Origins
 from enterprise_gateway.services.kernels.records import Record
-from enterprise_gateway.services.kernels.tokens import derive_agent_token
 from enterprise_gateway.services.processproxies.contract import (
     BaseProcessProxyABC,
     LaunchRequest,
@@ -38,11 +37,7 @@ LAST_WORDS_SECONDS = 1.0
 """How long after a workload's death its agent's last state document may still arrive."""
 RETRY_SECONDS = 0.1
 MAX_RETRY_SECONDS = 2.0
-MAX_LOOK_SECONDS = 15.0
-"""How often an engine is asked about a workload whose agent does not answer."""
-MAX_CONNECTING_STREAMS = 16
 YOUNG_SECONDS = 120.0
-YOUNG_ANSWER_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -67,7 +62,7 @@ class Registry:
         self._origins = Origins(live)
         self._followers: dict[BaseProcessProxyABC, asyncio.Task[None]] = {}
         self._launching: dict[str, Launching] = {}
-        self._connecting = asyncio.Semaphore(MAX_CONNECTING_STREAMS)
+        self._links = AgentLinks(live, self._take_last_words, self._look_after)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __iter__(self) -> Iterator[Record]:
@@ -82,15 +77,11 @@ class Registry:
         """Stop following. Nothing happens to the kernels."""
         self._ended.close()
         await self._origins.close()
-        streams = [record.stream for record in self if record.stream is not None]
-        following = [*self._followers.values(), *streams]
-        for task in following:
+        tasks = [*self._followers.values(), *self._tasks]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*following, return_exceptions=True)
-        await asyncio.gather(*self._tasks, return_exceptions=True)  # short, all of them
-        for record in self:
-            if record.agent is not None:
-                await record.agent.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._links.close(list(self))
         self._records.clear()
 
     @contextlib.contextmanager
@@ -191,7 +182,7 @@ class Registry:
             record.inherit(known)
         self._ended.unmark(workload.kernel_id)
         self._records[workload.kernel_id] = record
-        self._attach(record)
+        self._links.attach(record)
         return record
 
     async def end(self, record: Record, seconds: float) -> None:
@@ -228,7 +219,7 @@ class Registry:
             del self._records[kernel_id]
             self._ended.mark(kernel_id, record.workload.created)
         record.is_over.set()
-        self._detach(record)
+        self._links.detach(record)
 
     async def refresh(self, record: Record) -> None:
         """Make a record current by asking its agent, and the engine if the agent does not answer.
@@ -246,19 +237,14 @@ class Registry:
                 raise
 
     async def ask_young(self) -> None:
-        """Ask the agents of kernels that have been found lately for their state.
+        """Ask the agents of young kernels for their state, to know what others have just written.
 
         Those that do not answer keep the state that they had.
         """
-        since = asyncio.get_running_loop().time() - YOUNG_SECONDS
-        young = [record for record in self if record.found > since and record.death is None]
-        await asyncio.gather(*(self._ask(record) for record in young))
-
-    async def _ask(self, record: Record) -> None:
-        with contextlib.suppress(GatewayError):
-            if record.agent is not None:
-                async with self._connecting, asyncio.timeout(YOUNG_ANSWER_SECONDS):
-                    record.learn(await record.agent.state())
+        since = time.time() - YOUNG_SECONDS
+        await self._links.ask(
+            record for record in self if record.death is None and record.workload.created > since
+        )
 
     async def _follow(self, proxy: BaseProcessProxyABC) -> None:
         retry = RETRY_SECONDS
@@ -310,61 +296,24 @@ class Registry:
             timeout = self._live.current.kernels.launch_timeout
             is_starting = workload.state is WorkloadState.STARTING
             record.pending_until = math.inf if is_starting else workload.created + timeout
-        self._attach(record)
+        self._links.attach(record)
         if workload.state is WorkloadState.RUNNING:
             self._origins.learn(record)
 
-    def _attach(self, record: Record) -> None:
-        """Connect to the agent where it is now."""
-        endpoint = record.workload.endpoint
-        if endpoint is None or (record.agent is not None and record.agent.endpoint == endpoint):
-            return
-        self._detach(record)
-        token = derive_agent_token(self._live.current.cluster_secret, record.kernel_id)
-        record.agent = Agent(record.kernel_id, endpoint, token)
-        record.stream = asyncio.create_task(self._stream(record, record.agent))
+    def _take_last_words(self, record: Record) -> None:
+        self._settle(record, "")
 
-    def _detach(self, record: Record) -> None:
-        record.is_silent.set()
-        if record.stream is not None and record.stream is not asyncio.current_task():
-            record.stream.cancel()
-        if record.agent is not None:
-            self._spawn(record.agent.close())
-        record.agent = record.stream = None
-
-    async def _stream(self, record: Record, agent: Agent) -> None:
-        """Keep a record's state current for as long as its agent lives."""
-        loop = asyncio.get_running_loop()
-        retry = look = RETRY_SECONDS
-        next_look = 0.0
-        while True:
-            try:
-                async with contextlib.AsyncExitStack() as stack:
-                    async with self._connecting:
-                        states = await stack.enter_async_context(agent.events())
-                    async for state in states:
-                        record.learn(state)
-                        record.is_silent.clear()
-                        retry = look = RETRY_SECONDS
-                if record.state is not None and record.state.is_dead:
-                    self._settle(record, "")  # those were the agent's last words
-                    return
-            except GatewayError as exc:
-                _log.debug("Kernel %s: %s", record.kernel_id, exc)
-            finally:
-                if record.agent is agent:
-                    record.is_silent.set()
-            await asyncio.sleep(retry)
-            retry = min(2 * retry, MAX_RETRY_SECONDS)
-            with contextlib.suppress(UnavailableError):
-                if loop.time() >= next_look:
-                    next_look = loop.time() + look
-                    look = min(2 * look, MAX_LOOK_SECONDS)
-                    await self._reconsider(record)
-                if record.agent is agent and is_orphan(record, loop.time()):
-                    await self._remove_orphan(record)
-            if record.agent is not agent:
-                return
+    async def _look_after(self, record: Record) -> None:
+        """See to a kernel whose agent does not answer: it may be dead, or of no use to anybody."""
+        await self._reconsider(record)
+        if is_orphan(record, asyncio.get_running_loop().time()):
+            _log.warning(
+                "Kernel %s is removed: its workload runs, but nothing listens where its agent "
+                "should",
+                record.kernel_id,
+            )
+            await record.proxy.remove(record.kernel_id)
+            self.drop(record)
 
     async def _reconsider(self, record: Record) -> None:
         """Ask the engine about a kernel whose agent does not answer."""
@@ -375,15 +324,6 @@ class Registry:
         # The engine's own news of it, on its way by now, says more of why.
         await _wait(record.is_over, LAST_WORDS_SECONDS)
         self._settle(record, workload.exit_reason if workload is not None else "")
-
-    async def _remove_orphan(self, record: Record) -> None:
-        """Remove a workload that no client can use: its agent has died, or never lived."""
-        _log.warning(
-            "Kernel %s is removed: its workload runs, but nothing listens where its agent should",
-            record.kernel_id,
-        )
-        await record.proxy.remove(record.kernel_id)
-        self.drop(record)
 
     async def _bury(self, record: Record, exit_reason: str) -> None:
         """Draw the conclusions of a workload's end, once its agent's last words have arrived."""
@@ -406,7 +346,7 @@ class Registry:
         record.death = death
         record.is_known.set()
         record.is_over.set()
-        self._detach(record)
+        self._links.detach(record)
         self._ended.bury(record.kernel_id, functools.partial(self.drop, record))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:

@@ -280,6 +280,16 @@ async def test_session_is_found_through_another_gateway_at_once(
         assert len(engine.agents) == 3
 
 
+async def test_agent_that_does_not_answer_keeps_nobody_from_a_session(
+    service: Service, engine: FakeEngine
+) -> None:
+    """Its kernel's sessions are those that were known."""
+    silent = await create(service, path="silent.ipynb")
+    engine.agents[silent["kernel"]["id"]].silence.clear()
+    assert (await create(service))["path"] == "a.ipynb"
+    assert (await create(service, path="silent.ipynb"))["id"] == silent["id"]
+
+
 async def test_claim_of_a_gateway_that_died_is_ignored(
     service: Service, engine: FakeEngine
 ) -> None:
