@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
+from harness.channels import Codec
 from harness.load_client import LoadClient
 from harness.load_record import Figures
 from harness.load_rest import RestClient
@@ -58,7 +59,10 @@ class Printing:
 
 
 class Load:
-    """Clients, each with a kernel of its own that prints, while the context lasts."""
+    """Clients, each with a kernel of its own that prints, while the context lasts.
+
+    Every other one speaks the legacy codec, as a Jupyter server does.
+    """
 
     def __init__(self, kernels: Sequence[str], orders: Sequence[Sequence[str]], token: str) -> None:
         """Each client takes one of `orders`: URLs of gateways as it tries them, round and round."""
@@ -79,7 +83,8 @@ class Load:
             for number, kernel_id in enumerate(self._kernels):
                 order = self._orders[number % len(self._orders)]
                 session_id = f"printing-{number}-{secrets.token_hex(4)}"
-                client = LoadClient(kernel_id, order, self._token, session_id)
+                codec = list(Codec)[number % 2]
+                client = LoadClient(kernel_id, order, self._token, session_id, codec)
                 stack.callback(client.close)
                 request_id = client.channels.start_execution(PRINT_UNTIL_INTERRUPTED)
                 next_id = client.channels.start_execution("2 * count")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from websocket import WebSocketException
 
-from harness.channels import Channels, Message
+from harness.channels import Channels, Codec, Message
 from harness.load_record import Connection, Record
 from harness.waiting import wait_until
 
@@ -20,7 +20,14 @@ CLOSE_TIMEOUT = 30.0
 class LoadClient:
     """Reads all that its session gets, in a thread, and reconnects when it is cut."""
 
-    def __init__(self, kernel_id: str, urls: Sequence[str], token: str, session_id: str) -> None:
+    def __init__(
+        self,
+        kernel_id: str,
+        urls: Sequence[str],
+        token: str,
+        session_id: str,
+        codec: Codec = Codec.V1,
+    ) -> None:
         """Connect to the first of `urls`, the gateways; each reconnection takes the next one."""
         self.kernel_id = kernel_id
         self.session_id = session_id
@@ -35,6 +42,7 @@ class LoadClient:
         self.failure = ""
         """Why the client gave up."""
         self._token = token
+        self._codec = codec
         self._urls = itertools.cycle(urls)
         self._closing = threading.Event()
         self.channels = self._connect()
@@ -86,7 +94,10 @@ class LoadClient:
         url = next(self._urls)
         path = f"/api/kernels/{self.kernel_id}/channels"
         channels = Channels(
-            url.replace("http", "ws", 1) + path, token=self._token, session_id=self.session_id
+            url.replace("http", "ws", 1) + path,
+            token=self._token,
+            session_id=self.session_id,
+            codec=self._codec,
         )
         self.record.connections.append(Connection(url, time.monotonic()))
         return channels
