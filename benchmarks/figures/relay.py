@@ -93,11 +93,13 @@ def _measure_small(bench: Bench, codec: Codec) -> list[Figure]:
         Figure(f"server CPU per small message, {kind}", "µs", Target(Bound.AT_MOST, 4)),
         Figure(f"agent CPU per small message, {kind} (floor: to read it)", "µs"),
     ]
-    measure_small(bench, places.local(bench, kernelspecs.FLOOD), codec, figures)
+    measure_small(bench, places.local(bench, kernelspecs.FLOOD), codec, figures, 60_000)
     return figures
 
 
-def measure_small(bench: Bench, place: Place, codec: Codec, figures: list[Figure]) -> None:
+def measure_small(
+    bench: Bench, place: Place, codec: Codec, figures: list[Figure], usual: int
+) -> None:
     """Have flood kernels send small messages.
 
     Args:
@@ -105,11 +107,11 @@ def measure_small(bench: Bench, place: Place, codec: Codec, figures: list[Figure
         place: of flood kernels.
         codec: of the WebSockets.
         figures: rate, CPU time of the server, CPU time of the agent.
+        usual: how many; peers get fewer.
     """
-    usual = 20_000 if bench.is_quick else 60_000
 
     def note(path: Path) -> None:
-        messages = SMALL_MESSAGES.get(path.column, usual)
+        messages = SMALL_MESSAGES.get(path.column, usual // 3 if bench.is_quick else usual)
         _flood(path, order_from_flood_kernel(messages, SMALL_BYTES), figures, _messages)
 
     _measure_paths(bench, place, codec, figures, note)

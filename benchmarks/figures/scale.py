@@ -26,7 +26,7 @@ ROUNDS = 6
 REQUESTS = 30
 STARTS = 6
 IDLE_SECONDS = 30.0
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = 2.0
 MIB = 1024 * 1024
 MODES = {Place.CONTAINERS: "docker", Place.SERVICES: "swarm"}
 
@@ -35,7 +35,7 @@ class Rows:
     """The figures of one number of kernels."""
 
     def __init__(self, kernels: int, place: Place) -> None:
-        where = f"{kernels} {place}"
+        where = f"{kernels} {place}" if kernels > 1 else f"{kernels} {place.removesuffix('s')}"
         self.known = Figure(f"boot → state of every kernel listed, {where}", "ms")
         self.middle = Figure(f"GET /api/kernels p50, {where} (floor: the same bytes)", "ms")
         self.tail = Figure(f"GET /api/kernels p99, {where} (floor: the same bytes)", "ms")

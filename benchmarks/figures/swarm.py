@@ -17,8 +17,9 @@ from benchmarks.swarm import FLOOD_IMAGE, NODES, Stage, prepare_flood_kernel, ru
 COLD_START_ROUNDS = 5
 TOGETHER = 8
 TOGETHER_ROUNDS = 3
-TOGETHER_PAUSE_SECONDS = 4.0
-"""Swarm takes that long to clear away what has ended."""
+TOGETHER_PAUSE_SECONDS = 3.0
+"""For what the last round left to go away."""
+MESSAGES = 30_000
 DIRECT = "Swarm"
 BALANCED = "Swarm, through the load balancer"
 
@@ -72,8 +73,8 @@ def _measure(bench: Bench, stage: Stage, place: Place, rows: Rows) -> None:
     round_trip.measure_place(bench, place, Codec.V1, rows.round_trip)
     round_trip.measure_place(bench, stage.balanced(place), Codec.V1, rows.balanced_round_trip)
     floods = stage.place({Column.GATEWAY: FLOOD}, stage.bare_flood_kernel())
-    relay.measure_small(bench, floods, Codec.V1, rows.small)
-    relay.measure_small(bench, stage.balanced(floods), Codec.V1, rows.balanced_small)
+    relay.measure_small(bench, floods, Codec.V1, rows.small, MESSAGES)
+    relay.measure_small(bench, stage.balanced(floods), Codec.V1, rows.balanced_small, MESSAGES)
 
 
 def _measure_together(bench: Bench, place: Place, figure: Figure) -> None:
