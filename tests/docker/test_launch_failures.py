@@ -186,12 +186,12 @@ async def test_container_that_comes_after_the_launch_was_given_up_is_removed(
         "import os, pathlib, subprocess, sys, time\n"
         "if os.fork() == 0:\n"
         "    os.setsid()\n"
-        "    time.sleep(2)\n"
+        "    time.sleep(4)\n"
         f"    subprocess.call([sys.executable, {str(script)!r}, *sys.argv[1:]])\n"
         f"    pathlib.Path({str(done)!r}).touch()\n"
         "time.sleep(100)\n"
     )
-    request = rig.request(argv=("python", str(late), *rig.spec["argv"][2:]), timeout=1)
+    request = rig.request(argv=("python", str(late), *rig.spec["argv"][2:]), timeout=3)
     watcher = Watcher(proxy)
     with pytest.raises(LaunchTimeoutError):
         await proxy.launch(request)

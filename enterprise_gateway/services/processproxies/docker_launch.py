@@ -37,9 +37,9 @@ class ContainerLaunch(LaunchProgress):
         if self._reading is not None:
             self._reading.cancel()
 
-    async def explain_death(self) -> str:
+    async def explain_death(self, sighting: Sighting) -> str:
         """See the base class."""
-        reason = self.death.result().workload.exit_reason
+        reason = sighting.workload.exit_reason
         advice = ""
         if "out of memory" in reason:
             advice = " Raise mem_limit in the kernelspec's launch script."
@@ -48,7 +48,7 @@ class ContainerLaunch(LaunchProgress):
         output = self._tail.decode(errors="replace").strip()
         return f"its container ended before the kernel was ready: {reason}.{advice}\n{output}"
 
-    def describe_start(self) -> str:
+    def describe_start(self, sighting: Sighting) -> str:  # noqa: ARG002 - Docker says no more
         """See the base class."""
         return "the engine has made its container, but not started it yet."
 

@@ -3,11 +3,18 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Collection
+from typing import Any
 
-from enterprise_gateway.services.processproxies.contract import WorkloadState
+from enterprise_gateway.errors import LaunchError
+from enterprise_gateway.services.processproxies.contract import LaunchRequest, WorkloadState
 from enterprise_gateway.services.processproxies.engine_watch import Sighting
+from enterprise_gateway.services.processproxies.reporting import check_report
+from enterprise_gateway.services.processproxies.reports import Report
+from enterprise_gateway.services.processproxies.scripts import ScriptRun
 
 OUTPUT_TAIL_BYTES = 4096
+_SCRIPT_DEADLINE = 0.5
+"""Seconds that the launch script of a workload which died is given to say why in better words."""
 
 
 class LaunchProgress(ABC):
@@ -38,10 +45,57 @@ class LaunchProgress(ABC):
     def close(self) -> None:  # noqa: B027 - a hook: not every kind has something to release
         """Stop observing."""
 
-    @abstractmethod
-    async def explain_death(self) -> str:
-        """Say why the workload died, and what it printed last."""
+    def describe(self, script: ScriptRun | None, response_address: str) -> str:
+        """Say how far the launch has come, as a sentence."""
+        if self.latest is not None:
+            if self.latest.workload.state is WorkloadState.RUNNING:
+                return (
+                    f"its container runs, but nothing has reported to {response_address} yet "
+                    "(a firewall between containers and this address would look the same)."
+                )
+            if self.latest.workload.state is WorkloadState.STARTING:
+                return self.describe_start(self.latest)
+        if script is None or not script.result.done():
+            return "the launch script has not ended yet (the engine may be pulling the image)."
+        return "the launch script has ended, but there is no container with the kernel's labels."
 
     @abstractmethod
-    def describe_start(self) -> str:
+    def describe_start(self, sighting: Sighting) -> str:
         """Say what a workload that does not run yet is waiting for, as a sentence."""
+
+    @abstractmethod
+    async def explain_death(self, sighting: Sighting) -> str:
+        """Say why a workload died, and what it printed last."""
+
+
+async def until_ready(
+    request: LaunchRequest,
+    report: asyncio.Future[Report],
+    script: ScriptRun,
+    progress: LaunchProgress,
+) -> None:
+    """Wait for the first of report, script failure and workload death, and judge it.
+
+    Raises:
+        LaunchError: the kernel is not ready.
+    """
+    subject = f"Kernel {request.kernel_id} ({request.kernel_name}) did not start"
+    waited: set[asyncio.Future[Any]] = {report, script.result, progress.death}
+    while not report.done():
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        if report.done():
+            break
+        if progress.death.done() and not script.result.done():
+            await asyncio.wait({script.result}, timeout=_SCRIPT_DEADLINE)
+        if script.result.done():
+            waited.discard(script.result)
+            result = script.result.result()
+            if not result.succeeded:
+                raise LaunchError(
+                    f"{subject}: the launch script failed ({result.ending}): "
+                    f"{result.output.strip()}"
+                )
+        if progress.death.done():
+            words = await progress.explain_death(progress.death.result())
+            raise LaunchError(f"{subject}: {words}".rstrip())
+    check_report(report.result(), request)

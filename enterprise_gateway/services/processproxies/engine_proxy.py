@@ -12,7 +12,7 @@ import logging
 import sys
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Collection, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from enterprise_gateway.errors import (
     ConfigurationError,
@@ -39,22 +39,18 @@ from enterprise_gateway.services.processproxies.docker_network import (
     response_ip,
     source_towards,
 )
-from enterprise_gateway.services.processproxies.engine_launch import LaunchProgress
+from enterprise_gateway.services.processproxies.engine_launch import LaunchProgress, until_ready
 from enterprise_gateway.services.processproxies.engine_removal import LateRemovals
 from enterprise_gateway.services.processproxies.engine_watch import EngineWatch
 from enterprise_gateway.services.processproxies.reporting import (
     LaunchTools,
     ReportingProcessProxy,
-    check_report,
     launch_timeout,
 )
-from enterprise_gateway.services.processproxies.reports import Report
 from enterprise_gateway.services.processproxies.responses import ResponseEndpoint
 from enterprise_gateway.services.processproxies.scripts import ScriptRun
 from enterprise_gateway.settings import LiveSettings
 
-_SCRIPT_DEADLINE = 0.5
-"""Seconds that the launch script of a workload which died is given to say why in better words."""
 _REACH_DEADLINE = 2.0
 _LOG_LINE_BYTES = 80
 
@@ -146,10 +142,10 @@ class EngineProcessProxy(ReportingProcessProxy):
                     async with asyncio.timeout_at(deadline):
                         cwd = request.resource_dir or "/"
                         script = await self.tools.scripts.run(argv, env, cwd)
-                        await self._until_ready(request, report, script, progress)
+                        await until_ready(request, report, script, progress)
                         workload = await self._reachable(request, progress)
             except BaseException as exc:
-                state = _describe(progress, script, endpoint)
+                state = progress.describe(script, endpoint.address)
                 discarding = self._discard(request.kernel_id, script, endpoint.public_key)
                 await asyncio.shield(self._begin(discarding))
                 if isinstance(exc, TimeoutError):
@@ -247,34 +243,6 @@ class EngineProcessProxy(ReportingProcessProxy):
                 f"create {options}{name} (or set EG_DOCKER_NETWORK to one that exists)."
             ) from exc
 
-    async def _until_ready(
-        self,
-        request: LaunchRequest,
-        report: asyncio.Future[Report],
-        script: ScriptRun,
-        progress: LaunchProgress,
-    ) -> None:
-        """Wait for the first of report, script failure and workload death, and judge it."""
-        subject = f"Kernel {request.kernel_id} ({request.kernel_name}) did not start"
-        waited: set[asyncio.Future[Any]] = {report, script.result, progress.death}
-        while not report.done():
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            if report.done():
-                break
-            if progress.death.done() and not script.result.done():
-                await asyncio.wait({script.result}, timeout=_SCRIPT_DEADLINE)
-            if script.result.done():
-                waited.discard(script.result)
-                result = script.result.result()
-                if not result.succeeded:
-                    raise LaunchError(
-                        f"{subject}: the launch script failed ({result.ending}): "
-                        f"{result.output.strip()}"
-                    )
-            if progress.death.done():
-                raise LaunchError(f"{subject}: {await progress.explain_death()}".rstrip())
-        check_report(report.result(), request)
-
     async def _reachable(self, request: LaunchRequest, progress: LaunchProgress) -> Workload:
         """Return the workload, whose agent takes connections from here."""
         while True:
@@ -340,23 +308,6 @@ def _templates(
         "resource_dir": request.resource_dir,
         "response_address": endpoint.address,
     }
-
-
-def _describe(
-    progress: LaunchProgress, script: ScriptRun | None, endpoint: ResponseEndpoint
-) -> str:
-    """Say how far a launch had come when its time was over."""
-    if progress.latest is not None:
-        if progress.latest.workload.state is WorkloadState.RUNNING:
-            return (
-                f"its container runs, but nothing has reported to {endpoint.address} yet "
-                "(a firewall between containers and this address would look the same)."
-            )
-        if progress.latest.workload.state is WorkloadState.STARTING:
-            return progress.describe_start()
-    if script is None or not script.result.done():
-        return "the launch script has not ended yet (the engine may be pulling the image)."
-    return "the launch script has ended, but there is no container with the kernel's labels."
 
 
 def _unreachable(request: LaunchRequest, endpoint: AgentEndpoint) -> str:

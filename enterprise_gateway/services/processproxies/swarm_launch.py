@@ -9,6 +9,7 @@ from enterprise_gateway.services.processproxies.engine_launch import (
     OUTPUT_TAIL_BYTES,
     LaunchProgress,
 )
+from enterprise_gateway.services.processproxies.engine_watch import Sighting
 from enterprise_gateway.services.processproxies.swarm_workloads import REJECTED
 
 _OUTPUT_LINES = 50
@@ -21,9 +22,8 @@ class ServiceLaunch(LaunchProgress):
         super().__init__(predecessors)
         self._services = services
 
-    async def explain_death(self) -> str:
+    async def explain_death(self, sighting: Sighting) -> str:
         """See the base class."""
-        sighting = self.death.result()
         reason = sighting.workload.exit_reason
         if reason.startswith(REJECTED):
             return (
@@ -40,6 +40,6 @@ class ServiceLaunch(LaunchProgress):
         tail = output.encode()[-OUTPUT_TAIL_BYTES:].decode(errors="replace").strip()
         return f"its container ended before the kernel was ready: {reason}.{advice}\n{tail}"
 
-    def describe_start(self) -> str:
+    def describe_start(self, sighting: Sighting) -> str:
         """See the base class."""
-        return self.latest.detail if self.latest is not None else ""
+        return sighting.detail
