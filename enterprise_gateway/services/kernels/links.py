@@ -15,9 +15,11 @@ RETRY_SECONDS = 0.1
 MAX_RETRY_SECONDS = 2.0
 MAX_LOOK_SECONDS = 10.0
 """How often an engine is asked about a workload whose agent does not answer."""
-MAX_CONNECTING_STREAMS = 16
+MAX_CONNECTING_STREAMS = 64
+"""First connections at a time: a gateway that starts may find a thousand kernels."""
+MAX_QUESTIONS = 16
 ANSWER_SECONDS = 2.0
-"""How long one of many agents may take to say its state."""
+"""How long all agents that are asked together may take to say their state."""
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class AgentLinks:
         self._on_end = on_end
         self._on_silence = on_silence
         self._connecting = asyncio.Semaphore(MAX_CONNECTING_STREAMS)
+        self._questions = asyncio.Semaphore(MAX_QUESTIONS)
         self._closing: set[asyncio.Task[None]] = set()
 
     def attach(self, record: Record) -> None:
@@ -78,7 +81,7 @@ class AgentLinks:
     async def _ask(self, record: Record) -> None:
         with contextlib.suppress(GatewayError, TimeoutError):
             if record.agent is not None:
-                async with self._connecting, asyncio.timeout(ANSWER_SECONDS):
+                async with asyncio.timeout(ANSWER_SECONDS), self._questions:
                     record.learn(await record.agent.state())
 
     async def _stream(self, record: Record, agent: Agent) -> None:
@@ -86,10 +89,12 @@ class AgentLinks:
         loop = asyncio.get_running_loop()
         retry = look = RETRY_SECONDS
         next_look = 0.0
+        # Nobody queues behind agents that did not answer the first time: a node may be cut off.
+        turn: contextlib.AbstractAsyncContextManager[None] = self._connecting
         while record.agent is agent:
             try:
                 async with contextlib.AsyncExitStack() as stack:
-                    async with self._connecting:
+                    async with turn:
                         states = await stack.enter_async_context(agent.events())
                     async for state in states:
                         record.learn(state)
@@ -101,6 +106,7 @@ class AgentLinks:
             except GatewayError as exc:
                 _log.debug("Kernel %s: %s", record.kernel_id, exc)
             finally:
+                turn = contextlib.nullcontext()
                 if record.agent is agent:
                     record.is_silent.set()
             await asyncio.sleep(retry)
