@@ -145,6 +145,18 @@ def test_kernel_has_no_way_to_the_engine(stack: Stack, kernel: str) -> None:
     assert seen == {"sockets": [], "names": [], "engines": [], "gateway": True}
 
 
+def test_gateways_outlive_the_way_to_the_engine(stack: Stack, kernel: str) -> None:
+    """While it is away, running kernels are served; afterwards all is as before."""
+    channels = stack.connect(kernel)
+    with closing(stack.lab.manager.client()) as client:
+        (proxy,) = client.containers.list(filters={"label": "component=engine-proxy"})
+        proxy.kill()
+    wait_until(lambda: stack.request("GET", "/readyz").status_code == 503, what="the outage")
+    assert channels.execute("6 * 7").result == "42"
+    wait_until(stack.is_ready, what="the end of the outage")
+    stack.delete_kernel(stack.start_kernel("python_docker"))
+
+
 def test_update_refuses_nobody(stack: Stack, kernel: str) -> None:
     """While all replicas are replaced, every request is answered and the kernel goes on."""
     assert stack.connect(kernel).execute("answer = 42").status == "ok"
