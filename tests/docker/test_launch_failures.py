@@ -87,11 +87,6 @@ def missing_arguments(rig: DockerRig) -> LaunchRequest:
     return rig.request(argv=tuple(rig.spec["argv"][:2]))
 
 
-def unknown_mode(rig: DockerRig) -> LaunchRequest:
-    """Override the mode with one that the script does not know."""
-    return with_env(rig, DOCKER_MODE="podman")
-
-
 @pytest.mark.parametrize(
     ("make_request", "words"),
     [
@@ -106,7 +101,6 @@ def unknown_mode(rig: DockerRig) -> LaunchRequest:
         (broken_script, r"NameError: name 'undefined_name'"),
         (missing_script, r"No such file or directory: '/no/such/launch_docker\.py'"),
         (missing_arguments, r"--kernel-id is required"),
-        (unknown_mode, r"EG_DOCKER_MODE is 'podman'"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -131,6 +125,7 @@ async def test_cause_is_told_and_nothing_is_left(
     [
         ({"DOCKER_NETWORK": "no-such-network"}, ConfigurationError, "docker network create"),
         ({"DOCKER_NETWORK": "host"}, ConfigurationError, "EG_DOCKER_NETWORK"),
+        ({"DOCKER_MODE": "swarm"}, ConfigurationError, "class_name is that of mode 'docker'"),
         ({"KERNEL_UID": "0"}, ForbiddenError, "EG_PROHIBITED_UIDS"),
     ],
 )

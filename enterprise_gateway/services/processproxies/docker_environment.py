@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from enterprise_gateway._version import __version__
-from enterprise_gateway.errors import ForbiddenError
+from enterprise_gateway.errors import ConfigurationError, ForbiddenError
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
 from enterprise_gateway.services.processproxies.names import workload_name
 from enterprise_gateway.services.processproxies.port_range import resolve_port_range
@@ -33,7 +33,7 @@ def launch_environment(
 
     Raises:
         ForbiddenError: KERNEL_UID or KERNEL_GID is none, or prohibited.
-        ConfigurationError: the port range is malformed.
+        ConfigurationError: the port range is malformed, or the kernelspec contradicts itself.
     """
     kernels = settings.kernels
     env = {
@@ -57,6 +57,11 @@ def launch_environment(
         "KERNEL_USERNAME": request.username,
         "PORT_RANGE": resolve_port_range(request.config, kernels),
     }
+    if env.get("DOCKER_MODE", docker_mode.value).lower() != docker_mode.value:
+        raise ConfigurationError(
+            f"DOCKER_MODE is '{env['DOCKER_MODE']}', but class_name is that of mode "
+            f"'{docker_mode.value}'. Change class_name, or remove DOCKER_MODE, in kernel.json."
+        )
     env.setdefault("EG_REMOVE_CONTAINER", str(settings.docker.remove_container))
     if not settings.docker.mirror_working_dirs:
         env.pop("KERNEL_WORKING_DIR", None)

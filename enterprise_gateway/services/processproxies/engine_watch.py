@@ -49,6 +49,7 @@ class EngineWatch(ABC):
         self.known: dict[str, Workload] = {}
         """By engine id."""
         self._observers: dict[str, set[Observer]] = {}
+        self._pause = _FIRST_PAUSE
 
     @contextmanager
     def observe(self, kernel_id: str, observer: Observer) -> Iterator[None]:
@@ -63,7 +64,6 @@ class EngineWatch(ABC):
 
     async def run(self) -> None:
         """Follow the engine for ever."""
-        self._pause = _FIRST_PAUSE
         while True:
             try:
                 await self._follow()

@@ -1,0 +1,281 @@
+"""How a gateway follows a swarm: what it asks for, how often, and what it makes of the answers."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import pytest
+
+from enterprise_gateway.errors import NotFoundError, UnavailableError
+from enterprise_gateway.services.processproxies import engine_watch, swarm_broom, swarm_watch
+from enterprise_gateway.services.processproxies.contract import Workload, WorkloadState
+from enterprise_gateway.services.processproxies.docker_engine import DockerEngine, NotAManagerError
+from enterprise_gateway.services.processproxies.docker_services import DockerServices
+from enterprise_gateway.services.processproxies.swarm_objects import Node, Service, Task
+from enterprise_gateway.services.processproxies.swarm_watch import SwarmWatch
+from enterprise_gateway.settings import DockerSettings
+
+DEADLINE = 5.0
+
+
+class FakeSwarm(DockerServices):
+    """A swarm in which only the test does anything.
+
+    Attributes:
+        calls: how often each question was asked.
+        asked: set whenever one is.
+        failures: errors for the next removals.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(DockerEngine(DockerSettings()), "")
+        self.calls: Counter[str] = Counter()
+        self.asked = asyncio.Event()
+        self.failures: list[Exception] = []
+        self.is_manager = True
+        self._states: dict[str, str] = {}
+        self._events: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue()
+
+    def _count(self, question: str) -> None:
+        self.calls[question] += 1
+        self.asked.set()
+
+    def tell(self, service_id: str) -> None:
+        """Send the event that a service has changed."""
+        self._events.put_nowait({"Type": "service", "Actor": {"ID": service_id}})
+
+    def put(self, service_id: str, state: str, *, silently: bool = False) -> None:
+        """Have a service with a task in a state, without one if the state is empty."""
+        is_new = service_id not in self._states
+        self._states[service_id] = state
+        if is_new and not silently:
+            self.tell(service_id)
+
+    def drop(self, service_id: str, *, silently: bool = False) -> None:
+        """Have a service no longer."""
+        del self._states[service_id]
+        if not silently:
+            self.tell(service_id)
+
+    def end_events(self) -> None:
+        """Cut the connection."""
+        self._events.put_nowait(None)
+
+    async def services(
+        self, *, kernel_id: str | None = None, ids: Sequence[str] | None = None
+    ) -> list[Service]:
+        """See the base class."""
+        del kernel_id
+        self._count("services")
+        if not self.is_manager:
+            raise NotAManagerError("not a swarm manager")
+        self.managed.set()
+        wanted = self._states if ids is None else [each for each in ids if each in self._states]
+        created = "2026-11-22T15:30:42Z"
+        entries = [
+            {
+                "ID": each,
+                "CreatedAt": created,
+                "Spec": {"Name": each, "Labels": {"kernel_id": each}},
+            }
+            for each in wanted
+        ]
+        return msgspec.convert(entries, list[Service])
+
+    async def tasks(self, *, kernel_id: str | None = None) -> list[Task]:
+        """See the base class."""
+        del kernel_id
+        self._count("tasks")
+        return [task(each, state) for each, state in self._states.items() if state]
+
+    async def tasks_of(self, service_ids: Sequence[str]) -> list[Task]:
+        """See the base class."""
+        self._count("tasks_of")
+        for each in service_ids:
+            if each not in self._states:
+                raise NotFoundError(f"service {each} not found")
+        return [task(each, self._states[each]) for each in service_ids if self._states[each]]
+
+    async def ended_tasks(self) -> list[Task]:
+        """See the base class."""
+        self._count("ended_tasks")
+        ended = ("complete", "failed")
+        return [task(each, state) for each, state in self._states.items() if state in ended]
+
+    async def nodes(self) -> list[Node]:
+        """See the base class."""
+        if not self.is_manager:
+            raise NotAManagerError("not a swarm manager")
+        return []
+
+    async def remove(self, service_id: str) -> None:
+        """See the base class."""
+        self._count("remove")
+        if self.failures:
+            raise self.failures.pop()
+        self.drop(service_id)
+
+    @asynccontextmanager
+    async def events(self, since: float) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
+        """See the base class."""
+        del since
+        self._count("events")
+
+        async def received() -> AsyncIterator[Mapping[str, Any]]:
+            while (event := await self._events.get()) is not None:
+                yield event
+
+        yield received()
+
+
+def task(service_id: str, state: str) -> Task:
+    """Return a service's task."""
+    entry = {
+        "ServiceID": service_id,
+        "CreatedAt": "2026-11-22T15:30:43Z",
+        "DesiredState": "shutdown" if state in ("complete", "failed") else "running",
+        "Status": {"State": state, "ContainerStatus": {"ExitCode": 3}},
+    }
+    return msgspec.convert(entry, Task)
+
+
+class Followed:
+    """A watch of a swarm, and what it has told."""
+
+    def __init__(self, swarm: FakeSwarm) -> None:
+        self.swarm = swarm
+        self.latest: dict[str, Workload] = {}
+        self._changed = asyncio.Condition()
+        engine = DockerEngine(DockerSettings())
+        self.watch = SwarmWatch(engine, swarm, lambda: "kernels")
+        self._tasks = [
+            asyncio.create_task(self._follow()),
+            asyncio.create_task(self.watch.run()),
+        ]
+
+    async def _follow(self) -> None:
+        with self.watch.feed.follow() as changes:
+            async for workload in changes:
+                async with self._changed:
+                    self.latest[workload.kernel_id] = workload
+                    self._changed.notify_all()
+
+    async def until(self, kernel_id: str, state: WorkloadState) -> Workload:
+        """Return what was told of a kernel once it is in a state."""
+        async with asyncio.timeout(DEADLINE), self._changed:
+            await self._changed.wait_for(
+                lambda: kernel_id in self.latest and self.latest[kernel_id].state is state
+            )
+        return self.latest[kernel_id]
+
+    async def until_called(self, question: str, times: int) -> None:
+        """Wait until something has been asked so often."""
+        async with asyncio.timeout(DEADLINE):
+            while self.swarm.calls[question] < times:
+                self.swarm.asked.clear()
+                await self.swarm.asked.wait()
+
+    async def close(self) -> None:
+        """Stop."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@pytest.fixture
+async def followed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Followed]:
+    """Follow a swarm that has the running services `old` and `older`, impatiently."""
+    monkeypatch.setattr(swarm_watch, "_TASKS_PAUSE", 0.02)
+    monkeypatch.setattr(swarm_watch, "_ENDED_PAUSE", 0.05)
+    monkeypatch.setattr(swarm_watch, "_SWEEP_PAUSE", 0.05)
+    monkeypatch.setattr(swarm_watch, "_NO_SWARM_PAUSE", 0.05)
+    monkeypatch.setattr(engine_watch, "_FIRST_PAUSE", 0.01)
+    swarm = FakeSwarm()
+    swarm.put("old", "running", silently=True)
+    swarm.put("older", "running", silently=True)
+    followed = Followed(swarm)
+    yield followed
+    await followed.close()
+
+
+async def test_start_is_followed_task_by_task(followed: Followed) -> None:
+    """Everything is listed once; then only those that are starting, with one call for all."""
+    await followed.until("old", WorkloadState.RUNNING)
+    for service_id in ("s1", "s2", "s3"):
+        followed.swarm.put(service_id, "")
+    for service_id in ("s1", "s2", "s3"):
+        await followed.until(service_id, WorkloadState.STARTING)
+    asked = followed.swarm.calls["tasks_of"]
+    await followed.until_called("tasks_of", asked + 5)
+    assert followed.swarm.calls["services"] <= 1 + 3
+    for service_id in ("s1", "s2", "s3"):
+        followed.swarm.put(service_id, "running")
+    for service_id in ("s1", "s2", "s3"):
+        await followed.until(service_id, WorkloadState.RUNNING)
+    asked = followed.swarm.calls["tasks_of"]
+    await followed.until_called("ended_tasks", followed.swarm.calls["ended_tasks"] + 3)
+    assert followed.swarm.calls["tasks_of"] <= asked + 1
+    assert followed.swarm.calls["tasks"] == 1
+
+
+async def test_death_is_found_and_swept(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No event tells of it. A removal that fails is tried again."""
+    monkeypatch.setattr(swarm_broom, "DEATH_DELAY", 0.05)
+    followed.swarm.failures = [UnavailableError("not now"), UnavailableError("nor now")]
+    await followed.until("old", WorkloadState.RUNNING)
+    followed.swarm.put("old", "failed")
+    assert (await followed.until("old", WorkloadState.DEAD)).exit_reason == "exit code 3"
+    await followed.until_called("remove", 3)
+    assert await followed.swarm.services(ids=["old"]) == []
+    assert followed.latest["older"].state is WorkloadState.RUNNING
+
+
+async def test_service_that_goes_while_it_starts_is_dead(followed: Followed) -> None:
+    """The question for the tasks of all that are starting fails then; the others start."""
+    followed.swarm.put("s1", "starting")
+    followed.swarm.put("s2", "starting")
+    await followed.until("s1", WorkloadState.STARTING)
+    await followed.until("s2", WorkloadState.STARTING)
+    followed.swarm.drop("s1", silently=True)
+    followed.swarm.put("s2", "running")
+    assert (await followed.until("s1", WorkloadState.DEAD)).exit_reason == "it disappeared"
+    await followed.until("s2", WorkloadState.RUNNING)
+
+
+async def test_removal_is_told_by_its_event(followed: Followed) -> None:
+    """A service that somebody removed has no tasks to look at."""
+    await followed.until("old", WorkloadState.RUNNING)
+    followed.swarm.drop("old")
+    await followed.until("old", WorkloadState.DEAD)
+
+
+async def test_what_happened_without_a_connection_is_made_up_for(followed: Followed) -> None:
+    """All is listed again when the events end."""
+    await followed.until("old", WorkloadState.RUNNING)
+    followed.swarm.drop("old", silently=True)
+    followed.swarm.put("new", "running", silently=True)
+    followed.swarm.put("older", "", silently=True)
+    followed.swarm.end_events()
+    await followed.until("new", WorkloadState.RUNNING)
+    await followed.until("old", WorkloadState.DEAD)
+    # as in a swarm that keeps no history of tasks
+    assert (await followed.until("older", WorkloadState.DEAD)).exit_reason.endswith("disappeared")
+
+
+async def test_engine_may_become_a_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until then there is nothing to tell."""
+    monkeypatch.setattr(swarm_watch, "_NO_SWARM_PAUSE", 0.05)
+    swarm = FakeSwarm()
+    swarm.is_manager = False
+    swarm.put("s1", "running", silently=True)
+    followed = Followed(swarm)
+    await followed.until_called("events", 2)
+    assert followed.latest == {}
+    swarm.is_manager = True
+    await followed.until("s1", WorkloadState.RUNNING)
+    await followed.close()
