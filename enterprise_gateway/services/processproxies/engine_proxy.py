@@ -313,6 +313,6 @@ def _templates(
 def _unreachable(request: LaunchRequest, endpoint: AgentEndpoint) -> str:
     return (
         f"Kernel {request.kernel_id} ({request.kernel_name}) runs in its container, but this "
-        f"gateway cannot reach {endpoint.host}:{endpoint.port}. Run the gateway on the engine's "
-        "own host or in a container of the kernels' network."
+        f"gateway cannot reach {endpoint.host}:{endpoint.port}. Run the gateway in a container of "
+        "the kernels' network or, if that is a bridge, on the engine's own host."
     )
