@@ -13,13 +13,13 @@ _TCP_OPTIONS = {
     socket.TCP_KEEPIDLE: 10,
     socket.TCP_KEEPINTVL: 5,
     socket.TCP_KEEPCNT: 4,
-    socket.TCP_USER_TIMEOUT: 30_000,
 }
-"""For connections (tcp(7)): a peer whose machine is gone is noticed after 30 s.
+"""For connections (tcp(7)): a peer whose machine is gone is noticed after 30 s of silence, 10 s and 4
+probes of 5 s each.
 
-While nothing is under way keep-alive notices it, 10 s and 4 probes of 5 s each; else the user
-timeout, in milliseconds. That one also ends a connection whose peer has read nothing for so long
-although something waits for it: its client comes back to its outbox."""
+While something is under way TCP's retransmissions notice it, or the pongs that a WebSocket misses.
+There is no `TCP_USER_TIMEOUT`: Linux counts a peer that is there but does not read as dead, too,
+and a client may take a break in the middle of its output."""
 
 
 class Listener:
