@@ -1,5 +1,6 @@
 """Which images are built, when, and from what."""
 
+import re
 import tarfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from bringup.images import (
     IMAGES,
     KERNEL,
     MACHINE,
+    PROXY,
     Image,
     context,
     digest,
@@ -81,3 +83,10 @@ def test_dockerfile_copies_nothing_but_inputs(image: Image) -> None:
     for path in sources:
         assert list(ROOT.glob(path)), path
         assert any(path == name or path.startswith(f"{name}/") for name in inputs), path
+
+
+def test_stack_names_the_images_of_this_version() -> None:
+    """Unless the environment names others."""
+    stack = (ROOT / "etc" / "docker" / "docker-compose.yml").read_text()
+    named = re.findall(r"image: \$\{\w+:-(.+)\}", stack)
+    assert set(named) == {GATEWAY.tag, PROXY.tag}
