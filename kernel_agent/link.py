@@ -78,6 +78,17 @@ class KernelLink:
         """Send a client's message."""
         self.channels.send(channel, parts)
 
+    def interrupt(self) -> None:
+        """Interrupt what the kernel does, with a message."""
+        self.request(CONTROL, "interrupt_request")
+
+    def wake(self) -> None:
+        """Have the kernel take note of the signal that it was sent.
+
+        During an `await` ipykernel does so only when a shell message arrives after the signal.
+        """
+        self.request(SHELL, "kernel_info_request")
+
     def close(self) -> None:
         """Close the sockets and stop asking."""
         if self._timer is not None:
@@ -120,6 +131,9 @@ class KernelLink:
                 self.kernel_info = message.content()
                 self._factory.kernel_session = message.session
                 self._note_alive(message.channel)
+            elif message.msg_type == "interrupt_reply":
+                # Only now has the kernel signalled itself.
+                self.wake()
 
     def _note_alive(self, channel: bytes) -> None:
         if channel not in self._awaited:

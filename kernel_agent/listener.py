@@ -14,8 +14,8 @@ _TCP_OPTIONS = {
     socket.TCP_KEEPINTVL: 5,
     socket.TCP_KEEPCNT: 4,
 }
-"""For connections (tcp(7)): a peer whose machine is gone is noticed after 30 s of silence, 10 s and 4
-probes of 5 s each.
+"""For connections (tcp(7)): a peer whose machine is gone is noticed after 30 s of silence, 10 s and
+4 probes of 5 s each.
 
 While something is under way TCP's retransmissions notice it, or the pongs that a WebSocket misses.
 There is no `TCP_USER_TIMEOUT`: Linux counts a peer that is there but does not read as dead, too,

@@ -14,7 +14,7 @@ from kernel_agent.backlog import Backlog
 from kernel_agent.cgroup import OomCounter
 from kernel_agent.lifecycle import ExitReason, Lifecycle, Next, Phase
 from kernel_agent.link import KernelLink
-from kernel_agent.message import CONTROL, SHELL, Message
+from kernel_agent.message import CONTROL, Message
 from kernel_agent.notices import MessageFactory, timestamp
 from kernel_agent.process import KernelProcess, Launcher, SpawnError
 from kernel_agent.reaper import Reaper
@@ -182,19 +182,16 @@ class KernelSupervisor:
     def interrupt(self) -> None:
         """Interrupt what the kernel does.
 
-        ipykernel takes note of an interrupt during an `await` only when the next shell message
-        arrives; a kernel_info request provides it.
-
         Raises:
             KernelDeadError: there is nothing to interrupt.
         """
         process = self._running_process()
         if not self._settings.interrupt_by_message:
             process.signal_group(self._settings.interrupt_signal)
+            if self._link is not None:
+                self._link.wake()
         elif self._link is not None:
-            self._link.request(CONTROL, "interrupt_request")
-        if self._link is not None:
-            self._link.request(SHELL, "kernel_info_request")
+            self._link.interrupt()
 
     def signal(self, signum: int) -> None:
         """Send a signal to the kernel's process group.
