@@ -1,1 +1,1 @@
-"""Jupyter kernels in Docker containers behind the stock Jupyter API."""
+"""Jupyter kernels in Docker containers and Swarm services behind the stock Jupyter API."""
