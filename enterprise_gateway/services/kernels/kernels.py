@@ -145,6 +145,17 @@ class Kernels:
             raise NotFoundError(f"Kernel {kernel_id} is dead: {record.death}")
         return self._live_agent(record)
 
+    async def ask(self, kernel_id: str | None = None) -> None:
+        """Learn what other gateway processes have just done to a kernel, or to any that there are.
+
+        Raises:
+            UnavailableError: an engine that counts does not answer.
+        """
+        if kernel_id is None:
+            await self._registry.look_again()
+        elif (record := self._registry.known(kernel_id)) is not None:
+            await self._registry.ask([record])
+
     async def annotated(
         self, *, fresh: bool = False
     ) -> list[tuple[KernelModel, Mapping[str, Any]]]:

@@ -13,7 +13,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 
 from enterprise_gateway.errors import GatewayError, NotFoundError, UnavailableError
@@ -111,17 +111,22 @@ class Registry:
     async def find(self, kernel_id: str) -> Record:
         """Return a kernel's record; one that is not known costs one engine call per process proxy.
 
+        One that is only starting, as far as is known, costs one call: another gateway process may
+        have told a client already that it runs.
+
         Raises:
             NotFoundError: there is no such kernel.
             UnavailableError: an engine that may have it does not answer.
         """
-        if is_kernel_id(kernel_id):
+        record = self._records.get(kernel_id)
+        if record is not None and record.agent is None and record.death is None:
+            with contextlib.suppress(UnavailableError):
+                await self._observe(record.proxy, kernel_id)
+        elif is_kernel_id(kernel_id):
             for proxy in self.engines.to_ask():
                 if kernel_id in self._records:
                     break
-                workload = await self.engines.observe(proxy, kernel_id)
-                if workload is not None and workload.state is not WorkloadState.DEAD:
-                    self._take(proxy, workload)
+                await self._observe(proxy, kernel_id)
         record = self._records.get(kernel_id)
         if record is None:
             raise NotFoundError(f"Kernel does not exist: {kernel_id}")
@@ -236,15 +241,28 @@ class Registry:
             if record.death is None and self._records.get(record.kernel_id) is record:
                 raise
 
-    async def ask_young(self) -> None:
-        """Ask the agents of young kernels for their state, to know what others have just written.
+    async def look_again(self) -> None:
+        """Ask all engines and agents, before it is said that something is nowhere.
+
+        Raises:
+            UnavailableError: an engine that counts does not answer.
+        """
+        for proxy in self.engines.to_ask():
+            for workload in await self.engines.list(proxy):
+                self._take(proxy, workload)
+        await self.ask(self)
+
+    async def ask(self, records: Iterable[Record]) -> None:
+        """Ask agents for their state, to know what other gateway processes have just done.
 
         Those that do not answer keep the state that they had.
         """
+        await self._links.ask(record for record in records if record.death is None)
+
+    async def ask_young(self) -> None:
+        """Ask the agents of young kernels, as `ask`."""
         since = time.time() - YOUNG_SECONDS
-        await self._links.ask(
-            record for record in self if record.death is None and record.workload.created > since
-        )
+        await self.ask(record for record in self if record.workload.created > since)
 
     async def _follow(self, proxy: BaseProcessProxyABC) -> None:
         retry = RETRY_SECONDS
@@ -262,6 +280,12 @@ class Registry:
                 _log.exception("%s stopped telling of its workloads", type(proxy).__name__)
             await asyncio.sleep(retry)
             retry = min(2 * retry, MAX_RETRY_SECONDS)
+
+    async def _observe(self, proxy: BaseProcessProxyABC, kernel_id: str) -> None:
+        """Take up a workload that lives."""
+        workload = await self.engines.observe(proxy, kernel_id)
+        if workload is not None and workload.state is not WorkloadState.DEAD:
+            self._take(proxy, workload)
 
     async def _look_for(self, proxy: BaseProcessProxyABC, kernel_id: str) -> None:
         """Take up a kernel of which news may have been passed over."""

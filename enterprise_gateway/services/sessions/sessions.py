@@ -71,14 +71,20 @@ class Sessions:
         ]
 
     async def get(self, session_id: str) -> SessionModel:
-        """Return a session.
+        """Return a session as it is now, whichever gateway process made or changed it.
 
         Raises:
             NotFoundError: there is none of that id.
+            UnavailableError: it is not known, and neither is whether there is one.
         """
-        for model in await self.models():
-            if model.id == session_id:
-                return model
+        kernels = [
+            kernel.id for kernel, session in await self._stored() if session.id == session_id
+        ]
+        for kernel_id in (*kernels[:1], None):
+            await self._kernels.ask(kernel_id)
+            for model in await self.models():
+                if model.id == session_id:
+                    return model
         raise NotFoundError(f"Session not found: session_id={session_id!r}")
 
     async def create(
