@@ -142,6 +142,8 @@ class Registry:
         if workload is None or workload.state is WorkloadState.DEAD:
             return False
         self._take(record.proxy, workload)
+        if self._records.get(record.kernel_id) is record:
+            return False  # it is still the one whose agent has said its last words
         if workload.state is WorkloadState.STARTING:
             raise UnavailableError(f"Kernel {record.kernel_id} is starting", retry_after=1.0)
         return True

@@ -46,5 +46,5 @@ class AgentState(msgspec.Struct, frozen=True):
 
     @property
     def is_terminating(self) -> bool:
-        """Whether somebody wants the kernel to end."""
-        return self.execution_state == "terminating"
+        """Whether somebody wants the kernel to end; an end with a reason is nobody's wish."""
+        return self.execution_state == "terminating" and self.reason is None

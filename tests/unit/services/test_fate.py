@@ -33,6 +33,12 @@ def test_orderly_ends_are_no_deaths(
     assert decide_death(last, exit_reason, was_terminating=was_terminating) is None
 
 
+@pytest.mark.parametrize(("reason", "is_wanted"), [(None, True), (FAILED, False)])
+def test_end_with_a_reason_is_not_wanted(reason: ExitReason | None, *, is_wanted: bool) -> None:
+    """An agent that was told to stop from outside says `terminating`, too."""
+    assert state("terminating", reason).is_terminating is is_wanted
+
+
 @pytest.mark.parametrize(
     ("last", "exit_reason", "says"),
     [
