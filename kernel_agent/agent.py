@@ -13,7 +13,7 @@ from kernel_agent.culling import Culler, Usage
 from kernel_agent.delivery import Delivery
 from kernel_agent.handshake import Handshake
 from kernel_agent.http import HttpServer
-from kernel_agent.lifecycle import ExitReason
+from kernel_agent.lifecycle import ExitReason, Next
 from kernel_agent.listener import Listener
 from kernel_agent.message import decode_object, encode_json
 from kernel_agent.notices import MessageFactory, timestamp
@@ -36,8 +36,8 @@ CLOSE_TIMEOUT = 2.0
 """Seconds at the end for requests under way."""
 KERNEL_INFO_MAX_BYTES = 60 * 1024
 """A report must not exceed 64 KiB."""
-EXIT_OK = 0
-EXIT_FAILED = 1
+EXIT_CODES = {Next.END: 0, Next.FAIL: 1, Next.STOP: 143}
+"""The last is that of a process which SIGTERM ended, as shells and engines show it."""
 GOING_AWAY = 1001
 
 logger = logging.getLogger(__name__)
@@ -84,13 +84,13 @@ class Agent:
         """
         server = await self._loop.create_server(self._http, sock=self._listener.sock)
         for signum in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(signum, self._supervisor.end)
+            self._loop.add_signal_handler(signum, self._stop, signum)
         self._culler.start()
         try:
-            if await self._supervisor.run(first, self._on_ready):
-                return EXIT_OK
-            await self._report_failure(self._supervisor.lifecycle.reason)
-            return EXIT_FAILED
+            end = await self._supervisor.run(first, self._on_ready)
+            if end is Next.FAIL:
+                await self._report_failure(self._supervisor.lifecycle.reason)
+            return EXIT_CODES[end]
         finally:
             await self._finish()
             server.close()
@@ -112,6 +112,14 @@ class Agent:
             "restarts": supervisor.lifecycle.restarts,
             "reason": reason._asdict() if reason is not None else None,
         }
+
+    def _stop(self, signum: signal.Signals) -> None:
+        """End the kernel because whoever runs the agent says so."""
+        text = (
+            f"the kernel was told to stop from outside ({signum.name}), "
+            "as when its node is drained or its Docker engine restarts"
+        )
+        self._supervisor.stop(ExitReason(text, signal=signum.name))
 
     def _on_ready(self) -> None:
         if self._reporting is None and self._settings.response_address:

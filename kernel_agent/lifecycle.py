@@ -32,6 +32,9 @@ class Next(Enum):
     FAIL = "fail"
     """It never became ready: the launch failed."""
     END = "end"
+    """Somebody asked for it."""
+    STOP = "stop"
+    """The agent was told to stop from outside; `Lifecycle.reason` says so."""
 
 
 class ExitReason(NamedTuple):
@@ -81,7 +84,21 @@ class Lifecycle:
         return has_process
 
     def request_end(self) -> None:
-        """Somebody asked for the end of the kernel."""
+        """Somebody asked for the end of the kernel, which so needs no reason."""
+        self._is_restart_wanted = False
+        self.reason = None
+        self.phase = Phase.TERMINATING
+
+    def request_stop(self, reason: ExitReason) -> None:
+        """The agent must end, but nobody asked for the end of the kernel.
+
+        Of a kernel that is dead already the reason remains. An end asked for counts more, whichever
+        comes first.
+        """
+        if self.phase is Phase.TERMINATING:
+            return
+        if self.phase is not Phase.DEAD:
+            self.reason = reason
         self._is_restart_wanted = False
         self.phase = Phase.TERMINATING
 
@@ -89,7 +106,7 @@ class Lifecycle:
         """A process ended, by itself or not; decide what follows."""
         ready_at, self._ready_at = self._ready_at, None
         if self.phase is Phase.TERMINATING:
-            return Next.END
+            return self._end()
         if self._is_restart_wanted:
             self._is_restart_wanted = False
             return self._restart()
@@ -108,11 +125,14 @@ class Lifecycle:
     def leave_death(self) -> Next:
         """Somebody asked for something while the kernel was dead; decide what follows."""
         if self.phase is Phase.TERMINATING:
-            return Next.END
+            return self._end()
         if self._is_restart_wanted:
             self._is_restart_wanted = False
             return self._restart()
         return Next.STAY_DEAD
+
+    def _end(self) -> Next:
+        return Next.END if self.reason is None else Next.STOP
 
     def _restart(self) -> Next:
         self.restarts += 1

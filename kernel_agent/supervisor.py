@@ -92,7 +92,7 @@ class KernelSupervisor:
 
     async def run(
         self, first: Union[KernelProcess, ExitReason], on_ready: Callable[[], None]
-    ) -> bool:
+    ) -> Next:
         """Live the kernel's life, from its first process, or why there is none, to its end.
 
         Args:
@@ -100,7 +100,7 @@ class KernelSupervisor:
             on_ready: called whenever a process became ready.
 
         Returns:
-            True at an end that somebody asked for, False if the first process was never ready.
+            END, STOP or FAIL.
         """
         current = first
         try:
@@ -121,7 +121,7 @@ class KernelSupervisor:
                     step = self.lifecycle.leave_death()
                     is_requested = True
                 if step is not Next.START:
-                    return step is Next.END
+                    return step
                 # front ends show the status as a crash, so no requested restart may send it
                 if not is_requested:
                     self._announce(ExecutionState.RESTARTING)
@@ -170,14 +170,20 @@ class KernelSupervisor:
         await waiter
 
     def end(self, *, is_requested_of_kernel: bool = False) -> None:
-        """End the kernel for good; `run` returns when it is gone."""
-        if self.lifecycle.phase is Phase.TERMINATING:
-            return
-        logger.info("kernel %s: ending", self._settings.kernel_id)
+        """End the kernel for good, as somebody asked; `run` returns when it is gone."""
+        is_ending = self.lifecycle.phase is Phase.TERMINATING
         self.lifecycle.request_end()
-        self._start_ending(is_restart=False, is_requested=is_requested_of_kernel)
-        self._wake_up.set()
         self._changed()
+        if not is_ending:
+            self._end(is_requested_of_kernel=is_requested_of_kernel)
+
+    def stop(self, reason: ExitReason) -> None:
+        """End the kernel for good though nobody asked for that; `run` returns when it is gone."""
+        is_ending = self.lifecycle.phase is Phase.TERMINATING
+        self.lifecycle.request_stop(reason)
+        self._changed()
+        if not is_ending:
+            self._end(is_requested_of_kernel=False)
 
     def interrupt(self) -> None:
         """Interrupt what the kernel does.
@@ -305,6 +311,11 @@ class KernelSupervisor:
             if not waiter.done():
                 waiter.set_exception(KernelDeadError(reason))
         self._waiters.clear()
+
+    def _end(self, *, is_requested_of_kernel: bool) -> None:
+        logger.info("kernel %s: ending", self._settings.kernel_id)
+        self._start_ending(is_restart=False, is_requested=is_requested_of_kernel)
+        self._wake_up.set()
 
     def _start_ending(self, *, is_restart: bool, is_requested: bool) -> None:
         if self._ending is not None:

@@ -9,7 +9,8 @@ import tempfile
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,20 @@ async def wait_for(
 
 async def ask_agent(endpoint: AgentEndpoint | None, path: str, token: str = TOKEN) -> Any:
     """Return the JSON answer of a kernel agent to a GET."""
+    async with _answer(endpoint, "GET", path, token) as response:
+        return await response.json()
+
+
+async def end_by_agent(endpoint: AgentEndpoint | None) -> None:
+    """Have a kernel agent end its kernel and itself, as somebody wishes."""
+    async with _answer(endpoint, "POST", "/v1/shutdown", TOKEN):
+        pass
+
+
+@asynccontextmanager
+async def _answer(
+    endpoint: AgentEndpoint | None, method: str, path: str, token: str
+) -> AsyncIterator[aiohttp.ClientResponse]:
     assert endpoint is not None
     connector: aiohttp.BaseConnector
     if endpoint.unix_path:
@@ -186,10 +201,10 @@ async def ask_agent(endpoint: AgentEndpoint | None, path: str, token: str = TOKE
     headers = {"Authorization": f"Bearer {token}"}
     async with (
         aiohttp.ClientSession(connector=connector, headers=headers) as session,
-        session.get(f"{base}{path}") as response,
+        session.request(method, f"{base}{path}") as response,
     ):
         response.raise_for_status()
-        return await response.json()
+        yield response
 
 
 class Watcher:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from docker.types import RestartPolicy
 from harness.engine_rigs import SwarmRig
-from harness.proxies import TOKEN, Watcher, ask_agent
+from harness.proxies import TOKEN, Watcher, ask_agent, end_by_agent
 
 from bringup.swarm_lab import SwarmLab
 from enterprise_gateway.errors import ConflictError, LaunchError
@@ -135,8 +135,7 @@ async def test_kernel_that_ended_in_order_is_swept_away(
 ) -> None:
     """As when its agent culls it; nobody need ask for it."""
     workload = await proxy.launch(rig.request())
-    (container,) = await asyncio.to_thread(rig.containers, workload.kernel_id)
-    await asyncio.to_thread(container.kill, "SIGTERM")
+    await end_by_agent(workload.endpoint)
     dead = await watcher.until(workload.kernel_id, WorkloadState.DEAD)
     assert dead.exit_reason == "exit code 0"
     await rig.until_gone(workload.kernel_id)

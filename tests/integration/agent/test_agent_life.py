@@ -1,6 +1,7 @@
 """The kernel's life in the agent's hands: interrupt, restart, death, shutdown, culling."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -192,8 +193,8 @@ def files_of(agent: Agent) -> list[str]:
     return sorted(names & {"log", "socket"} | {name for name in names if "kernel" in name})
 
 
-async def test_sigterm_ends_kernel_and_agent(tmp_path: Path) -> None:
-    """SIGTERM to the agent, as `docker stop` sends it: the same, even while a cell runs."""
+async def test_sigterm_ends_kernel_and_agent_with_a_reason(tmp_path: Path) -> None:
+    """As `docker stop` sends it: as graceful, even while a cell runs, but it is no wanted end."""
     mark = tmp_path / "mark"
     async with Agent() as agent:
         client = await agent.connect("s")
@@ -202,11 +203,39 @@ async def test_sigterm_ends_kernel_and_agent(tmp_path: Path) -> None:
         )
         await client.run("import time; time.sleep(60)")
         await client.until(lambda m: m.type == "execute_input" and "sleep" in m.content["code"])
-        os.kill(agent.pid, signal.SIGTERM)
-        with pytest.raises(ConnectionError):
-            await client.until(lambda _: False)
-        assert await agent.wait() == 0
+        async with agent.session().get("/v1/events") as events:
+            os.kill(agent.pid, signal.SIGTERM)
+            with pytest.raises(ConnectionError):
+                await client.until(lambda _: False)
+            states = [json.loads(line) async for line in events.content if line.strip()]
+        assert await agent.wait() == 143
         assert mark.exists()
+    for document in states:
+        is_ending = document["execution_state"] in {"terminating", "dead"}
+        told = (
+            document["reason"]
+            and "told to stop from outside (SIGTERM)" in document["reason"]["message"]
+        )
+        assert bool(told) is is_ending
+    assert states[-1]["execution_state"] == "dead"
+
+
+async def test_sigterm_during_a_shutdown_leaves_it_a_wanted_end() -> None:
+    """A gateway asks the agent, then removes the container: no reason, exit code 0."""
+    async with Agent() as agent:
+        client = await agent.connect("s")
+        code = "import atexit, time; atexit.register(time.sleep, 1)"
+        await client.execute(code)
+        await client.socket.close()
+        async with agent.session().get("/v1/events") as events:
+            shutdown = asyncio.create_task(agent.request("POST", "/v1/shutdown"))
+            await agent.until_state("terminating")
+            os.kill(agent.pid, signal.SIGTERM)
+            states = [json.loads(line) async for line in events.content if line.strip()]
+        assert (await shutdown)[0] == 204
+        assert await agent.wait() == 0
+    assert [state["reason"] for state in states] == [None] * len(states)
+    assert states[-1]["execution_state"] == "dead"
 
 
 async def test_kernel_that_ignores_everything_is_killed() -> None:
@@ -233,7 +262,7 @@ async def test_shutdown_while_the_kernel_boots() -> None:
     async with Agent(argv=["sleep", "60"]) as agent:
         await eventually(agent.is_listening)
         os.kill(agent.pid, signal.SIGTERM)
-        assert await agent.wait(deadline=20) == 0
+        assert await agent.wait(deadline=20) == 143
 
 
 async def test_shutdown_request_of_a_client_ends_the_agent(agent: Agent) -> None:

@@ -123,17 +123,20 @@ async def test_kernel_that_a_client_shuts_down_is_gone(real_service: Service) ->
     assert await real_service.get("/api/kernels") == []
 
 
+@pytest.mark.parametrize(
+    ("signum", "reason"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGTERM, "told to stop")]
+)
 async def test_agent_that_is_killed_leaves_a_reason_and_can_be_started_again(
-    real_service: Service,
+    real_service: Service, signum: signal.Signals, reason: str
 ) -> None:
     """Dead with a reason, restarted under the same id with the same environment."""
     service = real_service
     kernel_id = await service.start_kernel(env={"KERNEL_X": "kept"})
     channels = await connect(service, kernel_id)
     agent = int(await channels.evaluate("__import__('os').getppid()"))
-    os.kill(agent, signal.SIGKILL)
+    os.kill(agent, signum)
     await eventually(lambda: has_state(service, kernel_id, "dead"))
-    assert "SIGKILL" in (await service.get(f"/api/kernels/{kernel_id}"))["reason"]
+    assert reason in (await service.get(f"/api/kernels/{kernel_id}"))["reason"]
     refused = await service.ask("GET", f"/api/kernels/{kernel_id}/channels")
     assert refused.status in {400, 404}
     assert (await service.ask("POST", f"/api/kernels/{kernel_id}/restart")).status == 200

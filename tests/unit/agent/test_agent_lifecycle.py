@@ -106,6 +106,51 @@ def test_end_wins_over_everything() -> None:
     assert dead.leave_death() is Next.END
 
 
+STOP = ExitReason("the kernel was told to stop from outside (SIGTERM)", signal="SIGTERM")
+
+
+def test_stop_from_outside_is_an_end_with_a_reason() -> None:
+    """Whether the kernel runs or is just being restarted."""
+    for is_restarting in (False, True):
+        lifecycle = running()
+        if is_restarting:
+            lifecycle.request_restart()
+        lifecycle.request_stop(STOP)
+        assert lifecycle.phase is Phase.TERMINATING
+        assert lifecycle.process_ended(1.0, REASON) is Next.STOP
+        assert lifecycle.reason == STOP
+
+
+def test_stop_of_a_dead_kernel_keeps_why_it_died() -> None:
+    """That is the more telling reason."""
+    dead = running(autorestart=False)
+    dead.process_ended(1.0, REASON)
+    dead.request_stop(STOP)
+    assert dead.leave_death() is Next.STOP
+    assert dead.reason == REASON
+
+
+@pytest.mark.parametrize("is_stopped_first", [True, False])
+def test_end_asked_for_counts_more_than_a_stop(*, is_stopped_first: bool) -> None:
+    """In whichever order they come: a gateway asks, then removes the container."""
+    lifecycle = running()
+    if is_stopped_first:
+        lifecycle.request_stop(STOP)
+    lifecycle.request_end()
+    lifecycle.request_stop(STOP)
+    assert lifecycle.process_ended(1.0, REASON) is Next.END
+    assert lifecycle.reason is None
+
+
+def test_end_asked_for_forgets_an_earlier_crash() -> None:
+    """What a reason explains is why a kernel is gone that nobody wanted to end."""
+    lifecycle = running()
+    lifecycle.process_ended(1.0, REASON)
+    lifecycle.become_ready(1.0)
+    lifecycle.request_end()
+    assert lifecycle.reason is None
+
+
 def test_ready_while_ending_does_not_revive() -> None:
     """A process that becomes ready after the end was asked for stays marked."""
     lifecycle = Lifecycle(autorestart=True, restart_limit=5)
