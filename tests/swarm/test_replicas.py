@@ -210,7 +210,11 @@ def test_each_request_may_go_to_another_replica(trio: ReplicaGroup, first: int) 
     assert client.ask("GET", path)["kernel"]["id"] == kernel_id
     assert client.ask("PATCH", path, {"name": "renamed"})["name"] == "renamed"
     assert client.ask("GET", path)["name"] == "renamed"
-    assert [each["id"] for each in client.ask("GET", "/api/sessions")] == [session["id"]]
+    wait_until_all(
+        trio,
+        lambda replica: [each["name"] for each in replica.get("/api/sessions")] == ["renamed"],
+        what="the session in every list",
+    )
 
     # four connections of one client session, each through the next replica
     channels = client.connect(kernel_id, "wandering")
@@ -229,5 +233,5 @@ def test_each_request_may_go_to_another_replica(trio: ReplicaGroup, first: int) 
 
     assert client.ask("PATCH", path, {"path": f"{new['path']}/moved"})["kernel"]["id"] == kernel_id
     assert client.ask("DELETE", path) is None
-    assert client.ask("GET", "/api/sessions") == []
-    assert client.ask("GET", "/api/kernels") == []
+    wait_until_all(trio, lambda replica: replica.get("/api/sessions") == [], what="no session")
+    wait_until_all(trio, is_gone(kernel_id), what="end of the kernel everywhere")
