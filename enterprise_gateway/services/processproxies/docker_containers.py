@@ -1,10 +1,9 @@
 """The containers of one cluster of gateways on an engine."""
 
 import contextlib
-import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypedDict
 
 from enterprise_gateway.errors import ConflictError, NotFoundError
 from enterprise_gateway.services.processproxies.docker_engine import DockerEngine
@@ -20,6 +19,18 @@ _TASK_LABEL = "com.docker.swarm.task.id"
 _EVENTS = ("create", "start", "oom", "die", "destroy")
 
 
+class Container(TypedDict):
+    """An entry of `GET /containers/json`, as far as it matters here (API 1.41)."""
+
+    Id: str
+    Names: list[str] | None
+    Labels: dict[str, str]
+    State: str
+    Status: str
+    Created: int
+    NetworkSettings: dict[str, Any] | None
+
+
 class DockerContainers:
     """Asks an engine about the kernels' containers."""
 
@@ -27,15 +38,15 @@ class DockerContainers:
         self._engine = engine
         self._cluster_id = cluster_id
 
-    async def list(self, kernel_id: str | None = None) -> list[Mapping[str, Any]]:
-        """Return the containers of all kernels, or of one, as `GET /containers/json` has them."""
+    async def list(self, kernel_id: str | None = None) -> list[Container]:
+        """Return the containers of all kernels, or of one."""
         of_one = [] if kernel_id is None else [f"kernel_id={kernel_id}"]
         filters = {"label": [*KERNEL_LABELS, *of_one]}
-        async with self._engine.request() as docker:
-            found = await docker.containers.list(all=True, filters=json.dumps(filters))
-        keys = ("Id", "Names", "Labels", "State", "Status", "Created", "NetworkSettings")
+        found = await self._engine.fetch(
+            "containers/json", list[Container], filters=filters, params={"all": "true"}
+        )
         return [
-            {key: container[key] for key in keys}
+            container
             for container in found
             if self._is_ours(container["Labels"])
             and kernel_id in (None, container["Labels"].get("kernel_id"))

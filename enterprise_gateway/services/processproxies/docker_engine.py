@@ -11,10 +11,11 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import aiodocker
 import aiohttp
+import msgspec
 from aiodocker.events import DockerEvents
 
 from enterprise_gateway.errors import (
@@ -35,6 +36,9 @@ _UNREACHABLE = 900
 """What aiodocker has in place of a status if there was no answer."""
 _NO_MANAGER = "is not a swarm manager"
 """Part of the engine's answer 503 to everything about a swarm that it does not manage."""
+
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
 
 
@@ -89,10 +93,27 @@ class DockerEngine:
         Raises:
             NotFoundError: it has none of that name.
         """
-        async with self.request() as docker:
-            found = await docker.networks.get(name)
-            inspected: Mapping[str, Any] = await found.show()
-        return inspected
+        return await self.fetch(f"networks/{name}", dict[str, Any])
+
+    async def fetch(
+        self,
+        path: str,
+        kind: type[T],
+        *,
+        filters: Mapping[str, Sequence[str]] | None = None,
+        params: Mapping[str, str] | None = None,
+    ) -> T:
+        """Return the answer to `GET /path`, as far as `kind` has fields for it.
+
+        Decoding a thousand services this way keeps the event loop for some milliseconds; making
+        dictionaries of all that the engine says, as aiodocker does, takes ten times longer.
+        """
+        query = {**(params or {}), **({"filters": json.dumps(filters)} if filters else {})}
+        async with (
+            self.request() as docker,
+            docker._query(path, params=query) as response,  # noqa: SLF001 - nothing public gives the bytes
+        ):
+            return msgspec.json.decode(await response.read(), type=kind)
 
     @asynccontextmanager
     async def request(

@@ -1,12 +1,11 @@
 """The Swarm services of one cluster of gateways, with their tasks, and the nodes of the swarm."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
 
 import aiodocker
-import msgspec
 
 from enterprise_gateway.errors import UnavailableError
 from enterprise_gateway.services.processproxies.docker_engine import (
@@ -26,6 +25,8 @@ _LOG_TIMEOUT = 3.0
 """Seconds that the output of a task is waited for: its node may be away."""
 _ENDED = ("shutdown", "remove")
 """Desired states of tasks that Swarm has given up."""
+
+T = TypeVar("T")
 
 
 class DockerServices:
@@ -49,12 +50,9 @@ class DockerServices:
         filters = {"label": [*KERNEL_LABELS, *of_one]}
         if ids is not None and len(ids) < _MANY_IDS:
             filters["id"] = list(ids)
-        async with self._request() as docker:
-            found = await docker.services.list(filters=filters)
-        services = msgspec.convert(found, list[Service])
         return [
             service
-            for service in services
+            for service in await self._fetch("services", list[Service], filters)
             if is_of_cluster(service.spec.labels, self._cluster_id)
             and kernel_id in (None, service.kernel_id)
         ]
@@ -80,9 +78,7 @@ class DockerServices:
 
     async def nodes(self) -> list[Node]:
         """Return the nodes of the swarm."""
-        async with self._request() as docker:
-            found = await docker.nodes.list()
-        return msgspec.convert(found, list[Node])
+        return await self._fetch("nodes", list[Node])
 
     async def inspect(self, service_id: str) -> Service:
         """Return one service, by id or name.
@@ -90,8 +86,7 @@ class DockerServices:
         Raises:
             NotFoundError: it is gone.
         """
-        async with self._request() as docker:
-            return msgspec.convert(await docker.services.inspect(service_id), Service)
+        return await self._fetch(f"services/{service_id}", Service)
 
     async def remove(self, service_id: str) -> None:
         """Remove a service. Its container is told to end some seconds later.
@@ -124,17 +119,28 @@ class DockerServices:
         async with self._engine.events({"type": ["service", "node"]}, since) as events:
             yield events
 
-    async def _tasks(self, filters: Mapping[str, Iterable[str]]) -> list[Task]:
-        async with self._request() as docker:
-            return msgspec.convert(await docker.tasks.list(filters=filters), list[Task])
+    async def _tasks(self, filters: Mapping[str, Sequence[str]]) -> list[Task]:
+        return await self._fetch("tasks", list[Task], filters)
+
+    async def _fetch(
+        self, path: str, kind: type[T], filters: Mapping[str, Sequence[str]] | None = None
+    ) -> T:
+        with self._noting_manager():
+            return await self._engine.fetch(path, kind, filters=filters)
 
     @asynccontextmanager
     async def _request(
         self, *, deadline: float = REQUEST_TIMEOUT
     ) -> AsyncIterator[aiodocker.Docker]:
-        try:
+        with self._noting_manager():
             async with self._engine.request(deadline=deadline) as docker:
                 yield docker
+
+    @contextmanager
+    def _noting_manager(self) -> Iterator[None]:
+        """Learn from an answer whether the engine is a manager."""
+        try:
+            yield
         except NotAManagerError as exc:
             if self.managed.is_set():
                 raise UnavailableError(f"{exc} It was one before.") from exc
