@@ -5,7 +5,7 @@ The module's name is the documented one.
 
 import asyncio
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from enterprise_gateway.errors import ConfigurationError, NotFoundError
@@ -90,14 +90,23 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
 
     def __init__(self, settings: LiveSettings, tools: LaunchTools) -> None:
         self._services = DockerServices(tools.engine, settings.current.cluster_id)
-        watch = SwarmWatch(tools.engine, self._services, lambda: settings.current.docker.network)
-        super().__init__(settings, tools, watch)
+        self._swarm = SwarmWatch(
+            tools.engine, self._services, lambda: settings.current.docker.network
+        )
+        super().__init__(settings, tools, self._swarm)
 
     async def check(self) -> None:
         """See the base class."""
         await super().check()
         if self._services.managed.is_set():
             await self._services.services(ids=["none"])
+
+    async def launched_with(self, workload: Workload) -> Mapping[str, str]:
+        """See the base class."""
+        service = self._swarm.service(workload.name)
+        if service is not None:
+            return environment_of(service)
+        return await super().launched_with(workload)
 
     async def _find(self, kernel_id: str | None = None) -> dict[str, Workload]:
         try:

@@ -55,6 +55,11 @@ class SwarmPicture:
             and before.get(task.node_id) != self._nodes.get(task.node_id)
         }
 
+    def named(self, name: str) -> Service | None:
+        """Return the service of that name, the latest if one has made way for another."""
+        services = reversed(self.services.values())
+        return next((service for service in services if service.spec.name == name), None)
+
     def drop(self, service_id: str) -> None:
         """Forget a service that is gone."""
         self.services.pop(service_id, None)

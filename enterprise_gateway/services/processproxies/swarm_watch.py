@@ -24,6 +24,7 @@ from enterprise_gateway.services.processproxies.engine_watch import (
     dead,
 )
 from enterprise_gateway.services.processproxies.swarm_broom import SwarmBroom
+from enterprise_gateway.services.processproxies.swarm_objects import Service
 from enterprise_gateway.services.processproxies.swarm_picture import SwarmPicture
 from enterprise_gateway.services.processproxies.swarm_workloads import is_kept, launch_timeout_of
 
@@ -58,6 +59,10 @@ class SwarmWatch(EngineWatch):
         self._tasks_due = 0.0
         self._ended_due = 0.0
         self._whole_due = 0.0
+
+    def service(self, name: str) -> Service | None:
+        """Return a service as it was last seen, without asking; None if it was not."""
+        return self._picture.named(name)
 
     async def _follow(self) -> None:
         try:

@@ -72,6 +72,13 @@ def test_service_of_no_kernel_is_left_out(picture: SwarmPicture) -> None:
     assert "s4" not in picture.services
 
 
+def test_service_is_found_by_its_name(picture: SwarmPicture) -> None:
+    """Of two, the one that came later is meant: names are given once."""
+    picture.add_services([service("s3", "k2")])
+    found = picture.named("ann-k"), picture.named("ann-k2"), picture.named("ann-k3")
+    assert [each and each.id for each in found] == ["s2", "s3", None]
+
+
 def test_task_concerns_its_service_only_if_it_is_news(picture: SwarmPicture) -> None:
     """The same again is none, nor is an older one, nor one of an unknown service."""
     assert picture.add_tasks([task("s1", node_id="n1")]) == set()
