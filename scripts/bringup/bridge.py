@@ -8,17 +8,24 @@ from ipaddress import IPv4Network
 from bringup.console import SetupError, run, say
 from bringup.host import which
 
+NETWORKS = IPv4Network("10.216.0.0/16")
+"""Where the engine takes the addresses of networks that its users make."""
+
 
 def rules(bridge: str, subnet: IPv4Network) -> list[str]:
-    """Return what containers need to reach other networks, and the answers to reach them.
+    """Return what containers need to reach one another and other networks, and the answers them.
 
-    Each is a line of iptables(8): table, chain and match. They go in front of those of other
-    engines and firewalls.
+    Each is a line of iptables(8): table, chain and match, with the bridge's name in it. They go in
+    front of those of other engines and firewalls, which may drop what they do not know.
     """
+    own = f"-m comment --comment {bridge}"
     return [
         f"nat POSTROUTING -s {subnet} ! -o {bridge} -j MASQUERADE",
+        f"nat POSTROUTING -s {NETWORKS} ! -d {NETWORKS} {own} -j MASQUERADE",
         f"filter FORWARD -o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
         f"filter FORWARD -i {bridge} -j ACCEPT",
+        f"filter FORWARD -d {NETWORKS} {own} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        f"filter FORWARD -s {NETWORKS} {own} -j ACCEPT",
     ]
 
 

@@ -66,6 +66,7 @@ def start(at: Places) -> subprocess.Popen[bytes]:
             f"--exec-root={at.run}/exec",
             f"--pidfile={at.run}/docker.pid",
             f"--bridge={at.bridge}",
+            f"--default-address-pool=base={bridge.NETWORKS},size=24",
             # with true it would empty the chains of another engine
             "--iptables=false",
             "--ip6tables=false",
