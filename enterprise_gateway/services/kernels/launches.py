@@ -131,11 +131,14 @@ def _agent_settings(
 
 
 def _interrupt_signal(spec: Kernelspec) -> str:
-    """Return the signal that interrupts: `EG_ALTERNATE_SIGINT` of kernel.json's env."""
+    """Return the signal that interrupts: `EG_ALTERNATE_SIGINT` of kernel.json's env.
+
+    It is by name, or by number: most real-time signals have no name.
+    """
     text = spec.spec.env.get("EG_ALTERNATE_SIGINT", "SIGINT")
-    try:
-        return (signal.Signals(int(text)) if text.isdigit() else signal.Signals[text]).name
-    except (KeyError, ValueError) as exc:
+    is_number = text.isdecimal() and int(text) in signal.valid_signals()
+    if not is_number and text not in signal.Signals.__members__:
         raise ConfigurationError(
             f"EG_ALTERNATE_SIGINT of kernelspec {spec.name} is not a signal: {text!r}"
-        ) from exc
+        )
+    return text
