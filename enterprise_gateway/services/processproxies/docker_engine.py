@@ -36,6 +36,8 @@ _UNREACHABLE = 900
 """What aiodocker has in place of a status if there was no answer."""
 _NO_MANAGER = "is not a swarm manager"
 """Part of the engine's answer 503 to everything about a swarm that it does not manage."""
+_NOT_YET = "is being prepared"
+"""The same answer has it if the engine is a manager that has not found the others yet."""
 
 T = TypeVar("T")
 
@@ -200,7 +202,7 @@ def _error_for(error: aiodocker.DockerError, host: str) -> GatewayError:
             "Is it running, and may the gateway's user use it?"
         )
     words = f"The Docker engine says: {error.message}"
-    if _NO_MANAGER in error.message:
+    if _NO_MANAGER in error.message and _NOT_YET not in error.message:
         return NotAManagerError(words)
     kinds = {404: NotFoundError, 409: ConflictError}
     return kinds.get(error.status, UnavailableError)(words)

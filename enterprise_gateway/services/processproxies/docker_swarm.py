@@ -98,7 +98,7 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
     async def check(self) -> None:
         """See the base class."""
         await super().check()
-        if self._services.managed.is_set():
+        with contextlib.suppress(NotAManagerError):
             await self._services.services(ids=["none"])
 
     async def launched_with(self, workload: Workload) -> Mapping[str, str]:

@@ -20,6 +20,7 @@ TROUBLE = {
     "missing": (404, "network missing not found"),
     "conflict": (409, "it is in use"),
     "no-swarm": (503, 'This node is not a swarm manager. Use "docker swarm init"'),
+    "not-yet": (503, "This node is not a swarm manager. Manager is being prepared or has trouble"),
     "no-leader": (500, "rpc error: The swarm does not have a leader."),
 }
 
@@ -56,6 +57,7 @@ async def engine() -> AsyncIterator[DockerEngine]:
         ("missing", NotFoundError),
         ("conflict", ConflictError),
         ("no-swarm", NotAManagerError),
+        ("not-yet", UnavailableError),
         ("no-leader", UnavailableError),
     ],
 )
