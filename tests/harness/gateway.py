@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -87,8 +88,11 @@ class Gateway(GatewayClient):
             username=username or f"t{secrets.token_hex(4)}",
         )
         self.log_path = home / "gateway.log"
+        # Where local kernels' sockets are if `home` has a long path; killed, it leaves them.
+        self._temporary = tempfile.TemporaryDirectory(prefix="egt")
         self.env = {
             **clean_environment(home),
+            "TMPDIR": self._temporary.name,
             "LOGNAME": self.username,
             "EG_IP": "127.0.0.1",
             "EG_PORT": str(self.port),
@@ -165,6 +169,7 @@ class Gateway(GatewayClient):
             self.kill()
         self.disconnect()
         self.remove_kernels()
+        self._temporary.cleanup()
 
     def remove_kernels(self) -> None:
         """Remove what is left of its kernels."""

@@ -1,6 +1,7 @@
 """Gateways of this process, with a fake or the real engine behind them."""
 
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ from enterprise_gateway.web import services
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> LiveSettings:
+def live() -> Iterator[LiveSettings]:
     """Settings that the test may replace while the gateway runs."""
-    return LiveSettings(make_settings(tmp_path))
+    # Not in the test's own folder: paths of sockets must be short.
+    with tempfile.TemporaryDirectory(prefix="egt") as folder:
+        yield LiveSettings(make_settings(Path(folder)))
 
 
 @pytest.fixture
