@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from enterprise_gateway.errors import LaunchError, UnavailableError
+from enterprise_gateway.errors import ConflictError, UnavailableError
 from enterprise_gateway.services.processproxies.contract import (
     AgentEndpoint,
     BaseProcessProxyABC,
@@ -30,6 +30,7 @@ class FakeEngine(BaseProcessProxyABC):
         gate: cleared, launches wait until it is set.
         cancelled: how many launches were cancelled.
         is_forgetful: whether it does not know how workloads were launched.
+        keeps_dead: whether the dead stay, so that every gateway process can say why they died.
     """
 
     def __init__(self, settings: LiveSettings, folder: Path) -> None:
@@ -42,6 +43,7 @@ class FakeEngine(BaseProcessProxyABC):
         self.gate.set()
         self.cancelled = 0
         self.is_forgetful = False
+        self.keeps_dead = False
         self.observations: list[str] = []
         self.removals: list[str] = []
         self._folder = folder
@@ -77,6 +79,10 @@ class FakeEngine(BaseProcessProxyABC):
     def announce(self, workload: Workload) -> None:
         """Have a workload, or a new state of one."""
         self._workloads[workload.kernel_id] = workload
+        self.tell(workload)
+
+    def tell(self, workload: Workload) -> None:
+        """Have gateways told of a workload."""
         for queue in self._watchers:
             queue.put_nowait(workload)
 
@@ -86,9 +92,11 @@ class FakeEngine(BaseProcessProxyABC):
             state=WorkloadState.DEAD,
             endpoint=None,
             exit_reason=exit_reason,
+            is_tombstone=self.keeps_dead,
         )
-        for queue in self._watchers:
-            queue.put_nowait(dead)
+        if self.keeps_dead:
+            self._workloads[kernel_id] = dead
+        self.tell(dead)
 
     def _check(self) -> None:
         if self.is_down:
@@ -104,8 +112,9 @@ class FakeEngine(BaseProcessProxyABC):
         """See the base class."""
         self._check()
         self.requests.append(request)
-        if request.kernel_id in self._workloads:
-            raise LaunchError("the name is taken")
+        present = self._workloads.get(request.kernel_id)
+        if present is not None and present.state is not WorkloadState.DEAD:
+            raise ConflictError(f"Kernel {request.kernel_id} exists already.")
         starting = Workload(
             kernel_id=request.kernel_id,
             name=f"{request.username}-{request.kernel_id}",
@@ -183,8 +192,12 @@ class FakeEngine(BaseProcessProxyABC):
         agent = self.agents.pop(kernel_id, None)
         if agent is not None:
             await agent.stop()
-        if kernel_id in self._workloads:
-            self._publish(kernel_id, "removed")
+        present = self._workloads.pop(kernel_id, None)
+        if present is not None and present.state is WorkloadState.DEAD:
+            self.tell(replace(present, state=WorkloadState.GONE))
+        elif present is not None:
+            ended = replace(present, state=WorkloadState.DEAD, endpoint=None)
+            self.tell(replace(ended, exit_reason="removed"))
 
 
 def proxies_of(engine: FakeEngine) -> Any:

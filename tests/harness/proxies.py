@@ -222,10 +222,14 @@ class Watcher:
                 self._changed.notify_all()
 
     async def until(self, kernel_id: str, state: WorkloadState) -> Workload:
-        """Return the kernel's workload once it is in a state; fail if that takes too long."""
+        """Return the kernel's workload once it is in a state; fail if that takes too long.
+
+        Of one that was dead and is gone both are told at once to whoever is slow.
+        """
+        states = (state, WorkloadState.GONE) if state is WorkloadState.DEAD else (state,)
         async with asyncio.timeout(EVENT_DEADLINE), self._changed:
             await self._changed.wait_for(
-                lambda: kernel_id in self._latest and self._latest[kernel_id].state is state
+                lambda: kernel_id in self._latest and self._latest[kernel_id].state in states
             )
         return self._latest[kernel_id]
 

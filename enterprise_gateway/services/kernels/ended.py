@@ -4,14 +4,18 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-FORGET_SECONDS = 60.0
-"""How long news of a workload that was ended on purpose is not taken for a new kernel."""
+from enterprise_gateway.services.processproxies.contract import Workload
+
 TOMBSTONE_SECONDS = 300.0
+FORGET_SECONDS = 2 * TOMBSTONE_SECONDS
+"""How long news of a workload that has ended is not taken for a new kernel, or a new death: longer
+than engines keep the dead.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    created: float
+    workload: Workload
     timer: asyncio.TimerHandle
 
 
@@ -27,12 +31,13 @@ class Ended:
         for handle in (*(one.timer for one in self._ended.values()), *self._tombstones.values()):
             handle.cancel()
 
-    def mark(self, kernel_id: str, created: float) -> None:
-        """Note that the workload of that creation time was ended on purpose."""
+    def mark(self, workload: Workload) -> None:
+        """Note that a workload has ended."""
+        kernel_id = workload.kernel_id
         self.unmark(kernel_id)
         loop = asyncio.get_running_loop()
         timer = loop.call_later(FORGET_SECONDS, self._ended.pop, kernel_id)
-        self._ended[kernel_id] = _Ended(created, timer)
+        self._ended[kernel_id] = _Ended(workload, timer)
 
     def unmark(self, kernel_id: str) -> None:
         """Forget what was noted: there is another workload of that id."""
@@ -43,15 +48,16 @@ class Ended:
         if tombstone is not None:
             tombstone.cancel()
 
-    def covers(self, kernel_id: str, created: float) -> bool:
-        """Say whether news of a workload of that creation time is of one that has ended.
+    def covers(self, workload: Workload) -> bool:
+        """Say whether news of a workload is of one that has ended."""
+        ended = self._ended.get(workload.kernel_id)
+        return ended is not None and not workload.succeeds(ended.workload)
 
-        Engines know whole seconds; later than that there is another workload of the same id.
-        """
-        ended = self._ended.get(kernel_id)
-        return ended is not None and created < ended.created + 1.0
-
-    def bury(self, kernel_id: str, forget: Callable[[], None]) -> None:
-        """Have a dead kernel forgotten after some minutes."""
-        loop = asyncio.get_running_loop()
-        self._tombstones[kernel_id] = loop.call_later(TOMBSTONE_SECONDS, forget)
+    def bury(
+        self, kernel_id: str, forget: Callable[[], None], seconds: float = TOMBSTONE_SECONDS
+    ) -> None:
+        """Have a dead kernel forgotten after some time."""
+        former = self._tombstones.pop(kernel_id, None)
+        if former is not None:
+            former.cancel()
+        self._tombstones[kernel_id] = asyncio.get_running_loop().call_later(seconds, forget)

@@ -1,14 +1,27 @@
 """The engines behind the process proxies: asked with deadlines, and excused where there is none."""
 
 import asyncio
+import contextlib
+import dataclasses
 import logging
 
-from enterprise_gateway.errors import UnavailableError
-from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, Workload
+from enterprise_gateway.errors import NotFoundError, UnavailableError
+from enterprise_gateway.services.processproxies.contract import (
+    BaseProcessProxyABC,
+    Workload,
+    WorkloadState,
+)
 from enterprise_gateway.services.proxies import Proxies
 from enterprise_gateway.settings import LiveSettings
 
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 5.0
+"""How long an engine may take to tell what a client wants to know."""
+LIST_SECONDS = 10.0
+"""How long it may take to list all its workloads to begin with."""
+
+Found = tuple[BaseProcessProxyABC, Workload]
+FoundList = list[Found]
+WorkloadList = list[Workload]
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +57,73 @@ class Engines:
             if proxy not in self._absent or self.counts(proxy)
         ]
 
-    def unlisted(self) -> list[BaseProcessProxyABC]:
-        """Return those of `to_ask` that have not been asked for all their workloads yet."""
-        return [proxy for proxy in self.to_ask() if proxy not in self._listed]
+    async def locate(self, kernel_id: str) -> Found | None:
+        """Ask all engines at once for a kernel: the first that has a living workload will do.
+
+        Raises:
+            UnavailableError: an engine that counts does not answer, and no other has it.
+        """
+        questions = [
+            asyncio.create_task(self._find_in(proxy, kernel_id)) for proxy in self.to_ask()
+        ]
+        dead: Found | None = None
+        silence: UnavailableError | None = None
+        try:
+            for answer in asyncio.as_completed(questions):
+                try:
+                    found = await answer
+                except UnavailableError as exc:
+                    silence = exc
+                    continue
+                if found is not None and found[1].state is not WorkloadState.DEAD:
+                    return found
+                dead = found or dead
+        finally:
+            for question in questions:
+                question.cancel()
+            await asyncio.gather(*questions, return_exceptions=True)
+        if dead is None and silence is not None:
+            raise silence
+        return dead
+
+    async def list_all(self, *, only_unlisted: bool = False) -> FoundList:
+        """Ask all engines at once for their workloads.
+
+        Args:
+            only_unlisted: ask only those that have never answered that.
+
+        Raises:
+            UnavailableError: one that counts does not answer.
+        """
+        proxies = [
+            proxy for proxy in self.to_ask() if not only_unlisted or proxy not in self._listed
+        ]
+        lists = await asyncio.gather(*(self.list(proxy, ANSWER_SECONDS) for proxy in proxies))
+        return [
+            (proxy, workload)
+            for proxy, workloads in zip(proxies, lists, strict=True)
+            for workload in workloads
+        ]
+
+    async def list_around(self, around: float) -> WorkloadList:
+        """Ask all engines at once for their workloads.
+
+        Args:
+            around: creation time; where the order of others relative to it depends on fractions of
+                a second, their exact times are asked for.
+
+        Raises:
+            UnavailableError: an engine that counts does not answer.
+        """
+        found: WorkloadList = []
+        for proxy, workload in await self.list_all():
+            if abs(workload.created - around) >= 1.0:
+                found.append(workload)
+                continue
+            with contextlib.suppress(NotFoundError):
+                created = await proxy.created(workload)
+                found.append(dataclasses.replace(workload, created=created))
+        return found
 
     async def observe(self, proxy: BaseProcessProxyABC, kernel_id: str) -> Workload | None:
         """Return one workload, None if there is none.
@@ -63,14 +140,16 @@ class Engines:
         self._answered.add(proxy)
         return workload
 
-    async def list(self, proxy: BaseProcessProxyABC) -> list[Workload]:
+    async def list(
+        self, proxy: BaseProcessProxyABC, seconds: float = LIST_SECONDS
+    ) -> list[Workload]:
         """Return all workloads of a process proxy.
 
         Raises:
             UnavailableError: as `observe`.
         """
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
+            async with asyncio.timeout(seconds):
                 workloads = await proxy.list()
         except (UnavailableError, TimeoutError) as exc:
             self._excuse(proxy, exc)
@@ -78,6 +157,10 @@ class Engines:
         self._answered.add(proxy)
         self._listed.add(proxy)
         return workloads
+
+    async def _find_in(self, proxy: BaseProcessProxyABC, kernel_id: str) -> Found | None:
+        workload = await self.observe(proxy, kernel_id)
+        return (proxy, workload) if workload is not None else None
 
     def _excuse(self, proxy: BaseProcessProxyABC, exc: Exception) -> None:
         """Let the silence of an engine pass that does not count, raise otherwise."""

@@ -2,15 +2,13 @@
 
 from enterprise_gateway.services.kernels.records import Record
 from enterprise_gateway.services.kernels.state import AgentState
-from enterprise_gateway.services.processproxies.contract import WorkloadState
+from enterprise_gateway.services.processproxies.contract import ORDERLY_EXIT, WorkloadState
 
 ORPHAN_SECONDS = 45.0
 """How long a workload runs without anything that listens where its agent should be.
 
 An agent listens within about a second of its container's start.
 """
-ORDERLY_EXIT = "exit code 0"
-"""What engines say of an agent that ended because it was meant to."""
 
 
 def is_orphan(record: Record, now: float) -> bool:

@@ -9,6 +9,7 @@ from enterprise_gateway.errors import GatewayError, UnavailableError
 from enterprise_gateway.services.kernels.agent import Agent
 from enterprise_gateway.services.kernels.records import Record
 from enterprise_gateway.services.kernels.tokens import derive_agent_token
+from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.settings import LiveSettings
 
 RETRY_SECONDS = 0.1
@@ -46,7 +47,12 @@ class AgentLinks:
         self._on_silence = on_silence
         self._connecting = asyncio.Semaphore(MAX_CONNECTING_STREAMS)
         self._questions = asyncio.Semaphore(MAX_QUESTIONS)
+        self._reached: set[BaseProcessProxyABC] = set()
         self._closing: set[asyncio.Task[None]] = set()
+
+    def has_reached(self, proxy: BaseProcessProxyABC) -> bool:
+        """Say whether any agent of a process proxy has ever answered."""
+        return proxy in self._reached
 
     def attach(self, record: Record) -> None:
         """Connect to the agent where it is now."""
@@ -96,6 +102,7 @@ class AgentLinks:
                 async with contextlib.AsyncExitStack() as stack:
                     async with turn:
                         states = await stack.enter_async_context(agent.events())
+                    self._reached.add(record.proxy)
                     async for state in states:
                         record.learn(state)
                         record.is_silent.clear()

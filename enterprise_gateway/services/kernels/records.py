@@ -79,6 +79,11 @@ class Record:
         return not self.is_public and time.time() < self.pending_until
 
     @property
+    def is_starting(self) -> bool:
+        """Whether its agent has not said yet that it is ready."""
+        return self.state is None or self.state.is_starting
+
+    @property
     def kernel_id(self) -> str:
         """The kernel's id."""
         return self.workload.kernel_id
@@ -103,8 +108,8 @@ class Record:
             self.state = msgspec.structs.replace(self.state, annotations=annotations)
 
     def inherit(self, dead: "Record") -> None:
-        """Take the place of a record whose workload died: clients know this kernel."""
-        self.is_public = True
+        """Take the place of a record whose workload died, and of which clients may know."""
+        self.is_public = self.is_public or dead.is_public or dead.death is not None
         self.launch = self.launch or dead.launch
         self.client_env = dead.client_env
         if dead.state is not None:

@@ -8,7 +8,6 @@ same sources.
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import logging
 import math
@@ -25,6 +24,7 @@ from enterprise_gateway.services.kernels.links import AgentLinks
 from enterprise_gateway.services.kernels.origins import Origins
 from enterprise_gateway.services.kernels.records import Record
 from enterprise_gateway.services.processproxies.contract import (
+    ORDERLY_EXIT,
     BaseProcessProxyABC,
     LaunchRequest,
     Workload,
@@ -33,8 +33,12 @@ from enterprise_gateway.services.processproxies.contract import (
 from enterprise_gateway.services.proxies import Proxies
 from enterprise_gateway.settings import LiveSettings
 
-LAST_WORDS_SECONDS = 1.0
+LAST_WORDS_SECONDS = 0.3
 """How long after a workload's death its agent's last state document may still arrive."""
+RELAUNCH_SECONDS = 1.0
+"""How long after the removal of a dead workload its kernel may be launched again elsewhere."""
+SWEEP_SECONDS = 30.0
+"""How long whoever launched a workload in vain has to read what it printed."""
 RETRY_SECONDS = 0.1
 MAX_RETRY_SECONDS = 2.0
 YOUNG_SECONDS = 120.0
@@ -120,54 +124,29 @@ class Registry:
         """
         record = self._records.get(kernel_id)
         if record is not None and record.agent is None and record.death is None:
-            with contextlib.suppress(UnavailableError):
-                await self._observe(record.proxy, kernel_id)
-        elif is_kernel_id(kernel_id):
-            for proxy in self.engines.to_ask():
-                if kernel_id in self._records:
-                    break
-                await self._observe(proxy, kernel_id)
+            await self._look_for(record.proxy, kernel_id)
+        elif record is None and is_kernel_id(kernel_id):
+            found = await self.engines.locate(kernel_id)
+            if found is not None:
+                self._take(*found)
         record = self._records.get(kernel_id)
         if record is None:
             raise NotFoundError(f"Kernel does not exist: {kernel_id}")
         return record
 
-    async def is_back(self, record: Record) -> bool:
-        """Say whether another gateway process has launched a dead kernel again, and take that up.
+    async def find_successor(self, record: Record) -> Record | None:
+        """Return what another gateway process has launched, or is launching, for a dead kernel.
 
         Raises:
-            UnavailableError: the engine does not answer, or the kernel is only starting.
+            UnavailableError: the engine does not answer.
         """
         workload = await self.engines.observe(record.proxy, record.kernel_id)
         if workload is None or workload.state is WorkloadState.DEAD:
-            return False
+            return None
         self._take(record.proxy, workload)
-        if self._records.get(record.kernel_id) is record:
-            return False  # it is still the one whose agent has said its last words
-        if workload.state is WorkloadState.STARTING:
-            raise UnavailableError(f"Kernel {record.kernel_id} is starting", retry_after=1.0)
-        return True
-
-    async def list_workloads(self, around: float) -> list[Workload]:
-        """Ask every engine for its workloads.
-
-        Args:
-            around: creation time; where the order of others relative to it depends on fractions of
-                a second, their exact times are asked for.
-
-        Raises:
-            UnavailableError: an engine that counts does not answer.
-        """
-        found: list[Workload] = []
-        for proxy in self.engines.to_ask():
-            for workload in await self.engines.list(proxy):
-                if abs(workload.created - around) >= 1.0:
-                    found.append(workload)
-                    continue
-                with contextlib.suppress(NotFoundError):
-                    created = await proxy.created(workload)
-                    found.append(dataclasses.replace(workload, created=created))
-        return found
+        # If that changed nothing, it is still the one whose agent has said its last words.
+        known = self._records.get(record.kernel_id)
+        return known if known is not record else None
 
     async def ensure_listed(self) -> None:
         """See to it that every engine has been asked for its workloads once.
@@ -175,20 +154,14 @@ class Registry:
         Raises:
             UnavailableError: an engine that counts has not answered yet.
         """
-        for proxy in self.engines.unlisted():
-            for workload in await self.engines.list(proxy):
-                self._take(proxy, workload)
+        for proxy, workload in await self.engines.list_all(only_unlisted=True):
+            self._take(proxy, workload)
 
     def add(self, proxy: BaseProcessProxyABC, workload: Workload, launch: LaunchRequest) -> Record:
         """Take up a kernel that has just been launched."""
         self.engines.note_answer(proxy)
         record = Record(proxy, workload, launch, is_public=True)
-        known = self._records.get(workload.kernel_id)
-        if known is not None:
-            self.drop(known)
-            record.inherit(known)
-        self._ended.unmark(workload.kernel_id)
-        self._records[workload.kernel_id] = record
+        self._put(record)
         self._links.attach(record)
         return record
 
@@ -224,7 +197,7 @@ class Registry:
         kernel_id = record.kernel_id
         if self._records.get(kernel_id) is record:
             del self._records[kernel_id]
-            self._ended.mark(kernel_id, record.workload.created)
+            self._ended.mark(record.workload)
         record.is_over.set()
         self._links.detach(record)
 
@@ -249,9 +222,8 @@ class Registry:
         Raises:
             UnavailableError: an engine that counts does not answer.
         """
-        for proxy in self.engines.to_ask():
-            for workload in await self.engines.list(proxy):
-                self._take(proxy, workload)
+        for proxy, workload in await self.engines.list_all():
+            self._take(proxy, workload)
         await self.ask(self)
 
     async def ask(self, records: Iterable[Record]) -> None:
@@ -283,12 +255,6 @@ class Registry:
             await asyncio.sleep(retry)
             retry = min(2 * retry, MAX_RETRY_SECONDS)
 
-    async def _observe(self, proxy: BaseProcessProxyABC, kernel_id: str) -> None:
-        """Take up a workload that lives."""
-        workload = await self.engines.observe(proxy, kernel_id)
-        if workload is not None and workload.state is not WorkloadState.DEAD:
-            self._take(proxy, workload)
-
     async def _look_for(self, proxy: BaseProcessProxyABC, kernel_id: str) -> None:
         """Take up a kernel of which news may have been passed over."""
         with contextlib.suppress(UnavailableError):
@@ -299,24 +265,21 @@ class Registry:
     def _take(self, proxy: BaseProcessProxyABC, workload: Workload) -> None:
         """Take in what an engine says of a workload."""
         record = self._records.get(workload.kernel_id)
-        if workload.state is WorkloadState.DEAD:
-            if record is not None and record.workload.created - workload.created < 1.0:
-                self._spawn(self._bury(record, workload.exit_reason))
+        if workload.state in (WorkloadState.DEAD, WorkloadState.GONE):
+            if record is None:
+                self._take_tombstone(proxy, workload)
+            elif not record.workload.succeeds(workload):
+                self._take_end(record, workload)
             return
-        if self._ended.covers(workload.kernel_id, workload.created):
+        if self._ended.covers(workload):
             return
         if workload.kernel_id in self._launching:
             return
-        if record is None or record.death is not None:
-            dead = record
+        if record is None or record.death is not None or workload.succeeds(record.workload):
+            if record is not None and workload.created <= record.workload.created:
+                return
             record = Record(proxy, workload)
-            if dead is not None:
-                if workload.created <= dead.workload.created:
-                    return
-                self.drop(dead)
-                self._ended.unmark(workload.kernel_id)
-                record.inherit(dead)
-            self._records[workload.kernel_id] = record
+            self._put(record)
         record.workload = workload
         if record.state is None:
             timeout = self._live.current.kernels.launch_timeout
@@ -326,19 +289,52 @@ class Registry:
         if workload.state is WorkloadState.RUNNING:
             self._origins.learn(record)
 
+    def _put(self, record: Record) -> None:
+        """Take up a record, in the place of that of an earlier workload."""
+        known = self._records.get(record.kernel_id)
+        if known is not None:
+            self.drop(known)
+            record.inherit(known)
+        self._ended.unmark(record.kernel_id)
+        self._records[record.kernel_id] = record
+
+    def _take_end(self, record: Record, workload: Workload) -> None:
+        """Take in that a known workload has ended, or is not there any more after its end."""
+        is_gone = workload.state is WorkloadState.GONE
+        if record.death is None and not is_gone:
+            self._spawn(self._bury(record, workload))
+        elif record.death is not None and (is_gone or workload.exit_reason == ORDERLY_EXIT):
+            # Somebody has deleted the kernel, or is about to launch it again.
+            forget = functools.partial(self._forget, record)
+            self._ended.bury(record.kernel_id, forget, RELAUNCH_SECONDS)
+
+    def _take_tombstone(self, proxy: BaseProcessProxyABC, workload: Workload) -> None:
+        """Take in that a workload is dead of which nothing is known here."""
+        if not workload.is_tombstone or workload.kernel_id in self._launching:
+            return
+        if self._ended.covers(workload):
+            self._spawn(_sweep(proxy, workload))
+            return
+        record = Record(proxy, workload, is_public=True)
+        self._put(record)
+        self._settle(record, workload)
+        self._origins.learn(record)
+
     def _take_last_words(self, record: Record) -> None:
-        self._settle(record, "")
+        self._settle(record, record.workload)
 
     async def _look_after(self, record: Record) -> None:
         """See to a kernel whose agent does not answer: it may be dead, or of no use to anybody."""
         await self._reconsider(record)
+        if not self._links.has_reached(record.proxy):
+            return  # what refuses connections may be a firewall
         if is_orphan(record, asyncio.get_running_loop().time()):
             _log.warning(
                 "Kernel %s is removed: its workload runs, but nothing listens where its agent "
                 "should",
                 record.kernel_id,
             )
-            await record.proxy.remove(record.kernel_id)
+            await record.proxy.sweep(record.workload)
             self.drop(record)
 
     async def _reconsider(self, record: Record) -> None:
@@ -349,36 +345,57 @@ class Registry:
             return
         # The engine's own news of it, on its way by now, says more of why.
         await _wait(record.is_over, LAST_WORDS_SECONDS)
-        self._settle(record, workload.exit_reason if workload is not None else "")
+        self._settle(record, workload or record.workload)
 
-    async def _bury(self, record: Record, exit_reason: str) -> None:
+    async def _bury(self, record: Record, workload: Workload) -> None:
         """Draw the conclusions of a workload's end, once its agent's last words have arrived."""
         await _wait(record.is_silent, LAST_WORDS_SECONDS)
-        self._settle(record, exit_reason)
+        self._settle(record, workload)
 
-    def _settle(self, record: Record, exit_reason: str) -> None:
+    def _settle(self, record: Record, workload: Workload) -> None:
+        """Decide what the end of a record's workload means.
+
+        Args:
+            record: nothing happens if there is another by now, since the kernel was launched again.
+            workload: with what the engine says of its end, if anything.
+        """
         if self._records.get(record.kernel_id) is not record or record.death is not None:
             return
-        if not record.is_public and (record.state is None or record.is_pending):
-            _log.info("Kernel %s ended before anybody was told of it", record.kernel_id)
+        reason = workload.exit_reason
+        death = decide_death(record.state, reason, was_terminating=record.was_terminating)
+        was_told = record.is_public or (record.state is not None and not record.is_pending)
+        if death is None or not was_told:
+            before = "" if was_told else " before anybody was told of it"
+            _log.info("Kernel %s ended%s", record.kernel_id, before)
             self.drop(record)
-            return
-        death = decide_death(record.state, exit_reason, was_terminating=record.was_terminating)
-        if death is None:
-            _log.info("Kernel %s ended", record.kernel_id)
-            self.drop(record)
+            if workload.is_tombstone:
+                self._spawn(_sweep(record.proxy, workload))
             return
         _log.warning("Kernel %s died: %s", record.kernel_id, death)
         record.death = death
         record.is_known.set()
         record.is_over.set()
         self._links.detach(record)
-        self._ended.bury(record.kernel_id, functools.partial(self.drop, record))
+        self._ended.bury(record.kernel_id, functools.partial(self._forget, record))
+
+    def _forget(self, record: Record) -> None:
+        """Forget a kernel that is dead, unless it is being launched again."""
+        if record.kernel_id in self._launching:
+            self._ended.bury(record.kernel_id, functools.partial(self._forget, record))
+        else:
+            self.drop(record)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+async def _sweep(proxy: BaseProcessProxyABC, workload: Workload) -> None:
+    """Remove what would tell of a death that nobody needs to know of."""
+    await asyncio.sleep(SWEEP_SECONDS)
+    with contextlib.suppress(GatewayError):
+        await proxy.sweep(workload)
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

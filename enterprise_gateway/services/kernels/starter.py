@@ -8,6 +8,7 @@ from enterprise_gateway.errors import (
     ConflictError,
     ForbiddenError,
     NotFoundError,
+    UnavailableError,
 )
 from enterprise_gateway.services.kernels.completions import Completions
 from enterprise_gateway.services.kernels.launches import StartRequest, plan_launch
@@ -28,6 +29,8 @@ FIRST_STATE_SECONDS = 2.0
 """How long a start that succeeded waits for the agent's first state document."""
 DISCARD_SECONDS = 15.0
 """How long an agent has to end a kernel that nobody gets."""
+LOOK_SECONDS = 0.2
+"""Between two looks at a kernel that another gateway process launches again."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,24 +72,44 @@ class Starter:
     async def start_again(self, record: Record) -> None:
         """Launch a new workload for a kernel that died, under the same id.
 
-        The annotations move to it. If another gateway process has done so already, nothing is done.
+        The annotations move to it. If another gateway process has done so already, or is about to,
+        that is waited for.
 
         Raises:
             ConflictError: it is not known how it was launched.
             LaunchError: the kernel did not come up.
+            UnavailableError: it does not come up elsewhere.
         """
-        if await self._registry.is_back(record):
-            return
-        if record.launch is not None:
-            proxy, launch = record.proxy, record.launch
-        else:
-            proxy, launch = await self._plan_again(record)
-        await record.proxy.remove(record.kernel_id)
-        new = await self._launch(proxy, launch)
-        if record.state is not None and new.state is not None and new.agent is not None:
-            document = record.state.annotations.document
-            revision = new.state.annotations.revision
-            new.learn_annotations(await new.agent.write_annotations(document, revision))
+        if await self._registry.find_successor(record) is None:
+            if record.launch is not None:
+                proxy, launch = record.proxy, record.launch
+            else:
+                proxy, launch = await self._plan_again(record)
+            await record.proxy.sweep(record.workload)
+            with contextlib.suppress(ConflictError):  # another gateway process was faster
+                new = await self._launch(proxy, launch)
+                await _move_annotations(record, new)
+                return
+        await self._wait_for_successor(record)
+
+    async def _wait_for_successor(self, record: Record) -> None:
+        """Wait until a kernel that another gateway process launches again is ready.
+
+        Raises:
+            UnavailableError: it is not, or not in time.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._live.current.kernels.launch_timeout):
+                while (new := await self._registry.find_successor(record)) is not None:
+                    if new.is_known.is_set() and not new.is_starting:
+                        return
+                    # Only the other gateway process could tell when it has come to an end.
+                    await asyncio.sleep(LOOK_SECONDS)
+        raise UnavailableError(
+            f"Another gateway began to restart kernel {record.kernel_id}, and did not come to an "
+            "end. Try again.",
+            retry_after=1.0,
+        )
 
     async def _plan_again(self, record: Record) -> tuple[BaseProcessProxyABC, LaunchRequest]:
         """Plan the launch of a kernel as its client may have asked another gateway process for it.
@@ -151,7 +174,15 @@ class Starter:
         settings = self._live.current.kernels
         if not has_limits(settings):
             return
-        workloads = await self._registry.list_workloads(record.workload.created)
+        workloads = await self._registry.engines.list_around(record.workload.created)
         refusal = refusal_of_started(settings, workloads, record.workload, launch.username)
         if refusal is not None:
             raise ForbiddenError(refusal)
+
+
+async def _move_annotations(dead: Record, new: Record) -> None:
+    """Give a kernel that was launched again the annotations that it had."""
+    if dead.state is not None and new.state is not None and new.agent is not None:
+        document = dead.state.annotations.document
+        revision = new.state.annotations.revision
+        new.learn_annotations(await new.agent.write_annotations(document, revision))

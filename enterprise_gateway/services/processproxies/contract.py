@@ -13,6 +13,9 @@ from enum import Enum
 
 from enterprise_gateway.settings import LiveSettings
 
+ORDERLY_EXIT = "exit code 0"
+"""The exit reason of a workload that ended because it was meant to."""
+
 
 class WorkloadState(Enum):
     """What the engine says of a workload. `STARTING` covers everything before running."""
@@ -20,6 +23,8 @@ class WorkloadState(Enum):
     STARTING = "starting"
     RUNNING = "running"
     DEAD = "dead"
+    GONE = "gone"
+    """It was kept after its death, and somebody has removed it. Only `watch` says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,15 @@ class Workload:
     """None unless running."""
     exit_reason: str = ""
     """When dead: what the engine knows of it, such as "exit code 137 (out of memory)"."""
+    is_tombstone: bool = False
+    """When dead: kept for some minutes, so that every gateway process can say why it died."""
+
+    def succeeds(self, other: "Workload") -> bool:
+        """Say whether this came after another workload of the same kernel.
+
+        Engines know whole seconds.
+        """
+        return self.created - other.created >= 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +156,9 @@ class BaseProcessProxyABC(ABC):
     def watch(self) -> AsyncIterator[Workload]:
         """Yield every workload once, then each again whenever its state changes, for ever.
 
-        A workload that disappeared is yielded with state `DEAD`. Reconnects by itself when the
-        engine went away.
+        A workload that disappeared is yielded with state `DEAD`; one that was kept after its death
+        with `GONE`, if that ends what clients are told of it. Reconnects by itself when the engine
+        went away.
         """
 
     @abstractmethod
@@ -153,3 +168,9 @@ class BaseProcessProxyABC(ABC):
     @abstractmethod
     async def remove(self, kernel_id: str) -> None:
         """Remove the workload by force. Removing what is gone is no error."""
+
+    async def sweep(self, workload: Workload) -> None:
+        """Remove a workload like `remove`, but none that came after it under the same kernel id."""
+        present = await self.observe(workload.kernel_id)
+        if present is not None and not present.succeeds(workload):
+            await self.remove(workload.kernel_id)

@@ -82,7 +82,7 @@ class DockerWatch(EngineWatch):
             else:
                 self._publish(Sighting(container["Id"], workload))
         for container_id in gone:
-            self._publish_gone(container_id)
+            self._publish_gone(container_id, describe_exit("", out_of_memory=False))
 
     async def _remove_stale(self, container_id: str, workload: Workload) -> None:
         _log.info(

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from enterprise_gateway.errors import UnavailableError
 from enterprise_gateway.services.processproxies.contract import Workload, WorkloadState
 from enterprise_gateway.services.processproxies.docker_engine import DockerEngine
-from enterprise_gateway.services.processproxies.docker_workloads import describe_exit
 from enterprise_gateway.services.processproxies.feed import WorkloadFeed
 
 EVENT_OVERLAP = 2.0
@@ -93,21 +92,24 @@ class EngineWatch(ABC):
         self.known[sighting.engine_id] = workload
         for observer in tuple(self._observers.get(workload.kernel_id, ())):
             observer(sighting)
-        if known == workload:
-            return
-        successor = workload.state is WorkloadState.DEAD and any(
-            other.kernel_id == workload.kernel_id and other.state is not WorkloadState.DEAD
-            for other in self.known.values()
-        )
-        if not successor:
+        if known != workload and not (
+            workload.state is WorkloadState.DEAD and self._lives(workload.kernel_id)
+        ):
             self.feed.publish(workload)
 
-    def _publish_gone(self, engine_id: str) -> None:
+    def _publish_gone(self, engine_id: str, reason: str) -> None:
         """Tell that a workload is no longer there; that of one that was dead is no news."""
         known = self.known.get(engine_id)
         if known is not None:
-            self._publish(Sighting(engine_id, dead(known, describe_exit("", out_of_memory=False))))
+            self._publish(Sighting(engine_id, dead(known, reason)))
             del self.known[engine_id]
+
+    def _lives(self, kernel_id: str) -> bool:
+        """Whether there is a workload of a kernel that is not dead."""
+        return any(
+            other.kernel_id == kernel_id and other.state is not WorkloadState.DEAD
+            for other in self.known.values()
+        )
 
 
 def dead(workload: Workload, reason: str) -> Workload:

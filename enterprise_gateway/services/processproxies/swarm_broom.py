@@ -5,16 +5,19 @@ Every gateway process sweeps; removing twice is fine. Times are seconds by any s
 
 from dataclasses import dataclass
 
-from enterprise_gateway.services.processproxies.contract import Workload, WorkloadState
+from enterprise_gateway.services.processproxies.contract import (
+    ORDERLY_EXIT,
+    Workload,
+    WorkloadState,
+)
 
-ORDERLY_EXIT = "exit code 0"
 ORDERLY_DELAY = 2.0
 """Seconds that the service of a kernel which ended as it should stays: whoever is just launching it
 may want to read what it printed.
 """
-DEATH_DELAY = 30.0
-"""Seconds that the service of any other dead kernel stays, so that every gateway process has read
-why.
+DEATH_DELAY = 300.0
+"""Seconds that the service of any other dead kernel stays. As long as it does, every gateway
+process says that the kernel is dead, and why.
 """
 LAUNCH_MARGIN = 5.0
 """Seconds that whoever launches has to give up by itself, with better words."""

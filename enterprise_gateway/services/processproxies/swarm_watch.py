@@ -8,13 +8,14 @@ safety net; whoever is connected to the kernel's agent learns of its end at once
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 from enterprise_gateway.errors import NotFoundError
-from enterprise_gateway.services.processproxies.contract import WorkloadState
+from enterprise_gateway.services.processproxies.contract import ORDERLY_EXIT, WorkloadState
 from enterprise_gateway.services.processproxies.docker_engine import DockerEngine, NotAManagerError
 from enterprise_gateway.services.processproxies.docker_services import DockerServices
 from enterprise_gateway.services.processproxies.engine_watch import (
@@ -195,8 +196,12 @@ class SwarmWatch(EngineWatch):
             )
 
     def _drop(self, service_id: str) -> None:
-        """Let go of a service that is no longer there."""
-        self._publish_gone(service_id)
+        """Let go of a service that is no longer there: Swarm removes none by itself."""
+        known = self.known.get(service_id)
+        self._publish_gone(service_id, ORDERLY_EXIT)
+        was_dead = known is not None and known.state is WorkloadState.DEAD
+        if known is not None and was_dead and not self._lives(known.kernel_id):
+            self.feed.publish(dataclasses.replace(known, state=WorkloadState.GONE))
         self._picture.drop(service_id)
         self._broom.forget(service_id)
         self._unsettled.discard(service_id)

@@ -8,6 +8,7 @@ that is on a node which is down, or whose status is final.
 from collections.abc import Iterable, Mapping
 
 from enterprise_gateway.services.processproxies.contract import (
+    ORDERLY_EXIT,
     AgentEndpoint,
     Workload,
     WorkloadState,
@@ -55,6 +56,9 @@ def workload_of_service(
         network: name of the kernels' network.
     """
     state = _state_of(task, nodes)
+    exit_reason = ""
+    if task and state is WorkloadState.DEAD:
+        exit_reason = describe_end(service, task, nodes)
     return Workload(
         kernel_id=service.kernel_id,
         name=service.spec.name,
@@ -62,9 +66,9 @@ def workload_of_service(
         state=state,
         created=service.created,
         endpoint=_endpoint(task, network) if task and state is WorkloadState.RUNNING else None,
-        exit_reason=describe_end(service, task, nodes)
-        if task and state is WorkloadState.DEAD
-        else "",
+        exit_reason=exit_reason,
+        # What is kept beyond that is kept for the operator.
+        is_tombstone=exit_reason not in ("", ORDERLY_EXIT) and not is_kept(service),
     )
 
 
@@ -72,7 +76,7 @@ def describe_end(service: Service, task: Task, nodes: Mapping[str, Node]) -> str
     """Say why a task is dead."""
     status = task.status
     if status.state == "complete":
-        return "exit code 0"
+        return ORDERLY_EXIT
     if status.state == "rejected":
         return f"{REJECTED}{status.err or status.message}"
     if _is_down(task, nodes):

@@ -20,7 +20,7 @@ from harness.service import Service, eventually, serve_settings
 
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError, NotFoundError
 from enterprise_gateway.services.kernels import agent as agent_module
-from enterprise_gateway.services.kernels import fate
+from enterprise_gateway.services.kernels import fate, registry
 from enterprise_gateway.services.kernels.registry import Registry
 from enterprise_gateway.services.processproxies.contract import (
     AgentEndpoint,
@@ -561,6 +561,104 @@ async def test_restart_of_a_dead_kernel_joins_that_of_another_gateway_process(
         assert [model["id"] for model in await other.get("/api/kernels")] == [kernel_id]
 
 
+async def test_dead_kernel_is_launched_once_by_two_gateway_processes(
+    engine: FakeEngine, live: LiveSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is not the first waits for the other's kernel, and leaves it alone."""
+    engine.keeps_dead = True
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        kernel_id = await one.start_kernel()
+        await eventually(lambda: is_state(other, kernel_id, "idle"))
+        await engine.kill(kernel_id, "exit code 139")
+        for service in (one, other):
+            await eventually(functools.partial(is_state, service, kernel_id, "dead"))
+        later = time.time() + 10
+        monkeypatch.setattr(fake_engine, "time", SimpleNamespace(time=lambda: later))
+        engine.gate.clear()
+        path = f"/api/kernels/{kernel_id}/restart"
+        restarts = [asyncio.create_task(each.ask("POST", path)) for each in (one, other)]
+
+        async def is_launching() -> bool:
+            return len(engine.requests) >= 2
+
+        await eventually(is_launching)
+        engine.gate.set()
+        assert [(await restart).status for restart in restarts] == [200, 200]
+        assert list(engine.agents) == [kernel_id]
+
+
+async def test_dead_kernel_deleted_through_another_gateway_process_is_gone(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """What the engine keeps of it is what all remember it by, also one that starts only now."""
+    engine.keeps_dead = True
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        kernel_id = await one.start_kernel()
+        await eventually(lambda: is_state(other, kernel_id, "idle"))
+        await engine.kill(kernel_id, "exit code 139")
+        await eventually(lambda: is_state(other, kernel_id, "dead"))
+        async with serve_settings(live) as late:
+            (model,) = await late.get("/api/kernels")
+            assert (model["id"], model["execution_state"]) == (kernel_id, "dead")
+            assert "exit code 139" in model["reason"]
+            assert (await one.ask("DELETE", f"/api/kernels/{kernel_id}")).status == 204
+            for service in (one, other, late):
+                await eventually(functools.partial(is_state, service, kernel_id, "gone"))
+
+
+async def test_living_kernel_removed_by_somebody_is_gone(
+    service: Service, engine: FakeEngine
+) -> None:
+    """As one that another gateway process ended by force: this is no death to tell of."""
+    kernel_id = await service.start_kernel()
+    await engine.kill(kernel_id, "exit code 0")
+    await eventually(lambda: is_state(service, kernel_id, "gone"))
+
+
+async def test_kernel_launched_again_outlives_the_news_of_its_death(
+    engine: FakeEngine, live: LiveSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a workload says nothing about one that came after it."""
+    monkeypatch.setattr(registry, "LAST_WORDS_SECONDS", 0.5)
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        kernel_id = await one.start_kernel()
+        await eventually(lambda: is_state(other, kernel_id, "idle"))
+        first = await engine.observe(kernel_id)
+        assert first is not None
+        later = time.time() + 10
+        monkeypatch.setattr(fake_engine, "time", SimpleNamespace(time=lambda: later))
+        # Its agent does not end: the other gateway waits for its last words.
+        engine.announce(replace(first, state=WorkloadState.DEAD, exit_reason="exit code 1"))
+        await eventually(lambda: is_state(one, kernel_id, "dead"))
+        assert (await one.ask("POST", f"/api/kernels/{kernel_id}/restart")).status == 200
+        for service in (one, other):
+            await eventually(functools.partial(is_state, service, kernel_id, "idle"))
+        engine.tell(replace(first, state=WorkloadState.DEAD, exit_reason="exit code 1"))
+        engine.tell(replace(first, state=WorkloadState.GONE))
+        await one.start_kernel()  # as proof that the news has been taken in
+        for service in (one, other):
+            assert await is_state(service, kernel_id, "idle")
+
+
+async def test_failed_workload_that_nobody_was_told_of_is_swept(
+    service: Service, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever launched it may have died; who lives has had the time to read why it failed."""
+    monkeypatch.setattr(registry, "SWEEP_SECONDS", 0.1)
+    engine.keeps_dead = True
+    kernel_id = str(uuid.uuid4())
+    starting = Workload(kernel_id, "", "ann", WorkloadState.STARTING, time.time())
+    engine.announce(starting)
+    dead = replace(starting, state=WorkloadState.DEAD, exit_reason="exit code 1", is_tombstone=True)
+    engine.announce(dead)
+
+    async def is_swept() -> bool:
+        return engine.removals == [kernel_id]
+
+    await eventually(is_swept)
+    assert await service.get("/api/kernels") == []
+
+
 async def test_dead_kernel_of_unknown_origin_stays_dead(
     engine: FakeEngine, live: LiveSettings
 ) -> None:
@@ -603,14 +701,14 @@ async def test_kernel_that_one_engine_has_needs_no_other(
     """A Docker engine that is away keeps nobody from a local kernel."""
     away = FakeEngine(live, tmp_path)
     proxies = SimpleNamespace(all=lambda: [engine, away])
-    registry = Registry(live, proxies)
-    await registry.list_workloads(0.0)
+    kernels = Registry(live, proxies)
+    await kernels.engines.list_around(0.0)
     away.is_down = True
     kernel_id = str(uuid.uuid4())
     async with serve_settings(live) as service:
         await service.start_kernel(kernel_id=kernel_id)
-        assert (await registry.find(kernel_id)).kernel_id == kernel_id
-    await registry.close()
+        assert (await kernels.find(kernel_id)).kernel_id == kernel_id
+    await kernels.close()
 
 
 async def test_listing_is_a_setting(live: LiveSettings, engine: FakeEngine) -> None:
@@ -704,8 +802,8 @@ async def test_limit_asks_for_the_order_within_a_second(
 
     monkeypatch.setattr(engine, "list", whole_seconds)
     monkeypatch.setattr(engine, "created", created)
-    registry = Registry(service.live, SimpleNamespace(all=lambda: [engine]))
-    listed = await registry.list_workloads(100.0)
+    kernels = Registry(service.live, SimpleNamespace(all=lambda: [engine]))
+    listed = await kernels.engines.list_around(100.0)
     assert [one.created for one in listed] == [99.0, 100.1, 100.9, 102.0]
 
 
@@ -890,11 +988,21 @@ async def test_delete_through_one_gateway_process_is_no_death_for_another(
         await eventually(is_same)
 
 
-@pytest.mark.parametrize("listens", [True, False])
+@pytest.mark.parametrize(
+    ("listens", "reaches_others"), [(True, True), (False, True), (False, False)]
+)
 async def test_workload_without_an_agent_is_removed(
-    engine: FakeEngine, live: LiveSettings, monkeypatch: pytest.MonkeyPatch, *, listens: bool
+    engine: FakeEngine,
+    live: LiveSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    listens: bool,
+    reaches_others: bool,
 ) -> None:
-    """Nothing listens, so no client can use it. Who listens and says nothing is left alone."""
+    """Nothing listens, so no client can use it. Who listens and says nothing is left alone.
+
+    So are all if the gateway has never reached any: a firewall may refuse as well.
+    """
     monkeypatch.setattr(fate, "ORPHAN_SECONDS", 0.5)
     monkeypatch.setattr(agent_module, "SILENCE_SECONDS", 0.1)
     kernel_id = str(uuid.uuid4())
@@ -906,14 +1014,16 @@ async def test_workload_without_an_agent_is_removed(
         orphan = Workload(kernel_id, "", "ann", WorkloadState.RUNNING, time.time(), endpoint)
         engine.announce(orphan)
         async with serve_settings(live) as service:
+            if reaches_others:
+                await service.start_kernel()
 
             async def is_looked_at() -> bool:
-                return len(engine.observations) >= 4
+                return engine.observations.count(kernel_id) >= 6
 
             async def is_removed() -> bool:
                 return engine.removals == [kernel_id]
 
-            if listens:
+            if listens or not reaches_others:
                 await eventually(is_looked_at)
                 assert engine.removals == []
             else:

@@ -11,7 +11,11 @@ import pytest
 
 from enterprise_gateway.errors import NotFoundError, UnavailableError
 from enterprise_gateway.services.processproxies import engine_watch, swarm_broom, swarm_watch
-from enterprise_gateway.services.processproxies.contract import Workload, WorkloadState
+from enterprise_gateway.services.processproxies.contract import (
+    ORDERLY_EXIT,
+    Workload,
+    WorkloadState,
+)
 from enterprise_gateway.services.processproxies.docker_engine import DockerEngine, NotAManagerError
 from enterprise_gateway.services.processproxies.docker_services import DockerServices
 from enterprise_gateway.services.processproxies.swarm_objects import Node, Service, Task
@@ -231,6 +235,7 @@ async def test_death_is_found_and_swept(
     followed.swarm.put("old", "failed")
     assert (await followed.until("old", WorkloadState.DEAD)).exit_reason == "exit code 3"
     await followed.until_called("remove", 3)
+    await followed.until("old", WorkloadState.GONE)
     assert await followed.swarm.services(ids=["old"]) == []
     assert followed.latest["older"].state is WorkloadState.RUNNING
 
@@ -243,15 +248,23 @@ async def test_service_that_goes_while_it_starts_is_dead(followed: Followed) -> 
     await followed.until("s2", WorkloadState.STARTING)
     followed.swarm.drop("s1", silently=True)
     followed.swarm.put("s2", "running")
-    assert (await followed.until("s1", WorkloadState.DEAD)).exit_reason == "it disappeared"
+    assert (await followed.until("s1", WorkloadState.DEAD)).exit_reason == ORDERLY_EXIT
     await followed.until("s2", WorkloadState.RUNNING)
 
 
 async def test_removal_is_told_by_its_event(followed: Followed) -> None:
-    """A service that somebody removed has no tasks to look at."""
+    """Somebody wanted that kernel to end, for Swarm removes no services."""
     await followed.until("old", WorkloadState.RUNNING)
     followed.swarm.drop("old")
-    await followed.until("old", WorkloadState.DEAD)
+    assert (await followed.until("old", WorkloadState.DEAD)).exit_reason == ORDERLY_EXIT
+
+
+async def test_removal_of_a_dead_service_is_told(followed: Followed) -> None:
+    """It was what all gateway processes had to remember the kernel by."""
+    followed.swarm.put("old", "failed")
+    assert (await followed.until("old", WorkloadState.DEAD)).is_tombstone
+    followed.swarm.drop("old")
+    await followed.until("old", WorkloadState.GONE)
 
 
 async def test_what_happened_without_a_connection_is_made_up_for(followed: Followed) -> None:

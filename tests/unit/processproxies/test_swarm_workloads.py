@@ -5,7 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from enterprise_gateway.services.processproxies.contract import AgentEndpoint, WorkloadState
+from enterprise_gateway.services.processproxies.contract import (
+    ORDERLY_EXIT,
+    AgentEndpoint,
+    WorkloadState,
+)
 from enterprise_gateway.services.processproxies.docker_workloads import AGENT_PORT
 from enterprise_gateway.services.processproxies.swarm_objects import Node, Service, Task
 from enterprise_gateway.services.processproxies.swarm_workloads import (
@@ -109,6 +113,7 @@ def test_end_of_a_task_is_that_of_its_workload(dead: Task, reason: str) -> None:
     assert workload.state is WorkloadState.DEAD
     assert workload.endpoint is None
     assert workload.exit_reason.removeprefix("rejected: ") == reason
+    assert workload.is_tombstone is (reason != ORDERLY_EXIT)
 
 
 def test_task_on_a_node_without_power_is_dead() -> None:
