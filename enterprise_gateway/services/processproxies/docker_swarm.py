@@ -150,7 +150,8 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
 
     async def _kernel_network(self, name: str) -> KernelNetwork:
         try:
-            await self._services.services(ids=["none"])
+            if not self._services.managed.is_set():  # no manager answered, `_make_way` neither
+                await self._services.services(ids=["none"])
         except NotAManagerError as exc:
             raise ConfigurationError(
                 f"Kernels of this kernelspec are Swarm services, which need a manager of a swarm "

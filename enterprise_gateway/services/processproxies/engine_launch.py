@@ -6,7 +6,11 @@ from collections.abc import Collection
 from typing import Any
 
 from enterprise_gateway.errors import LaunchError
-from enterprise_gateway.services.processproxies.contract import LaunchRequest, WorkloadState
+from enterprise_gateway.services.processproxies.contract import (
+    LaunchRequest,
+    Workload,
+    WorkloadState,
+)
 from enterprise_gateway.services.processproxies.engine_watch import Sighting
 from enterprise_gateway.services.processproxies.reporting import check_report
 from enterprise_gateway.services.processproxies.reports import Report
@@ -41,6 +45,11 @@ class LaunchProgress(ABC):
         self.moved.set()
         if sighting.workload.state is WorkloadState.DEAD and not self.death.done():
             self.death.set_result(sighting)
+
+    def running(self) -> Workload | None:
+        """Return the workload if it has been seen to run, at an address."""
+        workload = self.latest.workload if self.latest is not None else None
+        return workload if workload is not None and workload.endpoint is not None else None
 
     def close(self) -> None:  # noqa: B027 - a hook: not every kind has something to release
         """Stop observing."""
