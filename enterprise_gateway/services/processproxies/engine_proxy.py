@@ -150,6 +150,8 @@ class EngineProcessProxy(ReportingProcessProxy):
                 await asyncio.shield(self._begin(discarding))
                 if isinstance(exc, TimeoutError):
                     raise launch_timeout(request, state) from exc
+                if isinstance(exc, LaunchError) and await self._is_taken(request.kernel_id):
+                    raise _exists(request.kernel_id) from exc
                 raise
             finally:
                 progress.close()
@@ -199,6 +201,12 @@ class EngineProcessProxy(ReportingProcessProxy):
         for engine_id in await self._find(kernel_id):
             await self._remove(engine_id)
 
+    async def sweep(self, workload: Workload) -> None:
+        """See the base class."""
+        for engine_id, present in (await self._find(workload.kernel_id)).items():
+            if not present.succeeds(workload):
+                await self._remove(engine_id)
+
     async def _preload(self) -> None:
         """Have the launch server ready before the first kernel, where there is an engine at all."""
         with contextlib.suppress(GatewayError):
@@ -217,7 +225,7 @@ class EngineProcessProxy(ReportingProcessProxy):
         await self._late_removals.wait(kernel_id)
         present = await self._find(kernel_id)
         if any(workload.state is not WorkloadState.DEAD for workload in present.values()):
-            raise ConflictError(f"Kernel {kernel_id} exists already.")
+            raise _exists(kernel_id)
         for engine_id in present:
             await self._remove(engine_id)
         return present.keys()
@@ -281,6 +289,13 @@ class EngineProcessProxy(ReportingProcessProxy):
         if in_flight:
             self._late_removals.begin(kernel_id, remove)
 
+    async def _is_taken(self, kernel_id: str) -> bool:
+        """Say whether another gateway process was faster; our own workload has been removed."""
+        with contextlib.suppress(GatewayError):
+            found = (await self._find(kernel_id)).values()
+            return any(workload.state is not WorkloadState.DEAD for workload in found)
+        return False
+
     async def _remove_own(self, kernel_id: str, public_key: str) -> None:
         """Remove a kernel's workloads, but for those that report to another gateway process.
 
@@ -308,6 +323,10 @@ def _templates(
         "resource_dir": request.resource_dir,
         "response_address": endpoint.address,
     }
+
+
+def _exists(kernel_id: str) -> ConflictError:
+    return ConflictError(f"Kernel {kernel_id} exists already.")
 
 
 def _unreachable(request: LaunchRequest, endpoint: AgentEndpoint) -> str:
