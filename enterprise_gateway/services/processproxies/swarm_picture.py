@@ -6,6 +6,7 @@ from enterprise_gateway.services.processproxies.contract import Workload
 from enterprise_gateway.services.processproxies.swarm_objects import Node, Service, Task
 from enterprise_gateway.services.processproxies.swarm_workloads import (
     describe_wait,
+    is_on_down_node,
     newest_tasks,
     workload_of_service,
 )
@@ -54,6 +55,11 @@ class SwarmPicture:
             if service_id in self.services
             and before.get(task.node_id) != self._nodes.get(task.node_id)
         }
+
+    def is_on_down_node(self, service_id: str) -> bool:
+        """Whether a service's task is on a node that is down."""
+        task = self._tasks.get(service_id)
+        return task is not None and is_on_down_node(task, self._nodes)
 
     def named(self, name: str) -> Service | None:
         """Return the service of that name, the latest if one has made way for another."""

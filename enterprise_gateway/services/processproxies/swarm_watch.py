@@ -133,7 +133,9 @@ class SwarmWatch(EngineWatch):
     async def _look_at_nodes(self) -> None:
         if self._nodes_changed:
             self._nodes_changed = False
-            self._show(self._picture.put_nodes(await self._services.nodes()))
+            concerned = self._picture.put_nodes(await self._services.nodes())
+            self._unsettled |= concerned
+            self._show(concerned)
 
     async def _look_at_services(self) -> None:
         touched, self._touched = self._touched, set()
@@ -152,11 +154,14 @@ class SwarmWatch(EngineWatch):
             self._news.set()
             return
         self._show(self._picture.add_tasks(tasks))
-        self._unsettled = {
-            service_id
-            for service_id in self._unsettled
-            if self.known[service_id].state is WorkloadState.STARTING
-        }
+        self._unsettled = set(filter(self._is_unsettled, self._unsettled))
+
+    def _is_unsettled(self, service_id: str) -> bool:
+        """Whether a service's task is about to change."""
+        state = self.known[service_id].state
+        if state is WorkloadState.RUNNING:
+            return self._picture.is_on_down_node(service_id)
+        return state is WorkloadState.STARTING
 
     async def _sweep(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -181,12 +186,13 @@ class SwarmWatch(EngineWatch):
             detail = ""
             if workload.state is WorkloadState.STARTING:
                 detail = self._picture.describe_wait(service_id)
-                self._unsettled.add(service_id)
                 known = self.known.get(service_id)
                 if known is not None and known.state is WorkloadState.RUNNING:
                     # Swarm forgets ended tasks at once if it was told to keep no history.
                     workload = dead(known, "its task disappeared")
             self._publish(Sighting(service_id, workload, detail))
+            if self._is_unsettled(service_id):
+                self._unsettled.add(service_id)
             self._broom.note(
                 service_id,
                 self.known[service_id],

@@ -2,7 +2,7 @@
 
 A service of ours has one task, which is never replaced. The task's status is what its node last
 said of it, and a node without power says nothing: dead is a task that Swarm no longer wants to run,
-that is on a node which is down, or whose status is final.
+or whose status is final.
 """
 
 from collections.abc import Iterable, Mapping
@@ -55,7 +55,7 @@ def workload_of_service(
         nodes: by id.
         network: name of the kernels' network.
     """
-    state = _state_of(task, nodes)
+    state = _state_of(task)
     exit_reason = ""
     if task and state is WorkloadState.DEAD:
         exit_reason = describe_end(service, task, nodes)
@@ -79,8 +79,8 @@ def describe_end(service: Service, task: Task, nodes: Mapping[str, Node]) -> str
         return ORDERLY_EXIT
     if status.state == "rejected":
         return f"{REJECTED}{status.err or status.message}"
-    if _is_down(task, nodes):
-        return f"node {_hostname(task, nodes)} is down"
+    if status.state not in _FINAL:
+        return _describe_loss(task, nodes)
     exit_code = status.container_status.exit_code if status.container_status else 0
     if exit_code:
         reason = describe_exit(str(exit_code), out_of_memory=False)
@@ -106,6 +106,16 @@ def describe_wait(task: Task | None, nodes: Mapping[str, Node]) -> str:
         where = _hostname(task, nodes)
         return f"node {where} is preparing its container (it may be pulling the image)."
     return f"its task is {task.status.state}."
+
+
+def is_on_down_node(task: Task, nodes: Mapping[str, Node]) -> bool:
+    """Whether Swarm is about to give a task up: its node is down.
+
+    It need not come to that. A manager that did nothing for a while takes all nodes for down until
+    it has heard of them, and may leave their tasks alone.
+    """
+    node = nodes.get(task.node_id)
+    return node is not None and node.status.state == _DOWN
 
 
 def launch_timeout_of(service: Service) -> float:
@@ -138,18 +148,20 @@ def _environment(service: Service) -> dict[str, str]:
     return entries_of_environment(service.spec.task_template.container_spec.env or ())
 
 
-def _state_of(task: Task | None, nodes: Mapping[str, Node]) -> WorkloadState:
+def _state_of(task: Task | None) -> WorkloadState:
     if task is None:
         return WorkloadState.STARTING
     status = task.status.state
-    if status in _FINAL or task.desired_state != _WANTED or _is_down(task, nodes):
+    if status in _FINAL or task.desired_state != _WANTED:
         return WorkloadState.DEAD
     return WorkloadState.RUNNING if status == "running" else WorkloadState.STARTING
 
 
-def _is_down(task: Task, nodes: Mapping[str, Node]) -> bool:
-    node = nodes.get(task.node_id)
-    return node is not None and node.status.state == _DOWN
+def _describe_loss(task: Task, nodes: Mapping[str, Node]) -> str:
+    host = _hostname(task, nodes)
+    if is_on_down_node(task, nodes):
+        return f"node {host} is down"
+    return f"the swarm ended its task: node {host} was down, or is being drained"
 
 
 def _hostname(task: Task, nodes: Mapping[str, Node]) -> str:

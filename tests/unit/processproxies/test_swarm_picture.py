@@ -90,8 +90,8 @@ def test_task_concerns_its_service_only_if_it_is_news(picture: SwarmPicture) -> 
 def test_node_concerns_the_services_on_it(picture: SwarmPicture) -> None:
     """Those on other nodes go on."""
     assert picture.put_nodes([node("n1", "down"), node("n2")]) == {"s1"}
-    assert picture.workload("s1", NETWORK).exit_reason == "node n1 is down"
-    assert state(picture, "s2") is WorkloadState.RUNNING
+    assert picture.is_on_down_node("s1")
+    assert not picture.is_on_down_node("s2")
 
 
 def test_dropped_service_concerns_nobody(picture: SwarmPicture) -> None:

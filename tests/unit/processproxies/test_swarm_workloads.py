@@ -103,7 +103,10 @@ NO_COMMAND: dict[str, Any] = {"ContainerStatus": {"ExitCode": 127}, "Err": "star
         (task("failed", "shutdown", Status=KILLED), "exit code 137 (killed)"),
         (task("failed", Status=NO_COMMAND), "exit code 127: starting failed: no x"),
         (task("failed", Status={"Err": "it burnt"}), "it burnt"),
-        (task("running", "shutdown"), "the swarm ended its task (running)"),
+        (
+            task("running", "shutdown"),
+            "the swarm ended its task: node node7 was down, or is being drained",
+        ),
         (task("orphaned", "remove"), "the swarm ended its task (orphaned)"),
     ],
 )
@@ -118,14 +121,15 @@ def test_end_of_a_task_is_that_of_its_workload(dead: Task, reason: str) -> None:
 
 def test_task_on_a_node_without_power_is_dead() -> None:
     """Its status stays what the node said last."""
-    workload = workload_of_service(service(), task("running"), nodes("down"), NETWORK)
+    condemned = task("running", "shutdown")
+    workload = workload_of_service(service(), condemned, nodes("down"), NETWORK)
     assert workload.state is WorkloadState.DEAD
     assert workload.exit_reason == "node node7 is down"
 
 
-@pytest.mark.parametrize("state", ["unknown", "disconnected"])
+@pytest.mark.parametrize("state", ["unknown", "disconnected", "down"])
 def test_node_that_nobody_has_heard_of_yet_kills_nothing(state: str) -> None:
-    """As after a restart of the manager."""
+    """As after a restart of the manager, or while it did nothing: Swarm decides about the task."""
     workload = workload_of_service(service(), task("running"), nodes(state), NETWORK)
     assert workload.state is WorkloadState.RUNNING
     assert workload_of_service(service(), task("running"), {}, NETWORK) == workload
