@@ -170,7 +170,7 @@ def wait_for_state(
         }
 
     wait_until(
-        lambda: set(states().values()) == {state}, deadline=deadline, what=f"{state} everywhere"
+        lambda: set(states().values()) <= {state}, deadline=deadline, what=f"{state} everywhere"
     )
 
 

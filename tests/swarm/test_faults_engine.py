@@ -1,5 +1,6 @@
 """The manager's dockerd is killed, or hangs, while kernels and replicas are on workers."""
 
+import logging
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from harness.faults import (
     connect_all,
     engine_killed,
     engine_stopped,
+    find_tasks,
     heartbeat,
     lasting,
     placing_on,
@@ -26,8 +28,13 @@ from bringup.swarm_node import SwarmNode
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
-USUAL_HEARTBEAT = 5.0
-"""Docker's own default."""
+_log = logging.getLogger(__name__)
+
+HEARTBEAT = 10.0
+"""Three times as long as dockerd is away at most: a manager that does nothing for longer takes its
+nodes for down, and ends tasks that live.
+"""
+SHORT_HEARTBEAT = 5.0
 LEARNT_DEADLINE = 5.0
 RETURN_DEADLINE = 40.0
 """Seconds until a manager that is back has all its nodes."""
@@ -66,7 +73,7 @@ def test_kernels_outlive_the_managers_engine(
 ) -> None:
     """Known kernels can be used meanwhile, the rest is 503; nobody calls a living kernel dead."""
     body = {"name": "python_docker", "env": {"KERNEL_USERNAME": group.username}}
-    with heartbeat(lab, USUAL_HEARTBEAT), placing_on(lab, *lab.workers):
+    with heartbeat(lab, HEARTBEAT), placing_on(lab, *lab.workers):
         kernels = [group.start_kernel() for _ in range(4)]
         clients = connect_all(group, kernels)
         wait_for_state(group.replicas, kernels, "idle", deadline=LEARNT_DEADLINE)
@@ -110,5 +117,33 @@ def test_kernels_outlive_the_managers_engine(
         with closing(clients[kernel_id]) as client:
             assert client.execute("6 * 7").result == "42"
     for kernel_id in (added, *kernels):
+        group.pick().delete_kernel(kernel_id)
+    group.wait_until_no_kernels()
+
+
+def is_wanted(lab: SwarmLab, kernel_id: str) -> bool:
+    """Whether the swarm means a kernel to go on."""
+    with closing(lab.manager.client()) as client:
+        return all(task["DesiredState"] == "running" for task in find_tasks(client, kernel_id))
+
+
+@pytest.mark.timeout(240)
+def test_manager_that_hangs_for_long(lab: SwarmLab, group: ReplicaGroup) -> None:
+    """It takes its nodes for down and ends some kernels: those are dead, and only those."""
+    with heartbeat(lab, SHORT_HEARTBEAT), placing_on(lab, *lab.workers):
+        kernels = [group.start_kernel() for _ in range(4)]
+        with engine_stopped(lab.manager), lasting(4 * SHORT_HEARTBEAT):
+            pass
+        for node in lab.workers:
+            node.wait_until_ready()
+    alive = [kernel_id for kernel_id in kernels if is_wanted(lab, kernel_id)]
+    ended = [kernel_id for kernel_id in kernels if kernel_id not in alive]
+    _log.info("%d of %d kernels live", len(alive), len(kernels))
+    wait_for_state(group.replicas, ended, "dead", deadline=RETURN_DEADLINE)
+    for replica in group.replicas:
+        for kernel_id in alive:
+            check_usable(replica, kernel_id)
+    wait_for_state(group.replicas, alive, "idle", deadline=LEARNT_DEADLINE)
+    for kernel_id in kernels:
         group.pick().delete_kernel(kernel_id)
     group.wait_until_no_kernels()
