@@ -76,6 +76,11 @@ class FakeEngine(BaseProcessProxyABC):
         await self.agents.pop(kernel_id).stop()
         self._publish(kernel_id, exit_reason)
 
+    async def forget(self, kernel_id: str) -> None:
+        """Have a workload no longer, and tell nobody."""
+        del self._workloads[kernel_id]
+        await self.agents.pop(kernel_id).stop()
+
     def announce(self, workload: Workload) -> None:
         """Have a workload, or a new state of one."""
         self._workloads[workload.kernel_id] = workload

@@ -300,10 +300,14 @@ class Registry:
 
     def _take_end(self, record: Record, workload: Workload) -> None:
         """Take in that a known workload has ended, or is not there any more after its end."""
-        is_gone = workload.state is WorkloadState.GONE
-        if record.death is None and not is_gone:
+        if workload.state is WorkloadState.GONE:
+            self._settle(record, workload)
+        elif record.death is None:
             self._spawn(self._bury(record, workload))
-        elif record.death is not None and (is_gone or workload.exit_reason == ORDERLY_EXIT):
+            return
+        elif workload.exit_reason != ORDERLY_EXIT:
+            return
+        if record.death is not None:
             # Somebody has deleted the kernel, or is about to launch it again.
             forget = functools.partial(self._forget, record)
             self._ended.bury(record.kernel_id, forget, RELAUNCH_SECONDS)

@@ -606,6 +606,20 @@ async def test_dead_kernel_deleted_through_another_gateway_process_is_gone(
                 await eventually(functools.partial(is_state, service, kernel_id, "gone"))
 
 
+async def test_dead_kernel_removed_before_its_last_words_is_gone(
+    service: Service, engine: FakeEngine
+) -> None:
+    """Death and removal are told at once, as after a time without a connection to the engine."""
+    kernel_id = await service.start_kernel()
+    running = await engine.observe(kernel_id)
+    assert running is not None
+    dead = replace(running, state=WorkloadState.DEAD, exit_reason="exit code 1", is_tombstone=True)
+    await engine.forget(kernel_id)
+    engine.tell(dead)
+    engine.tell(replace(dead, state=WorkloadState.GONE))
+    await eventually(lambda: is_state(service, kernel_id, "gone"))
+
+
 async def test_living_kernel_removed_by_somebody_is_gone(
     service: Service, engine: FakeEngine
 ) -> None:
