@@ -108,7 +108,7 @@ class DockerEngine:
         """Return the answer to `GET /path`, as far as `kind` has fields for it.
 
         Decoding a thousand services this way keeps the event loop for some milliseconds; making
-        dictionaries of all that the engine says, as aiodocker does, takes ten times longer.
+        dictionaries of all that the engine says, as aiodocker does, takes several times longer.
         """
         query = {**(params or {}), **({"filters": json.dumps(filters)} if filters else {})}
         async with (
