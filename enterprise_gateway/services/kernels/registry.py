@@ -8,7 +8,6 @@ same sources.
 
 import asyncio
 import contextlib
-import functools
 import logging
 import math
 import time
@@ -16,15 +15,15 @@ from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 
 from enterprise_gateway.errors import GatewayError, NotFoundError, UnavailableError
+from enterprise_gateway.services.kernels.deaths import Deaths, wait_for_last_words
 from enterprise_gateway.services.kernels.ended import Ended
 from enterprise_gateway.services.kernels.engines import Engines
-from enterprise_gateway.services.kernels.fate import decide_death, is_orphan
+from enterprise_gateway.services.kernels.fate import is_orphan
 from enterprise_gateway.services.kernels.launches import is_kernel_id
 from enterprise_gateway.services.kernels.links import AgentLinks
 from enterprise_gateway.services.kernels.origins import Origins
 from enterprise_gateway.services.kernels.records import Record
 from enterprise_gateway.services.processproxies.contract import (
-    ORDERLY_EXIT,
     BaseProcessProxyABC,
     LaunchRequest,
     Workload,
@@ -33,12 +32,6 @@ from enterprise_gateway.services.processproxies.contract import (
 from enterprise_gateway.services.proxies import Proxies
 from enterprise_gateway.settings import LiveSettings
 
-LAST_WORDS_SECONDS = 0.3
-"""How long after a workload's death its agent's last state document may still arrive."""
-RELAUNCH_SECONDS = 1.0
-"""How long after the removal of a dead workload its kernel may be launched again elsewhere."""
-SWEEP_SECONDS = 30.0
-"""How long whoever launched a workload in vain has to read what it printed."""
 RETRY_SECONDS = 0.1
 MAX_RETRY_SECONDS = 2.0
 YOUNG_SECONDS = 120.0
@@ -67,6 +60,9 @@ class Registry:
         self._followers: dict[BaseProcessProxyABC, asyncio.Task[None]] = {}
         self._launching: dict[str, Launching] = {}
         self._links = AgentLinks(live, self._take_last_words, self._look_after)
+        self._deaths = Deaths(
+            self._records, self._launching, self._ended, self.drop, self._links.detach
+        )
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __iter__(self) -> Iterator[Record]:
@@ -81,6 +77,7 @@ class Registry:
         """Stop following. Nothing happens to the kernels."""
         self._ended.close()
         await self._origins.close()
+        await self._deaths.close()
         tasks = [*self._followers.values(), *self._tasks]
         for task in tasks:
             task.cancel()
@@ -269,7 +266,7 @@ class Registry:
             if record is None:
                 self._take_tombstone(proxy, workload)
             elif not record.workload.succeeds(workload):
-                self._take_end(record, workload)
+                self._deaths.take(record, workload)
             return
         if self._ended.covers(workload):
             return
@@ -298,34 +295,20 @@ class Registry:
         self._ended.unmark(record.kernel_id)
         self._records[record.kernel_id] = record
 
-    def _take_end(self, record: Record, workload: Workload) -> None:
-        """Take in that a known workload has ended, or is not there any more after its end."""
-        if workload.state is WorkloadState.GONE:
-            self._settle(record, workload)
-        elif record.death is None:
-            self._spawn(self._bury(record, workload))
-            return
-        elif workload.exit_reason != ORDERLY_EXIT:
-            return
-        if record.death is not None:
-            # Somebody has deleted the kernel, or is about to launch it again.
-            forget = functools.partial(self._forget, record)
-            self._ended.bury(record.kernel_id, forget, RELAUNCH_SECONDS)
-
     def _take_tombstone(self, proxy: BaseProcessProxyABC, workload: Workload) -> None:
         """Take in that a workload is dead of which nothing is known here."""
         if not workload.is_tombstone or workload.kernel_id in self._launching:
             return
         if self._ended.covers(workload):
-            self._spawn(_sweep(proxy, workload))
+            self._deaths.sweep(proxy, workload)
             return
         record = Record(proxy, workload, is_public=True)
         self._put(record)
-        self._settle(record, workload)
+        self._deaths.settle(record, workload)
         self._origins.learn(record)
 
     def _take_last_words(self, record: Record) -> None:
-        self._settle(record, record.workload)
+        self._deaths.settle(record, record.workload)
 
     async def _look_after(self, record: Record) -> None:
         """See to a kernel whose agent does not answer: it may be dead, or of no use to anybody."""
@@ -348,62 +331,10 @@ class Registry:
             self._take(record.proxy, workload)
             return
         # The engine's own news of it, on its way by now, says more of why.
-        await _wait(record.is_over, LAST_WORDS_SECONDS)
-        self._settle(record, workload or record.workload)
-
-    async def _bury(self, record: Record, workload: Workload) -> None:
-        """Draw the conclusions of a workload's end, once its agent's last words have arrived."""
-        await _wait(record.is_silent, LAST_WORDS_SECONDS)
-        self._settle(record, workload)
-
-    def _settle(self, record: Record, workload: Workload) -> None:
-        """Decide what the end of a record's workload means.
-
-        Args:
-            record: nothing happens if there is another by now, since the kernel was launched again.
-            workload: with what the engine says of its end, if anything.
-        """
-        if self._records.get(record.kernel_id) is not record or record.death is not None:
-            return
-        reason = workload.exit_reason
-        death = decide_death(record.state, reason, was_terminating=record.was_terminating)
-        was_told = record.is_public or (record.state is not None and not record.is_pending)
-        if death is None or not was_told:
-            before = "" if was_told else " before anybody was told of it"
-            _log.info("Kernel %s ended%s", record.kernel_id, before)
-            self.drop(record)
-            if workload.is_tombstone:
-                self._spawn(_sweep(record.proxy, workload))
-            return
-        _log.warning("Kernel %s died: %s", record.kernel_id, death)
-        record.death = death
-        record.is_known.set()
-        record.is_over.set()
-        self._links.detach(record)
-        self._ended.bury(record.kernel_id, functools.partial(self._forget, record))
-
-    def _forget(self, record: Record) -> None:
-        """Forget a kernel that is dead, unless it is being launched again."""
-        if record.kernel_id in self._launching:
-            self._ended.bury(record.kernel_id, functools.partial(self._forget, record))
-        else:
-            self.drop(record)
+        await wait_for_last_words(record.is_over)
+        self._deaths.settle(record, workload or record.workload)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-async def _sweep(proxy: BaseProcessProxyABC, workload: Workload) -> None:
-    """Remove what would tell of a death that nobody needs to know of."""
-    await asyncio.sleep(SWEEP_SECONDS)
-    with contextlib.suppress(GatewayError):
-        await proxy.sweep(workload)
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    """Wait for an event, but not for ever."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

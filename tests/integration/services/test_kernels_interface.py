@@ -20,7 +20,7 @@ from harness.service import Service, eventually, serve_settings
 
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError, NotFoundError
 from enterprise_gateway.services.kernels import agent as agent_module
-from enterprise_gateway.services.kernels import fate, registry
+from enterprise_gateway.services.kernels import deaths, fate
 from enterprise_gateway.services.kernels.registry import Registry
 from enterprise_gateway.services.processproxies.contract import (
     AgentEndpoint,
@@ -633,7 +633,7 @@ async def test_kernel_launched_again_outlives_the_news_of_its_death(
     engine: FakeEngine, live: LiveSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The end of a workload says nothing about one that came after it."""
-    monkeypatch.setattr(registry, "LAST_WORDS_SECONDS", 0.5)
+    monkeypatch.setattr(deaths, "LAST_WORDS_SECONDS", 0.5)
     async with serve_settings(live) as one, serve_settings(live) as other:
         kernel_id = await one.start_kernel()
         await eventually(lambda: is_state(other, kernel_id, "idle"))
@@ -658,7 +658,7 @@ async def test_failed_workload_that_nobody_was_told_of_is_swept(
     service: Service, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever launched it may have died; who lives has had the time to read why it failed."""
-    monkeypatch.setattr(registry, "SWEEP_SECONDS", 0.1)
+    monkeypatch.setattr(deaths, "SWEEP_SECONDS", 0.1)
     engine.keeps_dead = True
     kernel_id = str(uuid.uuid4())
     starting = Workload(kernel_id, "", "ann", WorkloadState.STARTING, time.time())
