@@ -19,6 +19,8 @@ from enterprise_gateway.services.processproxies.contract import (
 
 LAST_WORDS_SECONDS = 0.3
 """How long after a workload's death its agent's last state document may still arrive."""
+READY_SECONDS = 0.5
+"""How long a workload runs, at least, before its kernel is ready."""
 RELAUNCH_SECONDS = 1.0
 """How long after the removal of a dead workload its kernel may be launched again elsewhere."""
 SWEEP_SECONDS = 30.0
@@ -90,7 +92,7 @@ class Deaths:
             return
         reason = workload.exit_reason
         death = decide_death(record.state, reason, was_terminating=record.was_terminating)
-        was_told = record.is_public or (record.state is not None and not record.is_pending)
+        was_told = record.is_public or _may_have_been_ready(record)
         if death is None or not was_told:
             before = "" if was_told else " before anybody was told of it"
             _log.info("Kernel %s ended%s", record.kernel_id, before)
@@ -120,6 +122,18 @@ class Deaths:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _may_have_been_ready(record: Record) -> bool:
+    """Say whether another gateway process may have told a client of a kernel.
+
+    What has run for a while without a word of its agent having come here counts as if it had been
+    ready: a client that was told of it must not be told that it does not exist.
+    """
+    if record.state is not None:
+        return not record.is_pending
+    now = asyncio.get_running_loop().time()
+    return record.attached is not None and now - record.attached >= READY_SECONDS
 
 
 async def wait_for_last_words(event: asyncio.Event) -> None:

@@ -673,6 +673,23 @@ async def test_failed_workload_that_nobody_was_told_of_is_swept(
     assert await service.get("/api/kernels") == []
 
 
+async def test_kernel_whose_agent_was_never_heard_may_have_been_ready(
+    service: Service, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another gateway process may have told a client of it, so it is dead, and not unknown."""
+    monkeypatch.setattr(deaths, "READY_SECONDS", 0.0)
+    kernel_id = str(uuid.uuid4())
+    with socket.socket() as agent:
+        agent.bind(("127.0.0.1", 0))
+        agent.listen()
+        endpoint = AgentEndpoint("127.0.0.1", agent.getsockname()[1])
+        running = Workload(kernel_id, "", "ann", WorkloadState.RUNNING, time.time(), endpoint)
+        engine.announce(running)
+        dead = replace(running, state=WorkloadState.DEAD, endpoint=None, is_tombstone=True)
+        engine.announce(replace(dead, exit_reason="exit code 137 (killed)"))
+        await eventually(lambda: is_state(service, kernel_id, "dead"))
+
+
 async def test_dead_kernel_of_unknown_origin_stays_dead(
     engine: FakeEngine, live: LiveSettings
 ) -> None:
