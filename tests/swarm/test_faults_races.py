@@ -139,6 +139,11 @@ def test_dead_kernel_restarted_at_once(lab: SwarmLab, group: ReplicaGroup) -> No
     kernel_id = group.start_kernel()
     session = {"path": "a.ipynb", "name": "a", "type": "notebook", "kernel": {"id": kernel_id}}
     assert group.request("POST", "/api/sessions", json=session).status_code == 201
+    wait_until(
+        lambda: all(replica.get("/api/sessions") for replica in group.replicas),
+        deadline=LEARNT_DEADLINE,
+        what="the session on all replicas",
+    )
     kill_container(lab, kernel_id)
     first = group.replicas[0]
     wait_for_state([first], [kernel_id], "dead", deadline=DEATH_DEADLINE)
