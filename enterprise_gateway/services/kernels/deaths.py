@@ -92,7 +92,7 @@ class Deaths:
             return
         reason = workload.exit_reason
         death = decide_death(record.state, reason, was_terminating=record.was_terminating)
-        was_told = record.is_public or _may_have_been_ready(record)
+        was_told = record.is_public or _may_have_been_ready(record, workload)
         if death is None or not was_told:
             before = "" if was_told else " before anybody was told of it"
             _log.info("Kernel %s ended%s", record.kernel_id, before)
@@ -124,16 +124,17 @@ class Deaths:
         task.add_done_callback(self._tasks.discard)
 
 
-def _may_have_been_ready(record: Record) -> bool:
+def _may_have_been_ready(record: Record, workload: Workload) -> bool:
     """Say whether another gateway process may have told a client of a kernel.
 
-    What has run for a while without a word of its agent having come here counts as if it had been
-    ready: a client that was told of it must not be told that it does not exist.
+    An agent may be killed before its word that the kernel is ready has come here. So what has run
+    for a while counts, if it leaves a tombstone: whoever launched it in vain removes that.
     """
-    if record.state is not None:
-        return not record.is_pending
-    now = asyncio.get_running_loop().time()
-    return record.attached is not None and now - record.attached >= READY_SECONDS
+    if record.state is not None and not record.is_pending:
+        return True
+    if record.attached is None or not (workload.is_tombstone and record.is_starting):
+        return False
+    return asyncio.get_running_loop().time() - record.attached >= READY_SECONDS
 
 
 async def wait_for_last_words(event: asyncio.Event) -> None:
