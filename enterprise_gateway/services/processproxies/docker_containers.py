@@ -14,8 +14,6 @@ from enterprise_gateway.services.processproxies.docker_workloads import (
 )
 
 REMOVE_TIMEOUT = 30.0
-_TASK_LABEL = "com.docker.swarm.task.id"
-"""Swarm gives it to the containers of its tasks."""
 _EVENTS = ("create", "start", "oom", "die", "destroy")
 
 
@@ -124,4 +122,4 @@ class DockerContainers:
 
     def _is_ours(self, labels: Mapping[str, str]) -> bool:
         """Whether a container is a kernel of this cluster, and not of a service that is one."""
-        return _TASK_LABEL not in labels and is_container_of_cluster(labels, self._cluster_id)
+        return is_container_of_cluster(labels, self._cluster_id)
