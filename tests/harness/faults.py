@@ -169,9 +169,11 @@ def wait_for_state(
             for kernel_id in kernels
         }
 
-    wait_until(
-        lambda: set(states().values()) <= {state}, deadline=deadline, what=f"{state} everywhere"
-    )
+    try:
+        wait_until(lambda: set(states().values()) <= {state}, deadline=deadline, what=state)
+    except TimeoutError as error:
+        error.add_note(str(states()))
+        raise
 
 
 def check_usable(replica: Replica, kernel_id: str) -> None:

@@ -120,6 +120,7 @@ def test_restarted_by_both(lab: SwarmLab, group: ReplicaGroup) -> None:
 def test_dead_kernel_restarted_by_both(lab: SwarmLab, group: ReplicaGroup) -> None:
     """It is launched once; who came second says so or waits, and does not harm the first."""
     kernel_id = group.start_kernel()
+    wait_for_state(group.replicas, [kernel_id], "idle", deadline=LEARNT_DEADLINE)
     kill_container(lab, kernel_id)
     wait_for_state(group.replicas, [kernel_id], "dead", deadline=DEATH_DEADLINE)
     statuses = by_both(group, lambda replica: restart(replica, kernel_id))
