@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from enterprise_gateway.errors import GatewayError, NotFoundError, UnavailableError
 from enterprise_gateway.services.kernels.deaths import Deaths, wait_for_last_words
@@ -204,14 +205,22 @@ class Registry:
         Raises:
             UnavailableError: neither is to be had.
         """
-        if not record.is_silent.is_set() or record.death is not None or record.agent is None:
+        agent = record.agent
+        if not record.is_silent.is_set() or record.death is not None or agent is None:
             return
+        asking = asyncio.ensure_future(agent.state())
         try:
-            record.learn(await record.agent.state())
+            # An agent whose machine has lost its power does not refuse; the engine knows sooner.
+            either: set[asyncio.Future[Any]] = {asking, agent.gone}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                record.learn(asking.result())
         except UnavailableError:
             await self._reconsider(record)
             if record.death is None and self._records.get(record.kernel_id) is record:
                 raise
+        finally:
+            asking.cancel()
 
     async def look_again(self) -> None:
         """Ask all engines and agents, before it is said that something is nowhere.
