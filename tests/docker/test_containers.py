@@ -10,7 +10,7 @@ import pytest
 from harness.engine_rigs import DockerRig
 from harness.proxies import TOKEN, ask_agent
 
-from enterprise_gateway.errors import ConflictError, LaunchError, NotFoundError
+from enterprise_gateway.errors import ConflictError, NotFoundError
 from enterprise_gateway.services.processproxies import docker_watch
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.services.processproxies.processproxy import LaunchRequest, Workload
@@ -163,13 +163,13 @@ async def create_only(rig: DockerRig) -> str:
 
 
 async def test_id_asked_of_two_gateways_at_once_is_one_kernel(rig: DockerRig) -> None:
-    """The one that comes too late leaves the other's container alone."""
+    """The one that comes too late is told so, and leaves the other's container alone."""
     proxies = [await rig.open_proxy() for _ in range(2)]
     request = rig.request()
     outcomes = await asyncio.gather(
         *(proxy.launch(request) for proxy in proxies), return_exceptions=True
     )
-    assert [isinstance(outcome, LaunchError) for outcome in outcomes].count(True) == 1, outcomes
+    assert [isinstance(outcome, ConflictError) for outcome in outcomes].count(True) == 1, outcomes
     workload = next(outcome for outcome in outcomes if isinstance(outcome, Workload))
     await ask_agent(workload.endpoint, "/v1/state")
     assert await asyncio.to_thread(rig.traces, request.kernel_id) == [workload.name]
