@@ -159,6 +159,7 @@ def test_culled_kernel_is_gone_everywhere(trio: ReplicaGroup) -> None:
 def test_dead_kernel_is_dead_everywhere_until_deleted(lab: SwarmLab, trio: ReplicaGroup) -> None:
     """All give the same reason; a DELETE through one makes all forget it."""
     kernel_id = trio.replicas[0].start_kernel("python_docker")
+    wait_until_same(trio, [kernel_id])
     kill_containers(lab, kernel_id)
 
     def is_dead(replica: Replica) -> bool:

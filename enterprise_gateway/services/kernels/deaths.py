@@ -19,8 +19,6 @@ from enterprise_gateway.services.processproxies.contract import (
 
 LAST_WORDS_SECONDS = 0.3
 """How long after a workload's death its agent's last state document may still arrive."""
-READY_SECONDS = 0.5
-"""How long a workload runs, at least, before its kernel is ready."""
 RELAUNCH_SECONDS = 1.0
 """How long after the removal of a dead workload its kernel may be launched again elsewhere."""
 SWEEP_SECONDS = 30.0
@@ -127,14 +125,12 @@ class Deaths:
 def _may_have_been_ready(record: Record, workload: Workload) -> bool:
     """Say whether another gateway process may have told a client of a kernel.
 
-    An agent may be killed before its word that the kernel is ready has come here. So what has run
-    for a while counts, if it leaves a tombstone: whoever launched it in vain removes that.
+    An agent may be killed before its word that the kernel is ready has come here. So what was seen
+    to run counts, if it leaves a tombstone: whoever launched it in vain removes that.
     """
     if record.state is not None and not record.is_pending:
         return True
-    if record.attached is None or not (workload.is_tombstone and record.is_starting):
-        return False
-    return asyncio.get_running_loop().time() - record.attached >= READY_SECONDS
+    return record.has_run and workload.is_tombstone and record.is_starting
 
 
 async def wait_for_last_words(event: asyncio.Event) -> None:

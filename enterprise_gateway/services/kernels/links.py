@@ -62,7 +62,7 @@ class AgentLinks:
         self.detach(record)
         token = derive_agent_token(self._live.current.cluster_secret, record.kernel_id)
         record.agent = Agent(record.kernel_id, endpoint, token)
-        record.attached = record.attached or asyncio.get_running_loop().time()
+        record.has_run = True
         record.stream = asyncio.create_task(self._stream(record, record.agent))
 
     def detach(self, record: Record) -> None:

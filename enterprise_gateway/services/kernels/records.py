@@ -45,8 +45,8 @@ class Record:
     None: not known yet; empty: it cannot be known.
     """
     agent: Agent | None = None
-    attached: float | None = None
-    """Since when its agent's address is known, by the event loop's clock."""
+    has_run: bool = False
+    """Whether its agent's address was ever known."""
     state: AgentState | None = None
     """The newest state document."""
     is_public: bool = False

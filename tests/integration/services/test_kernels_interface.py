@@ -674,10 +674,9 @@ async def test_failed_workload_that_nobody_was_told_of_is_swept(
 
 
 async def test_kernel_whose_agent_was_never_heard_may_have_been_ready(
-    service: Service, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+    service: Service, engine: FakeEngine
 ) -> None:
     """Another gateway process may have told a client of it, so it is dead, and not unknown."""
-    monkeypatch.setattr(deaths, "READY_SECONDS", 0.0)
     kernel_id = str(uuid.uuid4())
     with socket.socket() as agent:
         agent.bind(("127.0.0.1", 0))
