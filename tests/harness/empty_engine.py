@@ -10,6 +10,7 @@ from pathlib import Path
 
 class _Server(socketserver.ThreadingUnixStreamServer):
     daemon_threads = True
+    request_queue_size = 128  # as dockerd: a unix socket refuses what does not fit
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), _Handler)
