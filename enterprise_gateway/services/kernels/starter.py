@@ -32,6 +32,8 @@ DISCARD_SECONDS = 15.0
 LOOK_SECONDS = 0.2
 """Between two looks at a kernel that another gateway process launches again."""
 
+_MOVE_ATTEMPTS = 5
+
 _log = logging.getLogger(__name__)
 
 
@@ -185,4 +187,9 @@ async def _move_annotations(dead: Record, new: Record) -> None:
     if dead.state is not None and new.state is not None and new.agent is not None:
         document = dead.state.annotations.document
         revision = new.state.annotations.revision
-        new.learn_annotations(await new.agent.write_annotations(document, revision))
+        for _ in range(_MOVE_ATTEMPTS):  # another gateway process may write, too
+            written = await new.agent.write_annotations(document, revision)
+            revision = written.revision
+            if written.document == document:
+                break
+        new.learn_annotations(written)
