@@ -46,7 +46,7 @@ class DockerContainers:
         return [
             container
             for container in found
-            if self._is_ours(container["Labels"])
+            if is_container_of_cluster(container["Labels"], self._cluster_id)
             and kernel_id in (None, container["Labels"].get("kernel_id"))
         ]
 
@@ -118,8 +118,8 @@ class DockerContainers:
         """Follow the events of the kernels' containers, as `DockerEngine.events`."""
         filters = {"type": ["container"], "label": KERNEL_LABELS, "event": _EVENTS}
         async with self._engine.events(filters, since) as events:
-            yield (event async for event in events if self._is_ours(event["Actor"]["Attributes"]))
-
-    def _is_ours(self, labels: Mapping[str, str]) -> bool:
-        """Whether a container is a kernel of this cluster, and not of a service that is one."""
-        return is_container_of_cluster(labels, self._cluster_id)
+            yield (
+                event
+                async for event in events
+                if is_container_of_cluster(event["Actor"]["Attributes"], self._cluster_id)
+            )
