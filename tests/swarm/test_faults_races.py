@@ -151,7 +151,14 @@ def test_dead_kernel_restarted_at_once(lab: SwarmLab, group: ReplicaGroup) -> No
     assert restart(first, kernel_id) == 200
     for replica in group.replicas:
         check_usable(replica, kernel_id)
-        assert [each["path"] for each in replica.get("/api/sessions")] == ["a.ipynb"]
+    wait_until(
+        lambda: all(
+            [each["path"] for each in replica.get("/api/sessions")] == ["a.ipynb"]
+            for replica in group.replicas
+        ),
+        deadline=LEARNT_DEADLINE,
+        what="the session of the new kernel on all replicas",
+    )
     wait_for_state(group.replicas, [kernel_id], "idle", deadline=LEARNT_DEADLINE)
     group.pick().delete_kernel(kernel_id)
     wait_until_no_trace(lab, kernel_id)

@@ -174,6 +174,36 @@ def test_dead_kernel_is_dead_everywhere_until_deleted(lab: SwarmLab, trio: Repli
     trio.wait_until_no_kernels()
 
 
+def test_replica_started_after_a_death_knows_the_dead(lab: SwarmLab, trio: ReplicaGroup) -> None:
+    """It has their name and reason from the engine, and can restart them."""
+    first, *_, late = trio.replicas
+    kernel_id = first.start_kernel("python_docker")
+    late.stop()
+    kill_containers(lab, kernel_id)
+    wait_until(
+        lambda: first.list_kernels()[kernel_id]["execution_state"] == "dead", what="the death"
+    )
+    late.start_process()
+    wait_until(late.answers, what="the late replica's first answer")
+
+    def obituary(replica: Replica) -> list[str]:
+        model = replica.list_kernels().get(kernel_id, {})
+        return [model.get(key, "") for key in ("name", "execution_state", "reason")]
+
+    wait_until(
+        lambda: obituary(late) == obituary(first),
+        deadline=SAME_WITHIN,
+        what="the dead kernel in the late replica's list",
+    )
+    restart = late.request("POST", f"{path_of(kernel_id)}/restart")
+    assert restart.status_code == 200, restart.text
+    with closing(first.connect(kernel_id)) as client:
+        assert client.execute("6 * 7").result == "42"
+    wait_until_same(trio, [kernel_id])
+    late.delete_kernel(kernel_id)
+    trio.wait_until_no_kernels()
+
+
 def kill_containers(lab: SwarmLab, kernel_id: str) -> None:
     """Kill the kernel's container, wherever it is."""
     for node in lab.nodes:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Mapping
 from string import Template
 
+import msgspec
+
 from enterprise_gateway.errors import InvalidRequestError
 
 MAX_VALUE_CHARS = 4096
@@ -87,6 +89,22 @@ def recover_client_env(env: Mapping[str, str], client_envs: frozenset[str]) -> d
         for name, value in env.items()
         if _is_wanted(name, client_envs) and _fault(name, value) is None
     }
+
+
+def recover_kernel_name(env: Mapping[str, str]) -> str:
+    """Return the name of the kernelspec that a kernel was launched from, "" if that is not known.
+
+    Args:
+        env: its workload's environment, in which `EG_AGENT_SETTINGS` is.
+    """
+    try:
+        return msgspec.json.decode(env.get("EG_AGENT_SETTINGS", "{}"), type=_Origin).kernel_name
+    except msgspec.DecodeError:
+        return ""
+
+
+class _Origin(msgspec.Struct):
+    kernel_name: str = ""
 
 
 def _is_wanted(name: str, client_envs: frozenset[str]) -> bool:

@@ -1,13 +1,13 @@
 """How kernels of other gateway processes were launched.
 
-It is asked for while they live: an engine forgets what has ended.
+It is asked for while they live: an engine forgets what has ended, unless it keeps a tombstone.
 """
 
 import asyncio
 import logging
 
 from enterprise_gateway.errors import GatewayError
-from enterprise_gateway.services.kernels.environment import recover_client_env
+from enterprise_gateway.services.kernels.environment import recover_client_env, recover_kernel_name
 from enterprise_gateway.services.kernels.records import Record
 from enterprise_gateway.settings import LiveSettings
 
@@ -41,12 +41,14 @@ class Origins:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _ask(self, record: Record) -> None:
-        while not record.is_over.is_set():
+        while True:
             try:
                 async with self._calls, asyncio.timeout(ANSWER_SECONDS):
                     env = await record.proxy.launched_with(record.workload)
             except (GatewayError, TimeoutError) as exc:
                 _log.debug("Kernel %s: how it was launched: %s", record.kernel_id, exc)
+                if record.is_over.is_set():
+                    return
                 await asyncio.sleep(RETRY_SECONDS)  # an engine announces its return to nobody
             except Exception:  # noqa: BLE001 - a task's root, and a site's own class may raise anything
                 _log.exception("Kernel %s: how it was launched is not known", record.kernel_id)
@@ -54,4 +56,5 @@ class Origins:
             else:
                 client_envs = self._live.current.kernels.client_envs
                 record.client_env = recover_client_env(env, client_envs)
+                record.launched_from = recover_kernel_name(env)
                 return

@@ -44,6 +44,8 @@ class Record:
 
     None: not known yet; empty: it cannot be known.
     """
+    launched_from: str = ""
+    """The kernelspec's name, if another gateway process launched it."""
     agent: Agent | None = None
     has_run: bool = False
     """Whether its agent's address was ever known."""
@@ -95,7 +97,7 @@ class Record:
         """The kernelspec's name, "" while nothing is known."""
         if self.launch is not None:
             return self.launch.kernel_name
-        return self.state.kernel_name if self.state is not None else ""
+        return self.state.kernel_name if self.state is not None else self.launched_from
 
     @property
     def username(self) -> str:
@@ -114,6 +116,7 @@ class Record:
         self.is_public = self.is_public or dead.is_public or dead.death is not None
         self.launch = self.launch or dead.launch
         self.client_env = dead.client_env
+        self.launched_from = dead.launched_from
         if dead.state is not None:
             self.state = msgspec.structs.replace(
                 dead.state,

@@ -9,6 +9,7 @@ from enterprise_gateway.services.kernels.environment import (
     accept_client_env,
     merge_environment,
     recover_client_env,
+    recover_kernel_name,
 )
 
 NONE: frozenset[str] = frozenset()
@@ -118,3 +119,19 @@ def test_recovered_environment_is_what_a_client_could_have_sent() -> None:
     }
     assert recover_client_env(env, frozenset({"MINE"})) == {"KERNEL_X": "1", "MINE": "2"}
     assert recover_client_env(env, frozenset({"*"})) == {"KERNEL_X": "1", "MINE": "2"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ('{"kernel_name": "r_docker", "language": "R"}', "r_docker"),
+        ("{}", ""),
+        ("[]", ""),
+        ('{"kernel_name": 1}', ""),
+        ("{", ""),
+    ],
+)
+def test_kernel_name_is_recovered_from_what_the_agent_was_told(settings: str, name: str) -> None:
+    """It is "" of a workload that somebody else made."""
+    assert recover_kernel_name({"EG_AGENT_SETTINGS": settings}) == name
+    assert recover_kernel_name({}) == ""
