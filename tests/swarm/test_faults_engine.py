@@ -35,7 +35,7 @@ HEARTBEAT = 15.0
 life, which was up to one heartbeat before dockerd went away: two must be longer than it is away.
 """
 SHORT_HEARTBEAT = 5.0
-LEARNT_DEADLINE = 5.0
+LEARNT_DEADLINE = 15.0
 RETURN_DEADLINE = 40.0
 """Seconds until a manager that is back has all its nodes."""
 ANSWER_DEADLINE = 15.0

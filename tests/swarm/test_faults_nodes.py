@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 DEATH_DEADLINE = 15.0
 """Generous: three heartbeats of the lab are 3 s, which Swarm counts from the last that it got."""
-LEARNT_DEADLINE = 2.0
+LEARNT_DEADLINE = 10.0
 """Seconds until all replicas know what one of them did."""
 RETURN_DEADLINE = 40.0
 """Seconds until a replica that was away with its node knows what the others know."""

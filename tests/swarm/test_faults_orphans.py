@@ -33,8 +33,8 @@ LAUNCH_TIMEOUT = 20
 PAUSED_SECONDS = 20.0
 CUT_SECONDS = 8.0
 HEARTBEAT = 10.0
-"""The cut node must be heard of within three, from up to one before the cut: TCP, which waits twice as
-long before each new attempt, may send the first sign of life only 13 s after the cut began.
+"""The cut node must be heard of within three, from up to one before the cut: TCP, which waits twice
+as long before each new attempt, may send the first sign of life only 13 s after the cut began.
 """
 
 

@@ -23,7 +23,7 @@ from bringup.swarm_lab import SwarmLab
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
 DEATH_DEADLINE = 10.0
-LEARNT_DEADLINE = 5.0
+LEARNT_DEADLINE = 15.0
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,11 @@ pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
 LIMIT = 10
 STARTS = 20
-SAME_WITHIN = 1.0
-"""Seconds after which every replica knows what was done through another one."""
+SAME_DEADLINE = 10.0
+"""Seconds until every replica knows what was done through another one.
+
+It is within 1 s where nothing else is going on; these machines also begin and end kernels then.
+"""
 CULLED = "culled_soon"
 CULL_IDLE_SECONDS = 2
 
@@ -60,7 +63,7 @@ def install_culled_kernel(replica: Replica) -> None:
 
 def wait_until_all(trio: ReplicaGroup, probe: Callable[[Replica], bool], what: str) -> None:
     """Wait until something is true of every replica."""
-    wait_until(lambda: all(map(probe, trio.replicas)), deadline=SAME_WITHIN, what=what)
+    wait_until(lambda: all(map(probe, trio.replicas)), deadline=SAME_DEADLINE, what=what)
 
 
 def wait_until_same(trio: ReplicaGroup, kernels: Sequence[str]) -> None:
@@ -70,7 +73,7 @@ def wait_until_same(trio: ReplicaGroup, kernels: Sequence[str]) -> None:
         first, *others = [replica.list_kernels() for replica in trio.replicas]
         return set(first) == set(kernels) and all(other == first for other in others)
 
-    wait_until(are_same, deadline=SAME_WITHIN, what="the same list of all replicas")
+    wait_until(are_same, deadline=SAME_DEADLINE, what="the same list of all replicas")
 
 
 def is_gone(kernel_id: str) -> Callable[[Replica], bool]:
@@ -192,7 +195,7 @@ def test_replica_started_after_a_death_knows_the_dead(lab: SwarmLab, trio: Repli
 
     wait_until(
         lambda: obituary(late) == obituary(first),
-        deadline=SAME_WITHIN,
+        deadline=SAME_DEADLINE,
         what="the dead kernel in the late replica's list",
     )
     restart = late.request("POST", f"{path_of(kernel_id)}/restart")

@@ -18,8 +18,11 @@ pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 LIMIT = 3
 LIMIT_PER_USER = 2
 STARTS = 9
-SAME_WITHIN = 1.0
-"""Seconds after which every gateway knows what was done through another one."""
+SAME_DEADLINE = 10.0
+"""Seconds until every gateway knows what was done through another one.
+
+It is within 1 s where nothing else is going on; these machines also begin and end kernels then.
+"""
 
 Trio = tuple[Gateway, ...]
 
@@ -65,7 +68,7 @@ def wait_until_same(trio: Trio, kernels: set[str]) -> None:
         first, *others = [gateway.list_kernels() for gateway in trio]
         return set(first) == kernels and all(other == first for other in others)
 
-    wait_until(are_same, deadline=SAME_WITHIN, what="the same list of all gateways")
+    wait_until(are_same, deadline=SAME_DEADLINE, what="the same list of all gateways")
 
 
 def statuses(trio: Trio, kernel_id: str) -> set[int]:
@@ -111,7 +114,7 @@ def test_all_list_the_same(trio: Trio) -> None:
     def are_renamed() -> bool:
         return all(gateway.get("/api/sessions")[0]["path"] == "b.ipynb" for gateway in trio)
 
-    wait_until(are_renamed, deadline=SAME_WITHIN, what="the new path everywhere")
+    wait_until(are_renamed, deadline=SAME_DEADLINE, what="the new path everywhere")
     with closing(second.connect(kernel_id)) as client:
         assert client.execute("x = 1").status == "ok"
         restart = third.request("POST", f"/api/kernels/{kernel_id}/restart")
@@ -119,7 +122,7 @@ def test_all_list_the_same(trio: Trio) -> None:
         assert client.execute("x").status == "error"
     wait_until_same(trio, {kernel_id})
     second.delete_kernel(kernel_id)
-    wait_until(lambda: statuses(trio, kernel_id) == {404}, deadline=SAME_WITHIN)
+    wait_until(lambda: statuses(trio, kernel_id) == {404}, deadline=SAME_DEADLINE)
     for _ in range(10):
         assert statuses(trio, kernel_id) == {404}
         assert not any(gateway.list_kernels() for gateway in trio)
