@@ -1,27 +1,37 @@
-"""Fixtures shared by the tests that need a whole gateway."""
+"""Fixtures shared by the tests that need a whole gateway, a Swarm or a process proxy.
 
-from collections.abc import Iterator
+Each folder of tests of process proxies has a fixture `rig`: the kind that it tests.
+"""
+
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from harness.compose import ComposeProject
+from harness.engine_rigs import EngineRig
 from harness.gateway import Gateway
+from harness.proxies import ProxyRig, Watcher
+from harness.replica import ReplicaGroup
 from harness.stack import Stack
+from harness.swarm import KERNEL_IMAGE, Seat, overlay_network
 
 from bringup.images import IMAGES
 from bringup.swarm_lab import SwarmLab, swarm_lab
+from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 
 LOG_TAIL_CHARS = 20_000
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Show the log of every gateway that a failed test used."""
+    """Show the log of every gateway that a failed test used, and what its engines have."""
     report = yield
     if report.failed:
         for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, Gateway | Stack | ComposeProject):
+            if isinstance(value, Gateway | Stack | ComposeProject | ReplicaGroup):
                 report.sections.append(("gateway log", value.read_log()[-LOG_TAIL_CHARS:]))
+            elif isinstance(value, EngineRig) and report.when == "call":
+                report.sections.append(("workloads", value.dump()))
     return report
 
 
@@ -77,3 +87,32 @@ def stack(shared_lab: SwarmLab, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield deployed
     finally:
         deployed.close()
+
+
+@pytest.fixture(scope="module")
+def network(shared_lab: SwarmLab) -> Iterator[str]:
+    """The name of an overlay network of the module's own."""
+    with overlay_network(shared_lab) as name:
+        yield name
+
+
+@pytest.fixture(scope="module")
+def seat(shared_lab: SwarmLab, network: str) -> Iterator[Seat]:
+    """A place in the module's network."""
+    seat = Seat(shared_lab.manager, network, 8888, KERNEL_IMAGE)
+    yield seat
+    seat.close()
+
+
+@pytest.fixture
+async def proxy(rig: ProxyRig) -> BaseProcessProxyABC:
+    """Return a started process proxy."""
+    return await rig.open_proxy()
+
+
+@pytest.fixture
+async def watcher(proxy: BaseProcessProxyABC) -> AsyncIterator[Watcher]:
+    """Return a follower of the process proxy."""
+    watcher = Watcher(proxy)
+    yield watcher
+    await watcher.close()

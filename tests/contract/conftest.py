@@ -4,23 +4,12 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from harness.engine_rigs import DockerRig, EngineRig, SwarmRig
-from harness.proxies import LocalRig, ProxyRig, Watcher
-from harness.swarm import KERNEL_IMAGE, Seat, enter_network, overlay_network
+from harness.engine_rigs import DockerRig, SwarmRig
+from harness.proxies import LocalRig, ProxyRig
+from harness.swarm import Seat, enter_network
 
 from bringup.swarm_lab import SwarmLab
 from enterprise_gateway.services.processproxies import swarm_broom
-from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Show the containers of a failed test."""
-    report = yield
-    rig = getattr(item, "funcargs", {}).get("rig")
-    if report.failed and report.when == "call" and isinstance(rig, EngineRig):
-        report.sections.append(("containers", rig.dump()))
-    return report
 
 
 @pytest.fixture
@@ -33,21 +22,6 @@ def local_rig(tmp_path: Path) -> LocalRig:
 def docker_rig(tmp_path: Path) -> DockerRig:
     """Containers."""
     return DockerRig(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def network(shared_lab: SwarmLab) -> Iterator[str]:
-    """The name of an overlay network of the Swarm."""
-    with overlay_network(shared_lab) as name:
-        yield name
-
-
-@pytest.fixture(scope="module")
-def seat(shared_lab: SwarmLab, network: str) -> Iterator[Seat]:
-    """A place in the network."""
-    seat = Seat(shared_lab.manager, network, 8888, KERNEL_IMAGE)
-    yield seat
-    seat.close()
 
 
 @pytest.fixture
@@ -76,17 +50,3 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[ProxyRig]:
     rig: ProxyRig = request.getfixturevalue(request.param)
     yield rig
     await rig.close()
-
-
-@pytest.fixture
-async def proxy(rig: ProxyRig) -> BaseProcessProxyABC:
-    """Return a started process proxy."""
-    return await rig.open_proxy()
-
-
-@pytest.fixture
-async def watcher(proxy: BaseProcessProxyABC) -> AsyncIterator[Watcher]:
-    """Return a follower of the process proxy."""
-    watcher = Watcher(proxy)
-    yield watcher
-    await watcher.close()

@@ -5,6 +5,16 @@ import re
 from collections.abc import Callable
 
 import pytest
+from harness.bad_requests import (
+    MEMORY_HOG,
+    NO_SUCH_IMAGE,
+    broken_script,
+    command_not_found,
+    early_exit,
+    missing_image,
+    unknown_language,
+    with_env,
+)
 from harness.engine_rigs import DockerRig
 from harness.proxies import Watcher, wait_for
 
@@ -20,19 +30,6 @@ from enterprise_gateway.services.processproxies.processproxy import LaunchReques
 
 pytestmark = pytest.mark.docker
 
-NO_SUCH_IMAGE = "localhost:1/no/such-image:1"
-
-
-def with_env(rig: DockerRig, **env: str) -> LaunchRequest:
-    """Return a request with more in its environment."""
-    request = rig.request()
-    return dataclasses.replace(request, env={**request.env, **env})
-
-
-def missing_image(rig: DockerRig) -> LaunchRequest:
-    """Name an image of a registry that is not there."""
-    return with_env(rig, KERNEL_IMAGE=NO_SUCH_IMAGE)
-
 
 def malformed_image(rig: DockerRig) -> LaunchRequest:
     """Name what cannot be an image."""
@@ -44,37 +41,14 @@ def image_without_agent(rig: DockerRig) -> LaunchRequest:
     return with_env(rig, KERNEL_IMAGE="debian:bookworm-slim")
 
 
-def unknown_language(rig: DockerRig) -> LaunchRequest:
-    """Have the entry point of the image refuse."""
-    return with_env(rig, KERNEL_LANGUAGE="cobol")
-
-
-def early_exit(rig: DockerRig) -> LaunchRequest:
-    """Have the container print and end."""
-    return rig.edited_request("command", "['sh', '-c', 'echo one; echo two >&2; exit 9']")
-
-
-def command_not_found(rig: DockerRig) -> LaunchRequest:
-    """Have the container start what its image does not have."""
-    return rig.edited_request("command", "['/no/such/command']")
-
-
 def too_little_memory(rig: DockerRig) -> LaunchRequest:
     """Give the container less memory than a Python needs."""
-    hog = 'python3 -c "x = bytearray(200000000)"'
-    return rig.edited_request(
-        "command", f"['sh', '-c', {'exec ' + hog!r}]; settings['mem_limit'] = '24m'"
-    )
+    return rig.edited_request("command", f"{MEMORY_HOG}; settings['mem_limit'] = '24m'")
 
 
 def invalid_setting(rig: DockerRig) -> LaunchRequest:
     """Ask the engine for what it refuses."""
     return rig.edited_request("cpuset_cpus", "'4000'")
-
-
-def broken_script(rig: DockerRig) -> LaunchRequest:
-    """Edit the launch script badly."""
-    return rig.edited_request("x", "undefined_name")
 
 
 def missing_script(rig: DockerRig) -> LaunchRequest:

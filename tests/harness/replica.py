@@ -4,11 +4,11 @@ import itertools
 import os
 import secrets
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import requests
 
@@ -109,6 +109,15 @@ class ReplicaGroup:
             replica.start_process()
         for replica in self.replicas:
             wait_until(replica.answers, what="a replica's first answer")
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """Start all replicas, and end them afterwards."""
+        try:
+            self.start()
+            yield self
+        finally:
+            self.close()
 
     def close(self) -> None:
         """End all replicas, and remove their kernels."""

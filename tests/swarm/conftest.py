@@ -4,23 +4,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from harness.engine_rigs import EngineRig, SwarmRig
-from harness.proxies import Watcher
+from harness.engine_rigs import SwarmRig
 from harness.replica import ReplicaGroup
-from harness.swarm import KERNEL_IMAGE, Seat, enter_network, overlay_network, restore
+from harness.swarm import Seat, enter_network, restore
 
 from bringup.swarm_lab import SwarmLab
-from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Show the services of a failed test."""
-    report = yield
-    rig = getattr(item, "funcargs", {}).get("rig")
-    if report.failed and report.when == "call" and isinstance(rig, EngineRig):
-        report.sections.append(("services", rig.dump()))
-    return report
 
 
 @pytest.fixture
@@ -31,29 +19,21 @@ def lab(shared_lab: SwarmLab) -> Iterator[SwarmLab]:
 
 
 @pytest.fixture(scope="module")
-def network(shared_lab: SwarmLab) -> Iterator[str]:
-    """The name of an overlay network of the module's own."""
-    with overlay_network(shared_lab) as name:
-        yield name
+def group(
+    shared_lab: SwarmLab, network: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ReplicaGroup]:
+    """Two replicas for all tests of the module, on the first two nodes."""
+    nodes = shared_lab.nodes[:2]
+    made = ReplicaGroup(tmp_path_factory.mktemp("group"), shared_lab, network, nodes)
+    with made.running():
+        yield made
 
 
 @pytest.fixture
 def replicas(lab: SwarmLab, network: str, tmp_path: Path) -> Iterator[ReplicaGroup]:
-    """Two running replicas, on the first two nodes."""
-    group = ReplicaGroup(tmp_path, lab, network, lab.nodes[:2])
-    try:
-        group.start()
-        yield group
-    finally:
-        group.close()
-
-
-@pytest.fixture(scope="module")
-def seat(shared_lab: SwarmLab, network: str) -> Iterator[Seat]:
-    """A place in the module's network."""
-    seat = Seat(shared_lab.manager, network, 8888, KERNEL_IMAGE)
-    yield seat
-    seat.close()
+    """Two replicas of the test's own, on the first two nodes."""
+    with ReplicaGroup(tmp_path, lab, network, lab.nodes[:2]).running() as made:
+        yield made
 
 
 @pytest.fixture
@@ -63,17 +43,3 @@ async def rig(lab: SwarmLab, network: str, seat: Seat, tmp_path: Path) -> AsyncI
         rig = SwarmRig.of(tmp_path, lab, network)
         yield rig
         await rig.close()
-
-
-@pytest.fixture
-async def proxy(rig: SwarmRig) -> BaseProcessProxyABC:
-    """Return a started process proxy."""
-    return await rig.open_proxy()
-
-
-@pytest.fixture
-async def watcher(proxy: BaseProcessProxyABC) -> AsyncIterator[Watcher]:
-    """Return a follower of the process proxy."""
-    watcher = Watcher(proxy)
-    yield watcher
-    await watcher.close()

@@ -49,11 +49,8 @@ def group(
     """Three replicas on the workers."""
     nodes = [*shared_lab.workers, shared_lab.workers[0]]
     made = ReplicaGroup(tmp_path_factory.mktemp("engine"), shared_lab, network, nodes)
-    try:
-        made.start()
+    with made.running():
         yield made
-    finally:
-        made.close()
 
 
 def check_refused(answer: requests.Response) -> None:

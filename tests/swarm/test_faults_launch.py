@@ -47,13 +47,10 @@ def group(
     """Two replicas on nodes of their own, which are started again after each test."""
     nodes = shared_lab.nodes[:2]
     made = ReplicaGroup(tmp_path_factory.mktemp("launch"), shared_lab, network, nodes)
-    try:
-        for replica in made.replicas:
-            install_held_kernelspec(replica)
-        made.start()
+    for replica in made.replicas:
+        install_held_kernelspec(replica)
+    with made.running():
         yield made
-    finally:
-        made.close()
 
 
 @pytest.fixture

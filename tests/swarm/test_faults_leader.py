@@ -48,13 +48,10 @@ def group(managers: SwarmLab, tmp_path: Path) -> Iterator[ReplicaGroup]:
     """Replicas on all nodes but that of the leader, each with the engine of its own node."""
     with overlay_network(managers) as network:
         made = ReplicaGroup(tmp_path, managers, network, managers.nodes[:2])
-        try:
-            for replica in made.replicas:
-                replica.env["DOCKER_HOST"] = replica.seat.node.host
-            made.start()
+        for replica in made.replicas:
+            replica.env["DOCKER_HOST"] = replica.seat.node.host
+        with made.running():
             yield made
-        finally:
-            made.close()
 
 
 @pytest.mark.timeout(300)

@@ -45,12 +45,9 @@ def group(
     first, second, third = shared_lab.nodes
     nodes = [first, second, second, third]
     made = ReplicaGroup(tmp_path_factory.mktemp("nodes"), shared_lab, network, nodes)
-    try:
-        made.replicas[-1].env["DOCKER_HOST"] = shared_lab.manager.tcp_host
-        made.start()
+    made.replicas[-1].env["DOCKER_HOST"] = shared_lab.manager.tcp_host
+    with made.running():
         yield made
-    finally:
-        made.close()
 
 
 def start_kernels(lab: SwarmLab, group: ReplicaGroup, node: SwarmNode, count: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 import time
 import uuid
-from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
@@ -36,20 +35,6 @@ HEARTBEAT = 10.0
 """The cut node must be heard of within three, from up to one before the cut: TCP, which waits twice
 as long before each new attempt, may send the first sign of life only 13 s after the cut began.
 """
-
-
-@pytest.fixture(scope="module")
-def group(
-    shared_lab: SwarmLab, network: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ReplicaGroup]:
-    """Two replicas."""
-    nodes = shared_lab.nodes[:2]
-    made = ReplicaGroup(tmp_path_factory.mktemp("orphans"), shared_lab, network, nodes)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.close()
 
 
 class Orphans:

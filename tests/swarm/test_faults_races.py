@@ -1,7 +1,7 @@
 """Two replicas act on the same kernel at the same time."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -24,20 +24,6 @@ pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
 DEATH_DEADLINE = 10.0
 LEARNT_DEADLINE = 15.0
-
-
-@pytest.fixture(scope="module")
-def group(
-    shared_lab: SwarmLab, network: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[ReplicaGroup]:
-    """Two replicas."""
-    nodes = shared_lab.nodes[:2]
-    made = ReplicaGroup(tmp_path_factory.mktemp("races"), shared_lab, network, nodes)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.close()
 
 
 def by_both(group: ReplicaGroup, act: Callable[[Replica], int]) -> list[int]:

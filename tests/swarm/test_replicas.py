@@ -42,13 +42,10 @@ def trio(
         shared_lab.nodes,
         env={"EG_MAX_KERNELS": str(LIMIT)},
     )
-    try:
-        for replica in group.replicas:
-            install_culled_kernel(replica)
-        group.start()
+    for replica in group.replicas:
+        install_culled_kernel(replica)
+    with group.running():
         yield group
-    finally:
-        group.close()
 
 
 def install_culled_kernel(replica: Replica) -> None:

@@ -9,6 +9,15 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from harness.bad_requests import (
+    MEMORY_HOG,
+    NO_SUCH_IMAGE,
+    broken_script,
+    command_not_found,
+    early_exit,
+    missing_image,
+    unknown_language,
+)
 from harness.engine_rigs import DockerRig, EngineRig, SwarmRig
 from harness.proxies import Watcher, ask_agent
 from harness.swarm import Seat, enter_network
@@ -23,53 +32,18 @@ from enterprise_gateway.services.processproxies.contract import (
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
-NO_SUCH_IMAGE = "localhost:1/no/such-image:1"
 _log = logging.getLogger(__name__)
-
-
-def with_env(rig: EngineRig, **env: str) -> LaunchRequest:
-    """Return a request with more in its environment."""
-    request = rig.request()
-    return dataclasses.replace(request, env={**request.env, **env})
-
-
-def missing_image(rig: SwarmRig) -> LaunchRequest:
-    """Name an image of a registry that is not there."""
-    return with_env(rig, KERNEL_IMAGE=NO_SUCH_IMAGE)
-
-
-def unknown_language(rig: SwarmRig) -> LaunchRequest:
-    """Have the entry point of the image refuse."""
-    return with_env(rig, KERNEL_LANGUAGE="cobol")
-
-
-def early_exit(rig: SwarmRig) -> LaunchRequest:
-    """Have the container print and end."""
-    return rig.edited_request("command", "['sh', '-c', 'echo one; echo two >&2; exit 9']")
-
-
-def command_not_found(rig: SwarmRig) -> LaunchRequest:
-    """Have the container start what its image does not have."""
-    return rig.edited_request("command", "['/no/such/command']")
 
 
 def too_little_memory(rig: SwarmRig) -> LaunchRequest:
     """Give the container less memory than a Python needs."""
-    hog = 'python3 -c "x = bytearray(200000000)"'
     limit = "docker.types.Resources(mem_limit=24 << 20)"
-    return rig.edited_request(
-        "command", f"['sh', '-c', {'exec ' + hog!r}]; settings['resources'] = {limit}"
-    )
+    return rig.edited_request("command", f"{MEMORY_HOG}; settings['resources'] = {limit}")
 
 
 def invalid_setting(rig: SwarmRig) -> LaunchRequest:
     """Ask Swarm for what it refuses."""
     return rig.edited_request("constraints", "['no constraint']")
-
-
-def broken_script(rig: SwarmRig) -> LaunchRequest:
-    """Edit the launch script badly."""
-    return rig.edited_request("x", "undefined_name")
 
 
 @pytest.mark.parametrize(
