@@ -144,9 +144,13 @@ def wait_until_no_trace(
     lab: SwarmLab, kernel_id: str, *, deadline: float = SETTLED_DEADLINE
 ) -> None:
     """Wait until nothing of a kernel is left."""
-    wait_until(
-        lambda: not find_traces(lab, kernel_id), deadline=deadline, what=f"end of {kernel_id}"
-    )
+    try:
+        wait_until(
+            lambda: not find_traces(lab, kernel_id), deadline=deadline, what=f"end of {kernel_id}"
+        )
+    except TimeoutError as error:
+        error.add_note(f"left: {find_traces(lab, kernel_id)}")
+        raise
 
 
 def state_of(replica: Replica, kernel_id: str) -> str:

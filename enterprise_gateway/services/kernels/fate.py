@@ -4,10 +4,12 @@ from enterprise_gateway.services.kernels.records import Record
 from enterprise_gateway.services.kernels.state import AgentState
 from enterprise_gateway.services.processproxies.contract import ORDERLY_EXIT, WorkloadState
 
-ORPHAN_SECONDS = 45.0
+ORPHAN_SECONDS = 30.0
 """How long a workload runs without anything that listens where its agent should be.
 
-An agent listens within about a second of its container's start.
+An agent listens within about a second of its container's start. Orphans are to be gone after a
+minute; of that, up to ten seconds pass before the next look, and an engine may take fifteen to end
+a container.
 """
 
 
