@@ -126,7 +126,7 @@ def _may_have_been_ready(record: Record, workload: Workload) -> bool:
     """Say whether another gateway process may have told a client of a kernel.
 
     An agent may be killed before its word that the kernel is ready has come here. So what was seen
-    to run counts, if it leaves a tombstone: whoever launched it in vain removes that.
+    to run counts, if it leaves a tombstone: a start that failed leaves none.
     """
     if record.state is not None and not record.is_pending:
         return True

@@ -15,9 +15,11 @@ ORDERLY_DELAY = 2.0
 """Seconds that the service of a kernel which ended as it should stays: whoever is just launching it
 may want to read what it printed.
 """
+FAILURE_DELAY = 30.0
+"""Seconds that the service of a kernel which was never ready stays, likewise."""
 DEATH_DELAY = 300.0
-"""Seconds that the service of any other dead kernel stays. As long as it does, every gateway
-process says that the kernel is dead, and why.
+"""Seconds that the service of any other dead kernel stays, its tombstone. As long as it does, every
+gateway process says that the kernel is dead, and why.
 """
 LAUNCH_MARGIN = 5.0
 """Seconds that whoever launches has to give up by itself, with better words."""
@@ -53,10 +55,13 @@ class SwarmBroom:
         ):
             self.forget(service_id)
             return
+        delay = FAILURE_DELAY
         if workload.state is WorkloadState.STARTING:
             delay = launch_timeout + LAUNCH_MARGIN
-        else:
-            delay = ORDERLY_DELAY if workload.exit_reason == ORDERLY_EXIT else DEATH_DELAY
+        elif workload.exit_reason == ORDERLY_EXIT:
+            delay = ORDERLY_DELAY
+        elif workload.is_tombstone:
+            delay = DEATH_DELAY
         self._appointments[service_id] = _Appointment(workload.state, now + delay)
 
     def forget(self, service_id: str) -> None:

@@ -28,6 +28,8 @@ DEFAULT_LAUNCH_TIMEOUT = 60.0
 REJECTED = "rejected: "
 """The exit reason of a task that its node could not even make a container for begins with it."""
 _FINAL = frozenset({"complete", "failed", "rejected", "shutdown", "orphaned", "remove"})
+_FAILED_STARTS = ("exit code 1", "exit code 2")
+"""The exit reasons of agents whose kernels were never ready, as the wire contract says."""
 _WANTED = "running"
 _DOWN = "down"
 _OPEN = "{{"
@@ -68,7 +70,7 @@ def workload_of_service(
         endpoint=_endpoint(task, network) if task and state is WorkloadState.RUNNING else None,
         exit_reason=exit_reason,
         # What is kept beyond that is kept for the operator.
-        is_tombstone=exit_reason not in ("", ORDERLY_EXIT) and not is_kept(service),
+        is_tombstone=_is_worth_telling(exit_reason) and not is_kept(service),
     )
 
 
@@ -167,6 +169,12 @@ def _describe_loss(task: Task, nodes: Mapping[str, Node]) -> str:
 def _hostname(task: Task, nodes: Mapping[str, Node]) -> str:
     node = nodes.get(task.node_id)
     return node.description.hostname if node is not None else task.node_id
+
+
+def _is_worth_telling(exit_reason: str) -> bool:
+    """Whether a client may have been told of a kernel, and not that it was to end."""
+    untold = {"", ORDERLY_EXIT, *_FAILED_STARTS}
+    return exit_reason not in untold and not exit_reason.startswith(REJECTED)
 
 
 def _endpoint(task: Task, network: str) -> AgentEndpoint | None:

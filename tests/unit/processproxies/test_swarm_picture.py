@@ -1,5 +1,6 @@
 """The swarm as one gateway has last seen it, and what it sweeps away."""
 
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ import pytest
 from enterprise_gateway.services.processproxies.contract import Workload, WorkloadState
 from enterprise_gateway.services.processproxies.swarm_broom import (
     DEATH_DELAY,
+    FAILURE_DELAY,
     LAUNCH_MARGIN,
     ORDERLY_DELAY,
     SwarmBroom,
@@ -110,7 +112,8 @@ def workload(state: WorkloadState, exit_reason: str = "") -> Workload:
 STARTING = workload(WorkloadState.STARTING)
 RUNNING = workload(WorkloadState.RUNNING)
 ENDED = workload(WorkloadState.DEAD, "exit code 0")
-KILLED = workload(WorkloadState.DEAD, "exit code 137 (killed)")
+FAILED = workload(WorkloadState.DEAD, "exit code 1")
+KILLED = replace(workload(WorkloadState.DEAD, "exit code 137 (killed)"), is_tombstone=True)
 
 
 def note(broom: SwarmBroom, seen: Workload, now: float, **changes: Any) -> None:
@@ -124,6 +127,7 @@ def note(broom: SwarmBroom, seen: Workload, now: float, **changes: Any) -> None:
     [
         (ENDED, ORDERLY_DELAY),
         (KILLED, DEATH_DELAY),
+        (FAILED, FAILURE_DELAY),
         (STARTING, 60.0 + LAUNCH_MARGIN),
     ],
 )

@@ -116,7 +116,19 @@ def test_end_of_a_task_is_that_of_its_workload(dead: Task, reason: str) -> None:
     assert workload.state is WorkloadState.DEAD
     assert workload.endpoint is None
     assert workload.exit_reason.removeprefix("rejected: ") == reason
-    assert workload.is_tombstone is (reason != ORDERLY_EXIT)
+    is_failed_start = workload.exit_reason.startswith("rejected")
+    assert workload.is_tombstone is not (reason == ORDERLY_EXIT or is_failed_start)
+
+
+@pytest.mark.parametrize(
+    ("code", "is_tombstone"), [(1, False), (2, False), (70, True), (143, True)]
+)
+def test_failed_start_is_no_tombstone(code: int, is_tombstone: bool) -> None:  # noqa: FBT001
+    """An agent whose kernel was never ready exits so, and nobody was told of that kernel."""
+    failed = task("failed", Status={"ContainerStatus": {"ExitCode": code}})
+    workload = workload_of_service(service(), failed, nodes(), NETWORK)
+    assert workload.exit_reason == f"exit code {code}"
+    assert workload.is_tombstone is is_tombstone
 
 
 def test_task_on_a_node_without_power_is_dead() -> None:
