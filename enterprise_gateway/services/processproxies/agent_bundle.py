@@ -27,7 +27,7 @@ LABELS = {"app": "enterprise-gateway", "component": "agent"}
 """Labels of volumes, configs and containers for the bundle."""
 
 _PRELUDE = "prelude.sh"
-_MAIN = "import sys\n\nfrom kernel_agent.__main__ import main\n\nsys.exit(main())\n"
+_MAIN = "archive_main.py"
 _DATE = (1980, 1, 1, 0, 0, 0)
 """The earliest that a zip archive can say."""
 _FILE_MODE = 0o100644 << 16
@@ -67,7 +67,7 @@ def build_bundle() -> AgentBundle:
     content = io.BytesIO()
     content.write((agent / _PRELUDE).read_bytes())
     with zipfile.ZipFile(content, "w") as archive:
-        _add(archive, "__main__.py", _MAIN.encode())
+        _add(archive, "__main__.py", (agent / _MAIN).read_bytes())
         for package in PACKAGES:
             for name, path in _modules(_folder(package), package):
                 _add(archive, name, path.read_bytes())

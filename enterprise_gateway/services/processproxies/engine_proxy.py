@@ -20,6 +20,7 @@ from enterprise_gateway.errors import (
     GatewayError,
     LaunchError,
     NotFoundError,
+    UnavailableError,
 )
 from enterprise_gateway.services.processproxies.argv import format_argv
 from enterprise_gateway.services.processproxies.contract import (
@@ -32,6 +33,7 @@ from enterprise_gateway.services.processproxies.docker_environment import (
     DockerMode,
     launch_environment,
 )
+from enterprise_gateway.services.processproxies.docker_images import is_image_name
 from enterprise_gateway.services.processproxies.docker_network import (
     KernelNetwork,
     check_network_name,
@@ -104,6 +106,17 @@ class EngineProcessProxy(ReportingProcessProxy):
             ConfigurationError: they cannot be, or not on this engine at all.
         """
 
+    @abstractmethod
+    async def _place_agent(self, env: Mapping[str, str]) -> dict[str, str]:
+        """Have the gateway's agent where the launch script can mount it, if the image has none.
+
+        Args:
+            env: the launch script's environment.
+
+        Returns:
+            What is to be added to it: nothing if the image has an agent of its own.
+        """
+
     async def start(self) -> None:
         """Begin to follow the engine, whether it answers yet or not."""
         self._watching = asyncio.create_task(self._watch.run())
@@ -140,6 +153,7 @@ class EngineProcessProxy(ReportingProcessProxy):
             try:
                 with self._watch.observe(request.kernel_id, progress.observe):
                     async with asyncio.timeout_at(deadline):
+                        env |= await self._lend_agent(request, env)
                         cwd = request.resource_dir or "/"
                         script = await self.tools.scripts.run(argv, env, cwd)
                         await until_ready(request, report, script, progress)
@@ -236,6 +250,22 @@ class EngineProcessProxy(ReportingProcessProxy):
         network = await self._kernel_network(name)
         ip = response_ip(network, self.settings.current.response, source_towards)
         return await self.tools.responses.open(ip)
+
+    async def _lend_agent(self, request: LaunchRequest, env: Mapping[str, str]) -> dict[str, str]:
+        """As `_place_agent`, with what a user can do about a failure."""
+        if not is_image_name(env["KERNEL_IMAGE"]):
+            return {}  # the launch script says so
+        try:
+            return await self._place_agent(env)
+        except GatewayError as exc:
+            words = (
+                f"Kernel {request.kernel_id} ({request.kernel_name}) did not start: the image "
+                f"{env['KERNEL_IMAGE']} brings no kernel agent, and the gateway's could not be "
+                f"lent to it. {exc} An image with an agent of its own (docs/custom-images.md) "
+                "does without."
+            )
+            kind = UnavailableError if isinstance(exc, UnavailableError) else LaunchError
+            raise kind(words) from exc
 
     async def _inspect_network(self, name: str, options: str = "") -> KernelNetwork:
         """Return a network of the engine; `options` are those that it would have to be made with.
