@@ -18,6 +18,7 @@ from harness.waiting import wait_until
 from bringup.images import KERNEL
 
 NAME = "ann-2f3a"
+AGENT = "enterprise-gateway-agent-0123456789abcdef"
 
 pytestmark = pytest.mark.docker
 
@@ -47,6 +48,13 @@ ALLOWED = [
     ("DELETE", f"/v1.41/services/{NAME}"),
     ("GET", "/v1.41/tasks?filters=%7B%7D"),
     ("GET", "/v1.41/nodes"),
+    ("GET", f"/v1.41/volumes/{AGENT}"),
+    ("POST", f"/v1.41/containers/create?name={AGENT}"),
+    ("HEAD", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway/agent"),
+    ("HEAD", f"/v1.41/containers/{AGENT}/archive?path=%2Fopt%2Fenterprise-gateway%2Fagent"),
+    ("PUT", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway"),
+    ("GET", f"/v1.41/configs/{AGENT}"),
+    ("POST", "/v1.41/configs/create"),
 ]
 """What the gateway and its launch scripts ask of an engine."""
 
@@ -56,6 +64,16 @@ REFUSED = [
     ("POST", "/v1.41/exec/abc/start"),
     ("GET", f"/v1.41/containers/{NAME}/archive?path=/"),
     ("PUT", f"/v1.41/containers/{NAME}/archive?path=/"),
+    ("HEAD", f"/v1.41/containers/{NAME}/archive?path=/opt/enterprise-gateway/agent"),
+    ("PUT", f"/v1.41/containers/{NAME}/archive?path=/opt/enterprise-gateway"),
+    ("GET", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway/agent"),
+    ("PUT", f"/v1.41/containers/{AGENT}/archive?path=/"),
+    ("PUT", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway/../.."),
+    ("PUT", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway&path=/"),
+    ("PUT", f"/v1.41/containers/{AGENT}/archive?path=/&path=/opt/enterprise-gateway"),
+    ("PUT", f"/v1.41/containers/{AGENT}/archive"),
+    ("PUT", f"/v1.41/containers/{AGENT}x/archive?path=/opt/enterprise-gateway"),
+    ("PUT", f"/v1.41/containers/x{AGENT}/archive?path=/opt/enterprise-gateway"),
     ("GET", f"/v1.41/containers/{NAME}/export"),
     ("GET", f"/v1.41/containers/{NAME}/attach/ws"),
     ("POST", f"/v1.41/containers/{NAME}/attach?stdin=1&stream=1"),
@@ -77,6 +95,9 @@ REFUSED = [
     ("GET", "/v1.41/secrets"),
     ("POST", "/v1.41/secrets/create"),
     ("GET", "/v1.41/configs"),
+    ("GET", f"/v1.41/configs/{NAME}"),
+    ("POST", f"/v1.41/configs/{AGENT}/update?version=1"),
+    ("DELETE", f"/v1.41/configs/{AGENT}"),
     # what is on the engine
     ("POST", "/v1.41/build"),
     ("POST", "/v1.41/images/load"),
@@ -87,7 +108,9 @@ REFUSED = [
     ("DELETE", "/v1.41/images/a"),
     ("GET", "/v1.41/images/json"),
     ("GET", "/v1.41/volumes"),
+    ("GET", f"/v1.41/volumes/{NAME}"),
     ("POST", "/v1.41/volumes/create"),
+    ("DELETE", f"/v1.41/volumes/{AGENT}"),
     ("POST", "/v1.41/networks/create"),
     ("POST", "/v1.41/networks/a/connect"),
     ("DELETE", "/v1.41/networks/a"),
