@@ -192,7 +192,7 @@ def shell_less_image(client: docker.DockerClient) -> str:
 async def test_volume_is_labelled_and_filled_once(
     rig: DockerRig, empty_engine: docker.DockerClient, bundle: AgentBundle
 ) -> None:
-    """Operators find it by its labels; gateways that launch at once do not get in each other's way."""
+    """Operators find it by its labels; gateways that launch at once do not disturb each other."""
     proxies = [await rig.open_proxy() for _ in range(2)]
     requests = [stock(rig) for _ in range(6)]
     await asyncio.gather(
