@@ -11,6 +11,7 @@ import io
 import json
 import logging
 import tarfile
+from typing import Any
 
 import msgspec
 
@@ -109,10 +110,7 @@ class AgentVolume:
         try:
             # One that is in use is never written to: a kernel's Python may be reading it.
             if await self._size(bundle.name) != len(bundle.content):
-                async with self._engine.request(deadline=_CREATE_TIMEOUT) as docker:
-                    await docker.containers.container(bundle.name).put_archive(
-                        FOLDER, _archive(bundle.content)
-                    )
+                await self._write(bundle)
                 _log.info("The Docker volume %s holds the kernel agent now", bundle.name)
             self._complete = await self._created_at(bundle.name)
         except NotFoundError:  # somebody removed the container in between
@@ -120,6 +118,13 @@ class AgentVolume:
         finally:
             await self._containers.remove(filler.id)
         return True
+
+    async def _write(self, bundle: AgentBundle) -> None:
+        async with self._engine.request(deadline=_CREATE_TIMEOUT) as docker:
+            container = docker.containers.container(bundle.name)
+            await container.put_archive(  # type: ignore[no-untyped-call] # it has no annotations
+                FOLDER, _archive(bundle.content)
+            )
 
     async def _size(self, name: str) -> int:
         """Return the size of the bundle in the volume, -1 if there is none."""
@@ -147,7 +152,7 @@ class AgentVolume:
             await self._containers.remove(other)
 
 
-def _never_started(name: str, image: str) -> dict[str, object]:
+def _never_started(name: str, image: str) -> dict[str, Any]:
     """Return what `POST /containers/create` takes for the container that the volume is filled by.
 
     The volume is made with it.

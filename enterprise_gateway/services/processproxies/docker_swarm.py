@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from enterprise_gateway.errors import ConfigurationError, NotFoundError
+from enterprise_gateway.services.processproxies.agent_bundle import AgentBundle
 from enterprise_gateway.services.processproxies.agent_config import AgentConfig
 from enterprise_gateway.services.processproxies.agent_volume import AgentVolume
 from enterprise_gateway.services.processproxies.contract import Workload
@@ -21,7 +22,7 @@ from enterprise_gateway.services.processproxies.docker_environment import (
     AGENT_VOLUME,
     DockerMode,
 )
-from enterprise_gateway.services.processproxies.docker_images import DockerImages, has_agent
+from enterprise_gateway.services.processproxies.docker_images import has_agent
 from enterprise_gateway.services.processproxies.docker_launch import ContainerLaunch
 from enterprise_gateway.services.processproxies.docker_network import KernelNetwork
 from enterprise_gateway.services.processproxies.docker_services import DockerServices
@@ -53,7 +54,6 @@ class DockerProcessProxy(EngineProcessProxy):
         self._containers = DockerContainers(tools.engine, settings.current.cluster_id)
         watch = DockerWatch(tools.engine, self._containers, lambda: settings.current.docker.network)
         super().__init__(settings, tools, watch)
-        self._images = DockerImages(tools.engine)
         self._agent_volume = AgentVolume(tools.engine, self._containers)
 
     async def created(self, workload: Workload) -> float:
@@ -81,15 +81,15 @@ class DockerProcessProxy(EngineProcessProxy):
     def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
         return ContainerLaunch(self._containers, predecessors)
 
-    async def _place_agent(self, env: Mapping[str, str]) -> dict[str, str]:
+    async def _lacks_agent(self, env: Mapping[str, str]) -> bool:
         image = env["KERNEL_IMAGE"]
         labels = await self._images.labels(image)
         if labels is None:
             await self._pull(image, env)
             labels = await self._images.labels(image)
-        if labels is None or has_agent(labels):  # None: the launch script says why
-            return {}
-        bundle = await self.tools.bundles.bundle()
+        return labels is not None and not has_agent(labels)  # None: the launch script says why
+
+    async def _place_agent(self, bundle: AgentBundle, image: str) -> dict[str, str]:
         await asyncio.shield(self._begin(self._agent_volume.ensure(bundle, image)))
         return {AGENT_VOLUME: bundle.name}
 
@@ -127,7 +127,6 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
             tools.engine, self._services, lambda: settings.current.docker.network
         )
         super().__init__(settings, tools, self._swarm)
-        self._images = DockerImages(tools.engine)
         self._agent_config = AgentConfig(tools.engine)
 
     async def check(self) -> None:
@@ -183,11 +182,13 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
     def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
         return ServiceLaunch(self._services, predecessors)
 
-    async def _place_agent(self, env: Mapping[str, str]) -> dict[str, str]:
-        # An image that this manager does not have may be on the nodes: its entry point decides.
-        if has_agent(await self._images.labels(env["KERNEL_IMAGE"]) or {}):
-            return {}
-        bundle = await self.tools.bundles.bundle()
+    async def _lacks_agent(self, env: Mapping[str, str]) -> bool:
+        # An image that this manager does not have may be on nodes. If it has an agent after all,
+        # what is lent gives way to it.
+        return not has_agent(await self._images.labels(env["KERNEL_IMAGE"]) or {})
+
+    async def _place_agent(self, bundle: AgentBundle, image: str) -> dict[str, str]:
+        del image
         return {AGENT_CONFIG: f"{await self._agent_config.ensure(bundle)}:{bundle.name}"}
 
     async def _kernel_network(self, name: str) -> KernelNetwork:
