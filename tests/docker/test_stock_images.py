@@ -12,7 +12,7 @@ import pytest
 from docker.errors import APIError, NotFound
 from harness.engine_rigs import DockerRig
 from harness.proxies import ask_agent, wait_for
-from harness.stock_images import NO_PYTHON, stock_image
+from harness.stock_images import NO_PYTHON, empty_image, stock_image
 
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
 from enterprise_gateway.services.processproxies import agent_volume
@@ -175,18 +175,11 @@ async def test_what_an_image_misses_is_told(
 
 async def test_image_without_a_shell_is_told(rig: DockerRig, proxy: BaseProcessProxyABC) -> None:
     """The engine's words would be about a file that nobody has asked for."""
-    image = await asyncio.to_thread(shell_less_image, rig.engine)
+    image = await asyncio.to_thread(empty_image, rig.engine)
     request = in_image(rig, image)
     with pytest.raises(LaunchError, match=r"has no /bin/sh, which starts the kernel agent"):
         await proxy.launch(request)
     await rig.until_gone(request.kernel_id)
-
-
-def shell_less_image(client: docker.DockerClient) -> str:
-    """Return an image that has nothing in it."""
-    recipe = io.BytesIO(b'FROM scratch\nCMD ["/kernel"]\nLABEL nothing=1\n')
-    image, _ = client.images.build(fileobj=recipe, tag="enterprise-gateway-test/empty:1", rm=True)
-    return str(image.tags[0])
 
 
 async def test_volume_is_labelled_and_filled_once(

@@ -36,3 +36,11 @@ def stock_image(client: docker.DockerClient, variant: str = "stock") -> str:
         recipe = io.BytesIO((_STOCK + _VARIANTS[variant]).encode())
         client.images.build(fileobj=recipe, tag=tag, rm=True, network_mode="none")
     return tag
+
+
+def empty_image(client: docker.DockerClient) -> str:
+    """Return the name of an image that has nothing in it, not even a shell."""
+    tag = "enterprise-gateway-test/empty:1"
+    recipe = io.BytesIO(b'FROM scratch\nCMD ["/kernel"]\nLABEL nothing=1\n')
+    client.images.build(fileobj=recipe, tag=tag, rm=True)
+    return tag

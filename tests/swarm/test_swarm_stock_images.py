@@ -2,13 +2,16 @@
 
 import asyncio
 import dataclasses
+import functools
+from collections.abc import Callable
 from contextlib import suppress
 
+import docker
 import pytest
 from docker.errors import NotFound
 from harness.engine_rigs import SwarmRig, connect
 from harness.proxies import ask_agent
-from harness.stock_images import stock_image
+from harness.stock_images import empty_image, stock_image
 
 from bringup.swarm_lab import SwarmLab
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
@@ -32,14 +35,15 @@ def on_worker(lab: SwarmLab, rig: SwarmRig, image: str) -> LaunchRequest:
     return dataclasses.replace(request, env={**request.env, "KERNEL_IMAGE": image})
 
 
-def image_of_worker(lab: SwarmLab, variant: str = "stock") -> str:
+def image_of_worker(
+    lab: SwarmLab, make_image: Callable[[docker.DockerClient], str] = stock_image
+) -> str:
     """Return an image without agent that one node has and the manager has not."""
     client = connect(lab.workers[0].host)
     try:
-        image = stock_image(client, variant)
+        return make_image(client)
     finally:
         client.close()
-    return image
 
 
 async def test_stock_image_becomes_a_kernel_on_a_node(
@@ -90,13 +94,24 @@ async def test_image_with_an_agent_is_lent_none(rig: SwarmRig, proxy: BaseProces
     assert "Configs" not in service.attrs["Spec"]["TaskTemplate"]["ContainerSpec"]
 
 
+@pytest.mark.parametrize(
+    ("make_image", "words"),
+    [
+        (functools.partial(stock_image, variant="no-pyzmq"), "pyzmq"),
+        (empty_image, "its image has no /bin/sh, which starts the kernel agent"),
+    ],
+    ids=["no-pyzmq", "no-shell"],
+)
 async def test_what_an_image_misses_is_told(
-    lab: SwarmLab, rig: SwarmRig, proxy: BaseProcessProxyABC
+    lab: SwarmLab,
+    rig: SwarmRig,
+    proxy: BaseProcessProxyABC,
+    make_image: Callable[[docker.DockerClient], str],
+    words: str,
 ) -> None:
     """By the container, from whichever node."""
-    image = await asyncio.to_thread(image_of_worker, lab, "no-pyzmq")
-    request = on_worker(lab, rig, image)
-    with pytest.raises(LaunchError, match="pyzmq") as failure:
+    request = on_worker(lab, rig, await asyncio.to_thread(image_of_worker, lab, make_image))
+    with pytest.raises(LaunchError, match=words) as failure:
         await proxy.launch(request)
     assert not isinstance(failure.value, LaunchTimeoutError)
     await rig.until_gone(request.kernel_id)

@@ -37,9 +37,8 @@ PATIENCE = 15.0
 It takes some tenths of a second, so that gateway was killed.
 """
 _DEADLINE = 60.0
-_CREATE_TIMEOUT = 30.0
-"""Seconds for a container: some storage drivers copy its whole image."""
 _PAUSE = 0.05
+"""Seconds until an engine that knows a name, but not the container yet, is asked again."""
 _STAT_HEADER = "X-Docker-Container-Path-Stat"
 
 _log = logging.getLogger(__name__)
@@ -101,7 +100,7 @@ class AgentVolume:
     async def _fill(self, bundle: AgentBundle, image: str) -> bool:
         """Fill the volume unless it is full; False if another gateway is at it."""
         try:
-            async with self._engine.request(deadline=_CREATE_TIMEOUT) as docker:
+            async with self._engine.request() as docker:
                 filler = await docker.containers.create(
                     _never_started(bundle.name, image), name=bundle.name
                 )
@@ -120,7 +119,7 @@ class AgentVolume:
         return True
 
     async def _write(self, bundle: AgentBundle) -> None:
-        async with self._engine.request(deadline=_CREATE_TIMEOUT) as docker:
+        async with self._engine.request() as docker:
             container = docker.containers.container(bundle.name)
             await container.put_archive(  # type: ignore[no-untyped-call] # it has no annotations
                 FOLDER, _archive(bundle.content)
