@@ -7,9 +7,9 @@ does for a request that is no activity of a user, such as kernel_info, changes n
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any, Dict, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
-from kernel_agent.message import Message, decode_object
+from kernel_agent.message import EMPTY, Message, decode_object
 
 UNTRACKED_TYPES = frozenset(
     {
@@ -54,6 +54,18 @@ class ExecutionState(Enum):
     DEAD = "dead"
 
 
+class Running(NamedTuple):
+    """A request of a user that the kernel is at.
+
+    Attributes:
+        msg_id: its id.
+        header: its header, as the kernel repeats it.
+    """
+
+    msg_id: object
+    header: bytes
+
+
 class Activity:
     """Follows one kernel process.
 
@@ -62,10 +74,15 @@ class Activity:
     """
 
     def __init__(self) -> None:
-        self._running: Dict[Any, Any] = {}
+        self._running: Dict[Any, Running] = {}
         self._parent_bytes: Optional[bytes] = None
         self._parent: Dict[str, Any] = {}
         self._is_tracked = False
+
+    @property
+    def interruptible(self) -> Optional[Running]:
+        """The request that an interrupt is for: that of the main shell."""
+        return self._running.get(None)
 
     @property
     def is_busy(self) -> bool:
@@ -90,7 +107,8 @@ class Activity:
         request = self._parent.get("msg_id")
         if not isinstance(subshell, (str, type(None))):
             return
+        running = self._running.get(subshell)
         if state == "busy":
-            self._running[subshell] = request
-        elif state == "idle" and self._running.get(subshell) == request:
-            self._running.pop(subshell, None)
+            self._running[subshell] = Running(request, self._parent_bytes or EMPTY)
+        elif state == "idle" and running is not None and running.msg_id == request:
+            del self._running[subshell]

@@ -9,8 +9,7 @@ import json
 import os
 import socket
 from contextlib import suppress
-from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple, Union
+from typing import Dict, List, NamedTuple, Sequence, Tuple, Union
 
 LOOPBACK = "127.0.0.1"
 PORT_NAMES = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
@@ -35,6 +34,16 @@ class ConnectionInfo(NamedTuple):
 
 class PortsExhaustedError(OSError):
     """The port range has no five free ports."""
+
+
+class NoFolderError(OSError):
+    """None of some folders is writable."""
+
+    def __init__(self, folders: Sequence[str]) -> None:
+        super().__init__(
+            f"none of the folders {', '.join(folders)} is writable for user {os.getuid()}: "
+            "give the container one, for instance a tmpfs at /tmp"
+        )
 
 
 class PortReservation:
@@ -87,13 +96,24 @@ class PrivateFolder:
     `tempfile` would do it too, for the memory and time of importing shutil and the compressors.
     """
 
-    def __init__(self, parent: str) -> None:
-        self._path = f"{parent}/kernel-agent-{os.urandom(8).hex()}"
+    def __init__(self, parents: Sequence[str]) -> None:
+        self._parents = parents
+        self._name = f"kernel-agent-{os.urandom(8).hex()}"
+        self._path = ""
 
     def __enter__(self) -> str:
-        """Make the folder and return its path."""
-        Path(self._path).mkdir(mode=0o700)
-        return self._path
+        """Make the folder in the first parent where that is possible, and return its path.
+
+        Raises:
+            NoFolderError: there is none.
+        """
+        for parent in self._parents:
+            path = f"{parent}/{self._name}"
+            with suppress(OSError):
+                os.mkdir(path, mode=0o700)
+                self._path = path
+                return path
+        raise NoFolderError(self._parents)
 
     def __exit__(self, *_: object) -> None:
         """Remove the folder and whatever the kernel, which knows of it, put there."""
@@ -113,7 +133,7 @@ def write_connection_file(path: str, info: ConnectionInfo) -> None:
 def remove_connection_file(path: str) -> None:
     """Remove the file if it is there."""
     with suppress(FileNotFoundError):
-        Path(path).unlink()
+        os.unlink(path)
 
 
 def _rotated(low: int, high: int) -> List[int]:

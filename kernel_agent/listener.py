@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 from contextlib import suppress
-from pathlib import Path
 
 OWNER_ONLY = 0o177
 _TCP_OPTIONS = {
@@ -64,13 +63,13 @@ class Listener:
         self.sock.close()
         if self._path:
             with suppress(FileNotFoundError):
-                Path(self._path).unlink()
+                os.unlink(self._path)
 
 
 def _bind_unix(path: str) -> socket.socket:
     """Bind a unix socket that only its owner may use; a stale file of the same name is replaced."""
     with suppress(FileNotFoundError):
-        Path(path).unlink()
+        os.unlink(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     previous = os.umask(OWNER_ONLY)
     try:

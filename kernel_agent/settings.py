@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 OWN_VARIABLES = ("RESPONSE_ADDRESS", "PUBLIC_KEY", "PORT_RANGE")
 OWN_PREFIX = "EG_AGENT_"
+TEMPORARY_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # what is made there is private
 
 
 class SettingsError(ValueError):
@@ -28,7 +29,12 @@ class CullingSettings(NamedTuple):
 
 
 class AgentSettings(NamedTuple):
-    """Everything the agent was told. Durations are seconds."""
+    """Everything the agent was told. Durations are seconds.
+
+    Attributes:
+        argv: the kernel's command; empty if the agent has to find one (`kernel_agent.image`).
+        folders: where the agent may make its private folder; the first that is writable is taken.
+    """
 
     kernel_id: str
     username: str
@@ -38,7 +44,7 @@ class AgentSettings(NamedTuple):
     public_key: str
     port_range: Tuple[int, int]
     argv: Tuple[str, ...]
-    folder: str = "/tmp"  # noqa: S108  # what is made there is private
+    folders: Tuple[str, ...] = TEMPORARY_FOLDERS
     kernel_name: str = ""
     language: str = ""
     interrupt_by_message: bool = False
@@ -64,13 +70,13 @@ class AgentSettings(NamedTuple):
 
 
 def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
-    """Make the settings from the environment and the arguments behind `--`.
+    """Make the settings from the environment and the arguments behind `--`, if there are any.
 
     Raises:
         SettingsError: something required is missing, or has the wrong form.
     """
-    if argv[:1] != ["--"] or len(argv) < 2:
-        raise SettingsError("usage: python3 -m kernel_agent -- KERNEL_COMMAND...")
+    if argv and (argv[0] != "--" or len(argv) < 2):
+        raise SettingsError("usage: python3 -m kernel_agent [-- KERNEL_COMMAND...]")
     token = environ.get("EG_AGENT_TOKEN", "")
     if not token:
         raise SettingsError("EG_AGENT_TOKEN is not set")
@@ -80,6 +86,7 @@ def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
         raise SettingsError("EG_AGENT_SETTINGS: interrupt_mode is neither signal nor message")
     signal_name = given.pop("interrupt_signal", "SIGINT")
     culling = {key: given.pop(key) for key in CullingSettings._fields if key in given}
+    kernel_argv = _convert("kernel_argv", given.pop("kernel_argv", []), ())
     settings = AgentSettings(
         kernel_id=environ.get("KERNEL_ID", ""),
         username=environ.get("KERNEL_USERNAME", ""),
@@ -88,8 +95,8 @@ def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
         response_address=environ.get("RESPONSE_ADDRESS", ""),
         public_key=environ.get("PUBLIC_KEY", ""),
         port_range=_read_port_range(environ.get("PORT_RANGE") or "0..0"),
-        argv=tuple(argv[1:]),
-        folder=environ.get("EG_AGENT_FOLDER") or environ.get("TMPDIR") or "/tmp",  # noqa: S108  # see above
+        argv=kernel_argv or tuple(argv[1:]),
+        folders=_read_folders(environ),
         interrupt_by_message=mode == "message",
         interrupt_signal=read_signal(signal_name),
         culling=change_culling(CullingSettings(), culling),
@@ -147,6 +154,14 @@ def _read_object(text: str) -> Dict[str, object]:
     return document
 
 
+def _read_folders(environ: Mapping[str, str]) -> Tuple[str, ...]:
+    folder = environ.get("EG_AGENT_FOLDER")
+    if folder:
+        return (folder,)
+    folder = environ.get("TMPDIR")
+    return (folder, *TEMPORARY_FOLDERS) if folder else TEMPORARY_FOLDERS
+
+
 def _read_port_range(text: str) -> Tuple[int, int]:
     low, dots, high = text.partition("..")
     if not (dots and low.isdecimal() and high.isdecimal() and int(low) <= int(high) <= 65535):
@@ -166,7 +181,7 @@ def _typed(given: Mapping[str, object], defaults: NamedTuple) -> Dict[str, Any]:
     return result
 
 
-def _convert(key: str, value: object, default: object) -> object:
+def _convert(key: str, value: object, default: object) -> Any:  # noqa: ANN401  # as the default's
     if isinstance(default, bool) or isinstance(value, bool):
         converted: Optional[object] = value if type(value) is type(default) else None
     elif isinstance(default, float):

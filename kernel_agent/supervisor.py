@@ -12,6 +12,7 @@ import zmq
 from kernel_agent.activity import Activity, ExecutionState
 from kernel_agent.backlog import Backlog
 from kernel_agent.cgroup import OomCounter
+from kernel_agent.interrupts import NO_REACTION, REACTION_TIME, InterruptWatch
 from kernel_agent.lifecycle import ExitReason, Lifecycle, Next, Phase
 from kernel_agent.link import KernelLink
 from kernel_agent.message import CONTROL, Message
@@ -68,6 +69,8 @@ class KernelSupervisor:
         self._context: "zmq.Context[zmq.Socket[bytes]]" = zmq.Context(io_threads=1)
         self._oom = OomCounter()
         self._activity = Activity()
+        self._interrupts = InterruptWatch()
+        self._reaction: Optional[asyncio.TimerHandle] = None
         self._link: Optional[KernelLink] = None
         self._process: Optional[KernelProcess] = None
         self._exited: Optional["asyncio.Future[int]"] = None
@@ -186,11 +189,17 @@ class KernelSupervisor:
             self._end(is_requested_of_kernel=False)
 
     def interrupt(self) -> None:
-        """Interrupt what the kernel does.
+        """Interrupt what the kernel does; clients are told if that has no effect.
 
         Raises:
             KernelDeadError: there is nothing to interrupt.
         """
+        self._interrupt()
+        if self._interrupts.begin(self._activity.interruptible):
+            self._forget_reaction()
+            self._reaction = self._loop.call_later(REACTION_TIME, self._tell_of_no_reaction)
+
+    def _interrupt(self) -> None:
         process = self._running_process()
         if not self._settings.interrupt_by_message:
             process.signal_group(self._settings.interrupt_signal)
@@ -207,6 +216,16 @@ class KernelSupervisor:
         """
         self._running_process().signal_group(signum)
 
+    def _tell_of_no_reaction(self) -> None:
+        request = self._interrupts.end(self._activity.interruptible)
+        if request is not None and self.lifecycle.phase is Phase.RUNNING:
+            self._relay.broadcast([self._factory.stderr(NO_REACTION, request.header)])
+
+    def _forget_reaction(self) -> None:
+        if self._reaction is not None:
+            self._reaction.cancel()
+            self._reaction = None
+
     def _running_process(self) -> KernelProcess:
         if self._process is None or self._exited is None or self._exited.done():
             raise KernelDeadError(self.lifecycle.reason)
@@ -217,6 +236,7 @@ class KernelSupervisor:
         exited = self._reaper.watch(process.pid)
         self._process, self._exited = process, exited
         self._activity = Activity()
+        self._interrupts = InterruptWatch()
         link = KernelLink(
             self._context,
             process.info,
@@ -258,6 +278,7 @@ class KernelSupervisor:
     async def _settle(self, process: KernelProcess, link: KernelLink, code: int) -> None:
         """Collect what is left of a process that has ended."""
         self._relay.detach()
+        self._forget_reaction()
         if self._ending is not None:
             self._ending.cancel()
             self._ending = None
@@ -331,7 +352,7 @@ class KernelSupervisor:
             return
         if link is not None and link.is_ready and not exited.done():
             if self._activity.is_busy:
-                self.interrupt()
+                self._interrupt()
             if not is_requested:
                 link.request(CONTROL, "shutdown_request", restart=is_restart)
             await asyncio.wait([exited], timeout=self._settings.shutdown_wait_time)

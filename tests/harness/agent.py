@@ -158,14 +158,25 @@ class Agent:
         listen: str = "",
         prefix: Sequence[str] = (),
         python: str = sys.executable,
+        command: Sequence[str] = (),
     ) -> None:
-        """Prepare; entering the context starts it."""
+        """Prepare; entering the context starts it.
+
+        Args:
+            argv: the kernel's command.
+            settings: EG_AGENT_SETTINGS.
+            env: further variables.
+            listen: EG_AGENT_LISTEN; "": a unix socket.
+            prefix: what stands before the command.
+            python: what the agent runs in.
+            command: what starts the agent, in place of `python` with `argv`.
+        """
         self.folder = tempfile.TemporaryDirectory(prefix="agent-")
         self.listen = listen or f"unix:{self.folder.name}/socket"
         self.token = secrets.token_hex(16)
         self.kernel_id = str(uuid.uuid4())
         self.log_path = Path(self.folder.name, "log")
-        self._argv = [*prefix, python, "-m", "kernel_agent", "--", *argv]
+        self._argv = [*prefix, *(command or (python, "-m", "kernel_agent", "--", *argv))]
         self._env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("EG_")},
             "IPYTHONDIR": self.folder.name,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from harness.agent import Agent, Client, eventually
+from harness.channels import Message
 from harness.messages import statuses, texts
 
 pytestmark = pytest.mark.kernel
@@ -63,6 +64,42 @@ async def test_interrupt_sends_the_alternate_signal() -> None:
         await agent.request("POST", "/v1/interrupt")
         (error,) = (m for m in await client.finish(msg_id) if m.type == "error")
         assert error.content["evalue"] == "usr2"
+
+
+async def test_interrupt_without_effect_is_told_below_the_cell(agent: Agent) -> None:
+    """A kernel that ignores it: once, however often the user tries; a restart is the way out."""
+    client = await agent.connect("s")
+    other = await agent.connect("other")
+    code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + LOOPS["busy loop"]
+    msg_id = await client.run(code)
+    await client.until(lambda m: m.type == "stream")
+    for _ in range(3):
+        assert (await agent.request("POST", "/v1/interrupt"))[0] == 204
+    for reader in (client, other):
+        (notice,) = (m for m in await reader.until(is_stderr) if is_stderr(m))
+        assert notice.parent_id == msg_id
+        assert notice.content["text"] == (
+            "The kernel has not reacted to the interrupt. Restart it if you want it to stop.\n"
+        )
+    assert (await agent.request("POST", "/v1/restart"))[0] == 200
+    await client.execute("1")
+    assert not texts([m for m in client.received if m is not notice], "stderr").count("interrupt")
+
+
+def is_stderr(message: Message) -> bool:
+    """Whether a message is output on stderr."""
+    return message.type == "stream" and message.content["name"] == "stderr"
+
+
+async def test_interrupt_with_an_effect_is_not_told_of(agent: Agent) -> None:
+    """Nor is the next cell, which runs when the time to react is over."""
+    client = await agent.connect("s")
+    msg_id = await client.run(LOOPS["busy loop"])
+    await client.until(lambda m: m.type == "stream")
+    await agent.request("POST", "/v1/interrupt")
+    await client.finish(msg_id)
+    await client.execute("import time; time.sleep(6)")
+    assert "interrupt" not in texts(client.received, "stderr")
 
 
 async def test_restart_keeps_the_websocket_and_forgets_the_variables(agent: Agent) -> None:

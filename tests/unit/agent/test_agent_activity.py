@@ -2,7 +2,7 @@
 
 import pytest
 
-from kernel_agent.activity import Activity
+from kernel_agent.activity import Activity, Running
 from kernel_agent.message import IOPUB, Message, encode_json
 
 
@@ -56,3 +56,16 @@ def test_lost_idle_does_not_make_busy_for_ever() -> None:
     activity.observe(status("busy", request("execute_request", "2")))
     activity.observe(status("idle", request("execute_request", "2")))
     assert not activity.is_busy
+
+
+def test_interruptible_is_the_request_of_the_main_shell() -> None:
+    """With the header as the kernel repeats it; a subshell's is out of an interrupt's reach."""
+    activity = Activity()
+    assert activity.interruptible is None
+    activity.observe(status("busy", request("comm_msg", "comm", subshell_id="s")))
+    assert activity.interruptible is None
+    cell = request("execute_request", "cell")
+    activity.observe(status("busy", cell))
+    assert activity.interruptible == Running("cell", encode_json(cell))
+    activity.observe(status("idle", cell))
+    assert activity.interruptible is None

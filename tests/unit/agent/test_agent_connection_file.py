@@ -23,7 +23,7 @@ def test_port_range_without_five_free_ports_is_an_error() -> None:
 
 def test_private_folder_goes_with_all_that_is_in_it(tmp_path: Path) -> None:
     """What a kernel left there is no error and does not stay."""
-    with PrivateFolder(str(tmp_path)) as folder:
+    with PrivateFolder([str(tmp_path)]) as folder:
         assert Path(folder).stat().st_mode & 0o777 == 0o700
         Path(folder, "a", "b").mkdir(parents=True)
         Path(folder, "c").touch()

@@ -62,6 +62,7 @@ def test_settings_are_read_from_json() -> None:
         '{"allowed_message_types": [1]}',
         '{"kernel_name": 1}',
         '{"interrupt_mode": "x"}',
+        '{"kernel_argv": "python"}',
         '{"interrupt_signal": "SIGNOTHING"}',
         '{"interrupt_signal": 4711}',
         '{"cull_busy": "yes"}',
@@ -80,9 +81,9 @@ def test_malformed_port_range_is_refused(ports: str) -> None:
         read_settings({**ENV, "PORT_RANGE": ports}, ARGV)
 
 
-def test_command_and_token_are_required() -> None:
-    """Without them nothing can start."""
-    for env, argv in ((ENV, []), (ENV, ["--"]), (ENV, ["kernel"]), ({}, ARGV)):
+def test_token_and_proper_arguments_are_required() -> None:
+    """Arguments begin with `--` and go on, if there are any."""
+    for env, argv in ((ENV, ["--"]), (ENV, ["kernel"]), ({}, ARGV), ({}, [])):
         with pytest.raises(SettingsError):
             read_settings(env, argv)
 
@@ -101,11 +102,21 @@ def test_real_time_signals_are_signals() -> None:
             read_signal(number)
 
 
-def test_folder_is_the_gateways_or_that_of_temporary_files() -> None:
-    """EG_AGENT_FOLDER comes before TMPDIR."""
+def test_folder_is_the_gateways_or_one_for_temporary_files() -> None:
+    """EG_AGENT_FOLDER and nothing else; or TMPDIR, and then the usual ones."""
+    usual = ("/tmp", "/var/tmp", "/dev/shm")
     temporary = {**ENV, "TMPDIR": "/t"}
-    assert read_settings(temporary, ARGV).folder == "/t"
-    assert read_settings({**temporary, "EG_AGENT_FOLDER": "/f"}, ARGV).folder == "/f"
+    assert read_settings(ENV, ARGV).folders == usual
+    assert read_settings(temporary, ARGV).folders == ("/t", *usual)
+    assert read_settings({**temporary, "EG_AGENT_FOLDER": "/f"}, ARGV).folders == ("/f",)
+
+
+def test_command_of_the_kernelspec_counts_more_than_that_of_the_image() -> None:
+    """`kernel_argv` replaces the arguments; without either the agent has to find a command."""
+    given = {**ENV, "EG_AGENT_SETTINGS": '{"kernel_argv": ["my", "{connection_file}"]}'}
+    for argv in (ARGV, []):
+        assert read_settings(given, argv).argv == ("my", "{connection_file}")
+    assert read_settings(ENV, []).argv == ()
 
 
 def test_kernel_environment_lacks_what_is_the_agents() -> None:

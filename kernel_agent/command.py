@@ -1,0 +1,29 @@
+"""What to run in a container: the answers of whoever decides that."""
+
+from __future__ import annotations
+
+from typing import Mapping, NamedTuple, Tuple, Union
+
+
+class Command(NamedTuple):
+    """A kernel's command.
+
+    Attributes:
+        argv: with `{connection_file}` for the path of the connection file.
+        env: variables to set for it.
+        interrupt_by_message: whether it wants to be interrupted so.
+    """
+
+    argv: Tuple[str, ...]
+    env: Mapping[str, str] = {}
+    interrupt_by_message: bool = False
+
+
+class BootstrapScript(NamedTuple):
+    """The script by which Enterprise Gateway's own images start their launcher."""
+
+    path: str
+
+
+Kernel = Union[Command, BootstrapScript]
+"""What to run in an image."""
