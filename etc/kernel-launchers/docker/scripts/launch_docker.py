@@ -114,13 +114,13 @@ def service_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
-def lend_agent(settings: dict[str, Any]) -> dict[str, Any]:
+def lend_agent(settings: dict[str, Any]) -> None:
     """Add what starts the gateway's agent in an image that has none, if the gateway lends it.
 
     A site that has settings for what is started knows better.
     """
     if "entrypoint" in settings or "command" in settings:
-        return settings
+        return
     volume = os.environ.get("EG_AGENT_VOLUME")
     config_id, _, config = os.environ.get("EG_AGENT_CONFIG", "").partition(":")
     if volume:
@@ -134,7 +134,6 @@ def lend_agent(settings: dict[str, Any]) -> dict[str, Any]:
     if volume or config:
         # The image's own health check is about what it would start; Swarm ends what fails it.
         settings.setdefault("healthcheck", docker.types.Healthcheck(test=["NONE"]))
-    return settings
 
 
 def launch_docker_kernel(arguments: argparse.Namespace) -> None:
@@ -150,9 +149,12 @@ def launch_docker_kernel(arguments: argparse.Namespace) -> None:
     try:
         client = docker.from_env()
         if mode == "swarm":
-            client.services.create(image, **lend_agent(service_settings(arguments)))
+            settings = service_settings(arguments)
+            lend_agent(settings)
+            client.services.create(image, **settings)
         else:
-            settings = lend_agent(container_settings(arguments))
+            settings = container_settings(arguments)
+            lend_agent(settings)
             client.containers.run(image, detach=True, **settings)
     except docker.errors.APIError as exc:
         if mode == "swarm":
