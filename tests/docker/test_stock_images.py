@@ -1,19 +1,24 @@
 """Kernels of images that know nothing of this project: the launch lends them the agent."""
 
 import asyncio
+import base64
 import dataclasses
 import io
 import tarfile
+import zipfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
 from docker.errors import APIError, NotFound
 from harness.engine_rigs import DockerRig
+from harness.image_registry import image_registry
 from harness.proxies import ask_agent, wait_for
 from harness.stock_images import NO_PYTHON, empty_image, stock_image
 
+from bringup.images import GATEWAY
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
 from enterprise_gateway.services.processproxies import agent_volume
 from enterprise_gateway.services.processproxies.agent_bundle import (
@@ -124,7 +129,7 @@ async def test_root_file_system_may_be_read_only(
 
 
 async def test_mounts_and_volumes_of_a_site_stay(
-    rig: DockerRig, proxy: BaseProcessProxyABC, tmp_path: Any
+    rig: DockerRig, proxy: BaseProcessProxyABC, tmp_path: Path
 ) -> None:
     """The agent is mounted beside them."""
     request = rig.edited_request(
@@ -180,6 +185,45 @@ async def test_image_without_a_shell_is_told(rig: DockerRig, proxy: BaseProcessP
     with pytest.raises(LaunchError, match=r"has no /bin/sh, which starts the kernel agent"):
         await proxy.launch(request)
     await rig.until_gone(request.kernel_id)
+
+
+async def test_unknown_image_of_a_private_registry_is_lent_the_agent(
+    rig: DockerRig, tmp_path: Path
+) -> None:
+    """It is pulled first, with what `docker login` left for the gateway's user.
+
+    The image has no Python: that nobody but what was lent to it would say.
+    """
+    with image_registry(rig.engine, NO_PYTHON) as registry:
+        (tmp_path / "config.json").write_text(registry.docker_config)
+        settings = dataclasses.replace(
+            rig.settings.docker, launch_env={"DOCKER_CONFIG": str(tmp_path)}
+        )
+        rig.settings = dataclasses.replace(rig.settings, docker=settings)
+        proxy = await rig.open_proxy()
+        try:
+            with pytest.raises(LaunchError, match="no python3"):
+                await proxy.launch(in_image(rig, registry.image))
+        finally:
+            await asyncio.to_thread(rig.engine.images.remove, registry.image)
+
+
+async def test_gateways_image_can_make_the_bundle(rig: DockerRig) -> None:
+    """Without pip and what comes with it: the same modules as in a checkout."""
+    code = (
+        "import base64; from enterprise_gateway.services.processproxies.agent_bundle import *; "
+        "print(base64.b64encode(build_bundle().content).decode())"
+    )
+    made = await asyncio.to_thread(
+        lambda: rig.engine.containers.run(GATEWAY.tag, ["python", "-c", code], remove=True)
+    )
+    assert checksums(base64.b64decode(made)) == checksums(build_bundle().content)
+
+
+def checksums(bundle: bytes) -> dict[str, int]:
+    """Return the CRC of each module, by name."""
+    with zipfile.ZipFile(io.BytesIO(bundle)) as archive:
+        return {entry.filename: entry.CRC for entry in archive.infolist()}
 
 
 async def test_volume_is_labelled_and_filled_once(
