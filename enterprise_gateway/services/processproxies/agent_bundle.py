@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from enterprise_gateway.errors import ConfigurationError
+
 NAME_PREFIX = "enterprise-gateway-agent-"
 """What the names of volumes, configs and containers for the bundle begin with."""
 PACKAGES = ("kernel_agent", "h11", "wsproto")
@@ -62,8 +64,17 @@ class BundleMaker:
 
 
 def build_bundle() -> AgentBundle:
-    """Make the bundle of the installed packages: for the same files the same bytes."""
+    """Make the bundle of the installed packages: for the same files the same bytes.
+
+    Raises:
+        ConfigurationError: the agent's package is of another release.
+    """
     agent = _folder("kernel_agent")
+    if not (agent / _PRELUDE).is_file():
+        raise ConfigurationError(
+            f"The package kernel_agent in {agent} has no {_PRELUDE}: install it from the same "
+            "release as the gateway."
+        )
     content = io.BytesIO()
     content.write((agent / _PRELUDE).read_bytes())
     with zipfile.ZipFile(content, "w") as archive:
