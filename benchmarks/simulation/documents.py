@@ -18,6 +18,8 @@ VERSION: Document = {
     "Os": "linux",
     "Arch": "amd64",
 }
+IMAGE: Document = {"Config": {"Labels": {"enterprise-gateway.agent": "1"}}}
+"""Every image: one that needs no agent of the gateway's."""
 
 
 def info(place: Place) -> Document:

@@ -49,6 +49,7 @@ class Engine:
             ("GET", "/info", self._info),
             ("GET", "/events", self._events),
             ("GET", "/networks/{id}", self._network),
+            ("GET", "/images/{name:.+}/json", self._image),
             ("GET", "/containers/json", self._containers),
             ("POST", "/containers/create", self._create_container),
             ("GET", "/containers/{id}/json", self._container),
@@ -85,6 +86,9 @@ class Engine:
 
     async def _network(self, _request: web.Request) -> web.Response:
         return web.json_response(documents.network(self._cluster.place))
+
+    async def _image(self, _request: web.Request) -> web.Response:
+        return web.json_response(documents.IMAGE)
 
     async def _nodes(self, _request: web.Request) -> web.Response:
         self._check_manager()

@@ -66,7 +66,7 @@ def missing_arguments(rig: DockerRig) -> LaunchRequest:
     [
         (missing_image, rf"{NO_SUCH_IMAGE} is not on this engine and cannot be pulled: .*1.*Build"),
         (malformed_image, r"KERNEL_IMAGE is no image name"),
-        (image_without_agent, r"No command specified|exit code|bootstrap-kernel"),
+        (image_without_agent, r"exit code 1\.\n.*no python3"),
         (unknown_language, r"exit code 1\.\nUnrecognized value for KERNEL_LANGUAGE: 'cobol'!"),
         (early_exit, r"exit code 9\.\n(one\ntwo|two\none)"),
         (command_not_found, r"/no/such/command"),

@@ -1,23 +1,30 @@
 """What gets through to the Docker engine, and what does not."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import secrets
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import aiodocker
+import docker
 import pytest
+from docker.errors import APIError
 from harness.engine_proxy import EngineProxy, RecordingEngine, recording_engine
+from harness.engine_rigs import DockerRig
+from harness.proxies import ask_agent
+from harness.stock_images import stock_image
 from harness.waiting import wait_until
 
 from bringup.images import KERNEL
 
 NAME = "ann-2f3a"
+AGENT = "enterprise-gateway-agent-0123456789abcdef"
 
 pytestmark = pytest.mark.docker
 
@@ -47,6 +54,13 @@ ALLOWED = [
     ("DELETE", f"/v1.41/services/{NAME}"),
     ("GET", "/v1.41/tasks?filters=%7B%7D"),
     ("GET", "/v1.41/nodes"),
+    ("GET", f"/v1.41/volumes/{AGENT}"),
+    ("POST", f"/v1.41/containers/create?name={AGENT}"),
+    ("HEAD", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway/agent"),
+    ("HEAD", f"/v1.41/containers/{AGENT}/archive?path=%2Fopt%2Fenterprise-gateway%2Fagent"),
+    ("PUT", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway"),
+    ("GET", f"/v1.41/configs/{AGENT}"),
+    ("POST", "/v1.41/configs/create"),
 ]
 """What the gateway and its launch scripts ask of an engine."""
 
@@ -56,6 +70,16 @@ REFUSED = [
     ("POST", "/v1.41/exec/abc/start"),
     ("GET", f"/v1.41/containers/{NAME}/archive?path=/"),
     ("PUT", f"/v1.41/containers/{NAME}/archive?path=/"),
+    ("HEAD", f"/v1.41/containers/{NAME}/archive?path=/opt/enterprise-gateway/agent"),
+    ("PUT", f"/v1.41/containers/{NAME}/archive?path=/opt/enterprise-gateway"),
+    ("GET", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway/agent"),
+    ("PUT", f"/v1.41/containers/{AGENT}/archive?path=/"),
+    ("PUT", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway/../.."),
+    ("PUT", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway&path=/"),
+    ("PUT", f"/v1.41/containers/{AGENT}/archive?path=/&path=/opt/enterprise-gateway"),
+    ("PUT", f"/v1.41/containers/{AGENT}/archive"),
+    ("PUT", f"/v1.41/containers/{AGENT}x/archive?path=/opt/enterprise-gateway"),
+    ("PUT", f"/v1.41/containers/x{AGENT}/archive?path=/opt/enterprise-gateway"),
     ("GET", f"/v1.41/containers/{NAME}/export"),
     ("GET", f"/v1.41/containers/{NAME}/attach/ws"),
     ("POST", f"/v1.41/containers/{NAME}/attach?stdin=1&stream=1"),
@@ -77,6 +101,9 @@ REFUSED = [
     ("GET", "/v1.41/secrets"),
     ("POST", "/v1.41/secrets/create"),
     ("GET", "/v1.41/configs"),
+    ("GET", f"/v1.41/configs/{NAME}"),
+    ("POST", f"/v1.41/configs/{AGENT}/update?version=1"),
+    ("DELETE", f"/v1.41/configs/{AGENT}"),
     # what is on the engine
     ("POST", "/v1.41/build"),
     ("POST", "/v1.41/images/load"),
@@ -87,7 +114,9 @@ REFUSED = [
     ("DELETE", "/v1.41/images/a"),
     ("GET", "/v1.41/images/json"),
     ("GET", "/v1.41/volumes"),
+    ("GET", f"/v1.41/volumes/{NAME}"),
     ("POST", "/v1.41/volumes/create"),
+    ("DELETE", f"/v1.41/volumes/{AGENT}"),
     ("POST", "/v1.41/networks/create"),
     ("POST", "/v1.41/networks/a/connect"),
     ("DELETE", "/v1.41/networks/a"),
@@ -254,3 +283,22 @@ async def test_output_is_followed_as_it_comes(real: EngineProxy) -> None:
             await container.delete(force=True)
     assert [part.data for part in (first, second) if part] == [b"begun\n", b"ended\n"]
     assert end is None
+
+
+async def test_agent_is_lent_through_it(real: EngineProxy, tmp_path: Path) -> None:
+    """Its volume, the container that this is filled by, and all that a launch asks for besides."""
+    with closing(docker.from_env()) as client:
+        image = await asyncio.to_thread(stock_image, client)
+        for volume in client.volumes.list(filters={"label": "component=agent"}):
+            with suppress(APIError):  # in use
+                volume.remove()
+    rig = DockerRig(tmp_path, host=f"unix://{real.socket}")
+    try:
+        proxy = await rig.open_proxy()
+        request = rig.request()
+        env = {**request.env, "KERNEL_IMAGE": image}
+        workload = await proxy.launch(dataclasses.replace(request, env=env))
+        await ask_agent(workload.endpoint, "/v1/state")
+    finally:
+        await rig.close()
+    assert "does not allow" not in real.read_log()

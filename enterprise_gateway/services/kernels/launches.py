@@ -116,6 +116,7 @@ def _agent_settings(
     return {
         "kernel_name": spec.name,
         "language": spec.spec.language,
+        "kernel_argv": _kernel_argv(spec),
         "interrupt_mode": spec.spec.interrupt_mode,
         "interrupt_signal": _interrupt_signal(spec),
         "autorestart": settings.autorestart,
@@ -128,6 +129,17 @@ def _agent_settings(
         "traceback_replacement_message": settings.traceback_replacement_message,
         **effective_culling(settings.culling, spec.spec.metadata),
     }
+
+
+def _kernel_argv(spec: Kernelspec) -> list[str]:
+    """Return the command of the kernel in its image, [] if that is for the image to know."""
+    argv = spec.proxy_config.get("argv", [])
+    if isinstance(argv, list) and all(isinstance(part, str) for part in argv):
+        return argv
+    raise ConfigurationError(
+        f"argv in metadata.process_proxy.config of kernelspec {spec.name} must be a list of texts, "
+        'such as ["python3", "-m", "ipykernel_launcher", "-f", "{connection_file}"].'
+    )
 
 
 def _interrupt_signal(spec: Kernelspec) -> str:

@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -116,6 +117,21 @@ class DockerEngine:
             docker._query(path, params=query) as response,  # noqa: SLF001 - nothing public gives the bytes
         ):
             return msgspec.json.decode(await response.read(), type=kind)
+
+    async def head(self, path: str, params: Mapping[str, str]) -> Mapping[str, str] | None:
+        """Return the headers of the answer to `HEAD /path`, None if it is 404.
+
+        aiodocker looks for the words of an error in a body, which no answer to HEAD has.
+        """
+        async with (
+            self.request() as docker,
+            docker.session.head(docker._canonicalize_url(path), params=params) as response,  # noqa: SLF001 - see above
+        ):
+            if response.status == HTTPStatus.NOT_FOUND:
+                return None
+            if not response.ok:
+                raise aiodocker.DockerError(response.status, f"HEAD {path}: {response.reason}")
+            return response.headers
 
     @asynccontextmanager
     async def request(

@@ -13,6 +13,10 @@ from enterprise_gateway.services.processproxies.port_range import resolve_port_r
 from enterprise_gateway.settings import DockerSettings, Settings
 
 DEFAULT_IMAGE = f"enterprise-gateway/kernel-py:{__version__}"
+AGENT_VOLUME = "EG_AGENT_VOLUME"
+"""Variable with the name of the volume that a container without an agent is to mount."""
+AGENT_CONFIG = "EG_AGENT_CONFIG"
+"""Variable with id and name (`ID:NAME`) of the config that such a service is to mount."""
 DEFAULT_UID = "1000"
 DEFAULT_GID = "100"
 _MAX_ID = 4294967295
@@ -29,7 +33,7 @@ class DockerMode(Enum):
 def launch_environment(
     request: LaunchRequest, settings: Settings, docker_mode: DockerMode
 ) -> dict[str, str]:
-    """Return the complete environment of the launch script.
+    """Return the environment of the launch script, complete but for `AGENT_VOLUME` and its like.
 
     Raises:
         ForbiddenError: KERNEL_UID or KERNEL_GID is none, or prohibited.
@@ -65,6 +69,8 @@ def launch_environment(
     env.setdefault("EG_REMOVE_CONTAINER", str(settings.docker.remove_container))
     if not settings.docker.mirror_working_dirs:
         env.pop("KERNEL_WORKING_DIR", None)
+    for name in (AGENT_VOLUME, AGENT_CONFIG):  # nobody's but the process proxy's
+        env.pop(name, None)
     return env
 
 

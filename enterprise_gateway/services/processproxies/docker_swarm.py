@@ -5,14 +5,24 @@ The module's name is the documented one.
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from pathlib import Path
 
 from enterprise_gateway.errors import ConfigurationError, NotFoundError
+from enterprise_gateway.services.processproxies.agent_bundle import AgentBundle
+from enterprise_gateway.services.processproxies.agent_config import AgentConfig
+from enterprise_gateway.services.processproxies.agent_volume import AgentVolume
 from enterprise_gateway.services.processproxies.contract import Workload
 from enterprise_gateway.services.processproxies.docker_containers import DockerContainers
 from enterprise_gateway.services.processproxies.docker_engine import NotAManagerError
-from enterprise_gateway.services.processproxies.docker_environment import DockerMode
+from enterprise_gateway.services.processproxies.docker_environment import (
+    AGENT_CONFIG,
+    AGENT_VOLUME,
+    DockerMode,
+)
+from enterprise_gateway.services.processproxies.docker_images import has_agent
 from enterprise_gateway.services.processproxies.docker_launch import ContainerLaunch
 from enterprise_gateway.services.processproxies.docker_network import KernelNetwork
 from enterprise_gateway.services.processproxies.docker_services import DockerServices
@@ -32,6 +42,7 @@ from enterprise_gateway.settings import LiveSettings
 
 _OVERLAY = "--driver overlay --attachable "
 """What `docker network create` needs for a network that services and containers can share."""
+_PULL = Path(__file__).with_name("pull_image.py")
 
 
 class DockerProcessProxy(EngineProcessProxy):
@@ -43,6 +54,7 @@ class DockerProcessProxy(EngineProcessProxy):
         self._containers = DockerContainers(tools.engine, settings.current.cluster_id)
         watch = DockerWatch(tools.engine, self._containers, lambda: settings.current.docker.network)
         super().__init__(settings, tools, watch)
+        self._agent_volume = AgentVolume(tools.engine, self._containers)
 
     async def created(self, workload: Workload) -> float:
         """See the base class."""
@@ -69,6 +81,27 @@ class DockerProcessProxy(EngineProcessProxy):
     def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
         return ContainerLaunch(self._containers, predecessors)
 
+    async def _lacks_agent(self, env: Mapping[str, str]) -> bool:
+        image = env["KERNEL_IMAGE"]
+        labels = await self._images.labels(image)
+        if labels is None:
+            await self._pull(image, env)
+            labels = await self._images.labels(image)
+        return labels is not None and not has_agent(labels)  # None: the launch script says why
+
+    async def _place_agent(self, bundle: AgentBundle, image: str) -> dict[str, str]:
+        await asyncio.shield(self._begin(self._agent_volume.ensure(bundle, image)))
+        return {AGENT_VOLUME: bundle.name}
+
+    async def _pull(self, image: str, env: Mapping[str, str]) -> None:
+        """Pull an image, or try to."""
+        argv = [sys.executable, str(_PULL), image]
+        pulling = await self.tools.scripts.run(argv, env, "/")
+        try:
+            await asyncio.wait({pulling.result})
+        finally:
+            await pulling.kill()
+
     async def _kernel_network(self, name: str) -> KernelNetwork:
         network = await self._inspect_network(name)
         if network.is_of_swarm and not network.is_attachable:
@@ -94,6 +127,7 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
             tools.engine, self._services, lambda: settings.current.docker.network
         )
         super().__init__(settings, tools, self._swarm)
+        self._agent_config = AgentConfig(tools.engine)
 
     async def check(self) -> None:
         """See the base class."""
@@ -147,6 +181,15 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
 
     def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
         return ServiceLaunch(self._services, predecessors)
+
+    async def _lacks_agent(self, env: Mapping[str, str]) -> bool:
+        # An image that this manager does not have may be on nodes. If it has an agent after all,
+        # what is lent gives way to it.
+        return not has_agent(await self._images.labels(env["KERNEL_IMAGE"]) or {})
+
+    async def _place_agent(self, bundle: AgentBundle, image: str) -> dict[str, str]:
+        del image
+        return {AGENT_CONFIG: f"{await self._agent_config.ensure(bundle)}:{bundle.name}"}
 
     async def _kernel_network(self, name: str) -> KernelNetwork:
         try:

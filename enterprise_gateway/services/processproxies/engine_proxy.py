@@ -20,7 +20,9 @@ from enterprise_gateway.errors import (
     GatewayError,
     LaunchError,
     NotFoundError,
+    UnavailableError,
 )
+from enterprise_gateway.services.processproxies.agent_bundle import AgentBundle
 from enterprise_gateway.services.processproxies.argv import format_argv
 from enterprise_gateway.services.processproxies.contract import (
     AgentEndpoint,
@@ -32,6 +34,7 @@ from enterprise_gateway.services.processproxies.docker_environment import (
     DockerMode,
     launch_environment,
 )
+from enterprise_gateway.services.processproxies.docker_images import DockerImages, is_image_name
 from enterprise_gateway.services.processproxies.docker_network import (
     KernelNetwork,
     check_network_name,
@@ -71,6 +74,7 @@ class EngineProcessProxy(ReportingProcessProxy):
         self._watch = watch
         self._watching: asyncio.Task[None] | None = None
         self._late_removals = LateRemovals(watch)
+        self._images = DockerImages(tools.engine)
 
     @abstractmethod
     async def _find(self, kernel_id: str | None = None) -> dict[str, Workload]:
@@ -102,6 +106,22 @@ class EngineProcessProxy(ReportingProcessProxy):
 
         Raises:
             ConfigurationError: they cannot be, or not on this engine at all.
+        """
+
+    @abstractmethod
+    async def _lacks_agent(self, env: Mapping[str, str]) -> bool:
+        """Say whether the image that a launch script is to use brings no kernel agent.
+
+        Args:
+            env: the launch script's environment.
+        """
+
+    @abstractmethod
+    async def _place_agent(self, bundle: AgentBundle, image: str) -> dict[str, str]:
+        """Have the gateway's agent where the launch script can mount it.
+
+        Returns:
+            What tells the launch script, to be added to its environment.
         """
 
     async def start(self) -> None:
@@ -140,6 +160,7 @@ class EngineProcessProxy(ReportingProcessProxy):
             try:
                 with self._watch.observe(request.kernel_id, progress.observe):
                     async with asyncio.timeout_at(deadline):
+                        env |= await self._lend_agent(request, env)
                         cwd = request.resource_dir or "/"
                         script = await self.tools.scripts.run(argv, env, cwd)
                         await until_ready(request, report, script, progress)
@@ -236,6 +257,22 @@ class EngineProcessProxy(ReportingProcessProxy):
         network = await self._kernel_network(name)
         ip = response_ip(network, self.settings.current.response, source_towards)
         return await self.tools.responses.open(ip)
+
+    async def _lend_agent(self, request: LaunchRequest, env: Mapping[str, str]) -> dict[str, str]:
+        """Return what tells the launch script of the gateway's agent, if the image has none."""
+        image = env["KERNEL_IMAGE"]
+        # One that has no name of an image is for the launch script to refuse.
+        if not is_image_name(image) or not await self._lacks_agent(env):
+            return {}
+        try:
+            return await self._place_agent(await self.tools.bundles.bundle(), image)
+        except GatewayError as exc:
+            kind = UnavailableError if isinstance(exc, UnavailableError) else LaunchError
+            raise kind(
+                f"Kernel {request.kernel_id} ({request.kernel_name}) did not start: the image "
+                f"{image} brings no kernel agent, and the gateway's could not be lent to it. {exc} "
+                "An image with an agent of its own (docs/custom-images.md) does without."
+            ) from exc
 
     async def _inspect_network(self, name: str, options: str = "") -> KernelNetwork:
         """Return a network of the engine; `options` are those that it would have to be made with.

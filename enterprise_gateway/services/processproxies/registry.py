@@ -5,6 +5,7 @@ import importlib
 import inspect
 
 from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.services.processproxies.agent_bundle import BundleMaker
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.services.processproxies.docker_engine import DockerEngine
 from enterprise_gateway.services.processproxies.reporting import LaunchTools, ReportingProcessProxy
@@ -29,7 +30,10 @@ class ProxyRegistry:
     def __init__(self, live: LiveSettings) -> None:
         self._live = live
         self._tools = LaunchTools(
-            ResponseListener(live), ScriptRunner(), DockerEngine(live.current.docker)
+            ResponseListener(live),
+            ScriptRunner(),
+            DockerEngine(live.current.docker),
+            BundleMaker(),
         )
         self._proxies: dict[type[BaseProcessProxyABC], BaseProcessProxyABC] = {}
         self._starting: dict[BaseProcessProxyABC, asyncio.Task[None]] = {}

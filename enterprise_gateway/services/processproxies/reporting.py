@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
+from enterprise_gateway.services.processproxies.agent_bundle import BundleMaker
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, LaunchRequest
 from enterprise_gateway.services.processproxies.docker_engine import DockerEngine
 from enterprise_gateway.services.processproxies.reports import Report, ReportStatus
@@ -23,6 +24,7 @@ class LaunchTools:
     responses: ResponseListener
     scripts: ScriptRunner
     engine: DockerEngine
+    bundles: BundleMaker
 
 
 class ReportingProcessProxy(BaseProcessProxyABC):

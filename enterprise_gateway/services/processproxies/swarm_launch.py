@@ -13,6 +13,8 @@ from enterprise_gateway.services.processproxies.engine_watch import Sighting
 from enterprise_gateway.services.processproxies.swarm_workloads import REJECTED
 
 _OUTPUT_LINES = 50
+_NO_SHELL = 'exec: "/bin/sh"'
+"""Part of what a node says if a service's entry point, the lent agent's, is not in the image."""
 
 
 class ServiceLaunch(LaunchProgress):
@@ -25,6 +27,11 @@ class ServiceLaunch(LaunchProgress):
     async def explain_death(self, sighting: Sighting) -> str:
         """See the base class."""
         reason = sighting.workload.exit_reason
+        if _NO_SHELL in reason:
+            return (
+                f"its image has no /bin/sh, which starts the kernel agent: {reason}. Build an "
+                "image with a shell, python3 and pyzmq."
+            )
         if reason.startswith(REJECTED):
             return (
                 f"its task was {reason}. If it is the image that is missing: push it to a registry "

@@ -113,3 +113,9 @@ def test_id_that_is_none_or_prohibited_is_forbidden(name: str, value: str, messa
     with pytest.raises(ForbiddenError) as refusal:
         launch_environment(request, settings, DockerMode.DOCKER)
     assert str(refusal.value) == message
+
+
+@pytest.mark.parametrize("name", ["EG_AGENT_VOLUME", "EG_AGENT_CONFIG"])
+def test_only_the_process_proxy_says_what_is_mounted_as_agent(name: str) -> None:
+    """What a kernelspec has in its environment would be executed by every kernel."""
+    assert name not in environment(env={name: "somebody-elses"})

@@ -149,3 +149,24 @@ def test_plan_tells_the_agent_the_rest_of_the_settings() -> None:
     assert told["ping_interval"] == 7.0
     assert told["allow_tracebacks"] is False
     assert told["launch_timeout"] == 20.0
+
+
+def spec_with_argv(argv: object) -> Kernelspec:
+    """Return a kernelspec that says what its image is to run."""
+    return make_spec(
+        metadata={"process_proxy": {"class_name": "x.Y", "config": {"argv": argv}}},
+    )
+
+
+def test_command_in_the_image_reaches_the_agent() -> None:
+    """As it stands: braces in it are the agent's to replace."""
+    argv = ["ir", "{connection_file}"]
+    assert plan(spec=spec_with_argv(argv)).agent_settings["kernel_argv"] == argv
+    assert plan().agent_settings["kernel_argv"] == []
+
+
+@pytest.mark.parametrize("argv", ["ir {connection_file}", ["ir", 1], {}, None])
+def test_command_in_the_image_that_is_none_is_told(argv: object) -> None:
+    """A shell's line would be taken apart by nobody."""
+    with pytest.raises(ConfigurationError, match="must be a list of texts, such as"):
+        plan(spec=spec_with_argv(argv))

@@ -40,9 +40,15 @@ NOT_FOR_KERNELS = {
     "DOCKER_API_VERSION",
     "DOCKER_CONFIG",
     "DOCKER_CONTEXT",
+    "EG_AGENT_CONFIG",
+    "EG_AGENT_VOLUME",
     "EG_CLUSTER_ID",
     "EG_CONTAINER_NAME",
 }
+
+# The kernel agent that the gateway lends to images which have none, and what starts it.
+AGENT_FOLDER = "/opt/enterprise-gateway"
+AGENT_COMMAND = ["/bin/sh", f"{AGENT_FOLDER}/agent"]
 
 
 def container_settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -108,6 +114,28 @@ def service_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
+def lend_agent(settings: dict[str, Any]) -> None:
+    """Add what starts the gateway's agent in an image that has none, if the gateway lends it.
+
+    A site that has settings for what is started knows better.
+    """
+    if "entrypoint" in settings or "command" in settings:
+        return
+    volume = os.environ.get("EG_AGENT_VOLUME")
+    config_id, _, config = os.environ.get("EG_AGENT_CONFIG", "").partition(":")
+    if volume:
+        mount = docker.types.Mount(AGENT_FOLDER, volume, read_only=True, no_copy=True)
+        settings.setdefault("mounts", []).append(mount)
+        settings["entrypoint"] = AGENT_COMMAND
+    if config:
+        file = docker.types.ConfigReference(config_id, config, AGENT_COMMAND[-1], mode=0o444)
+        settings.setdefault("configs", []).append(file)
+        settings["command"] = AGENT_COMMAND  # what a service calls its entry point
+    if volume or config:
+        # The image's own health check is about what it would start; Swarm ends what fails it.
+        settings.setdefault("healthcheck", docker.types.Healthcheck(test=["NONE"]))
+
+
 def launch_docker_kernel(arguments: argparse.Namespace) -> None:
     """Ask the engine for the kernel, or end with a sentence that says why not."""
     mode = setting("DOCKER_MODE", "swarm").lower()
@@ -121,9 +149,13 @@ def launch_docker_kernel(arguments: argparse.Namespace) -> None:
     try:
         client = docker.from_env()
         if mode == "swarm":
-            client.services.create(image, **service_settings(arguments))
+            settings = service_settings(arguments)
+            lend_agent(settings)
+            client.services.create(image, **settings)
         else:
-            client.containers.run(image, detach=True, **container_settings(arguments))
+            settings = container_settings(arguments)
+            lend_agent(settings)
+            client.containers.run(image, detach=True, **settings)
     except docker.errors.APIError as exc:
         if mode == "swarm":
             sys.exit(f"The swarm refused to make a service from {image}: {words_of(exc)}")
@@ -131,6 +163,11 @@ def launch_docker_kernel(arguments: argparse.Namespace) -> None:
             sys.exit(
                 f"The image {image} is not on this engine and cannot be pulled: {words_of(exc)} "
                 "Build or load it, or correct its name (image_name in kernel.json, KERNEL_IMAGE)."
+            )
+        if os.environ.get("EG_AGENT_VOLUME") and AGENT_COMMAND[0] in words_of(exc):
+            sys.exit(
+                f"The image {image} has no {AGENT_COMMAND[0]}, which starts the kernel agent: "
+                f"{words_of(exc)} Build an image with a shell, python3 and pyzmq."
             )
         sys.exit(f"The Docker engine refused to start a container from {image}: {words_of(exc)}")
     except (docker.errors.DockerException, requests.exceptions.RequestException) as exc:
