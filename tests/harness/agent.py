@@ -153,19 +153,21 @@ class Agent:
         self,
         *,
         argv: Sequence[str] = IPYKERNEL,
+        bootstrap: Path | None = None,
         settings: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
         listen: str = "",
         prefix: Sequence[str] = (),
         python: str = sys.executable,
     ) -> None:
-        """Prepare; entering the context starts it."""
+        """Prepare; entering the context starts it. A `bootstrap` script takes `argv`'s place."""
         self.folder = tempfile.TemporaryDirectory(prefix="agent-")
         self.listen = listen or f"unix:{self.folder.name}/socket"
         self.token = secrets.token_hex(16)
         self.kernel_id = str(uuid.uuid4())
         self.log_path = Path(self.folder.name, "log")
-        self._argv = [*prefix, python, "-m", "kernel_agent", "--", *argv]
+        what = ["--bootstrap", str(bootstrap)] if bootstrap is not None else ["--", *argv]
+        self._argv = [*prefix, python, "-m", "kernel_agent", *what]
         self._env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("EG_")},
             "IPYTHONDIR": self.folder.name,
