@@ -38,6 +38,8 @@ class AgentSettings(NamedTuple):
     public_key: str
     port_range: Tuple[int, int]
     argv: Tuple[str, ...]
+    bootstrap: str = ""
+    """An image's launch script of Enterprise Gateway, in place of `argv`."""
     folder: str = "/tmp"  # noqa: S108  # what is made there is private
     kernel_name: str = ""
     language: str = ""
@@ -64,13 +66,17 @@ class AgentSettings(NamedTuple):
 
 
 def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
-    """Make the settings from the environment and the arguments behind `--`.
+    """Make the settings from the environment and the arguments: `-- COMMAND` or `--bootstrap FILE`.
 
     Raises:
         SettingsError: something required is missing, or has the wrong form.
     """
-    if argv[:1] != ["--"] or len(argv) < 2:
-        raise SettingsError("usage: python3 -m kernel_agent -- KERNEL_COMMAND...")
+    is_bootstrap = argv[:1] == ["--bootstrap"] and len(argv) == 2
+    if not is_bootstrap and (argv[:1] != ["--"] or len(argv) < 2):
+        raise SettingsError(
+            "usage: python3 -m kernel_agent -- KERNEL_COMMAND..., "
+            "or python3 -m kernel_agent --bootstrap FILE"
+        )
     token = environ.get("EG_AGENT_TOKEN", "")
     if not token:
         raise SettingsError("EG_AGENT_TOKEN is not set")
@@ -88,7 +94,8 @@ def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
         response_address=environ.get("RESPONSE_ADDRESS", ""),
         public_key=environ.get("PUBLIC_KEY", ""),
         port_range=_read_port_range(environ.get("PORT_RANGE") or "0..0"),
-        argv=tuple(argv[1:]),
+        argv=() if is_bootstrap else tuple(argv[1:]),
+        bootstrap=argv[1] if is_bootstrap else "",
         folder=environ.get("EG_AGENT_FOLDER") or environ.get("TMPDIR") or "/tmp",  # noqa: S108  # see above
         interrupt_by_message=mode == "message",
         interrupt_signal=read_signal(signal_name),
@@ -157,7 +164,7 @@ def _read_port_range(text: str) -> Tuple[int, int]:
 def _typed(given: Mapping[str, object], defaults: NamedTuple) -> Dict[str, Any]:
     """Take the known keys of `given` whose values have the type of their default."""
     known = defaults._asdict()
-    launch_only = set(AgentSettings._fields[:9])
+    launch_only = set(AgentSettings._fields[:10])
     result: Dict[str, Any] = {}
     for key, value in given.items():
         if key not in known or key in launch_only:
