@@ -6,23 +6,19 @@ Spawns the kernel first, then imports what serving needs while the kernel boots.
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from typing import Dict, NoReturn, Union
+from typing import TYPE_CHECKING, Dict, Union
 
-from kernel_agent.command import BootstrapScript, Command
+from kernel_agent.command import BootstrapScript, Command, Kernel
 from kernel_agent.connection_file import NoFolderError, PrivateFolder
 from kernel_agent.home import is_writable, replace_home
 from kernel_agent.lifecycle import ExitReason
 from kernel_agent.listener import Listener
-from kernel_agent.process import KernelProcess, Launcher, SpawnError
-from kernel_agent.settings import (
-    OWN_PREFIX,
-    AgentSettings,
-    SettingsError,
-    kernel_environment,
-    read_settings,
-)
+from kernel_agent.process import CommandLauncher, SpawnError
+from kernel_agent.settings import AgentSettings, SettingsError, kernel_environment, read_settings
+
+if TYPE_CHECKING:
+    from kernel_agent.launcher import KernelProcess, Launcher
 
 EXIT_USAGE = 2
 EXIT_SOFTWARE = 70
@@ -33,9 +29,7 @@ def main() -> int:
     """Run the agent; return its exit code."""
     try:
         settings = read_settings(os.environ, sys.argv[1:])
-        kernel = _find_kernel(settings)
-        if isinstance(kernel, BootstrapScript):
-            _give_way(kernel)
+        kernel = settings.kernel or _find_kernel(settings)
         listener = Listener(settings.listen)
     except (SettingsError, OSError, ValueError) as exc:
         sys.stderr.write(f"kernel_agent: {exc}\n")
@@ -54,10 +48,8 @@ def main() -> int:
         listener.close()
 
 
-def _find_kernel(settings: AgentSettings) -> Union[Command, BootstrapScript, ExitReason]:
+def _find_kernel(settings: AgentSettings) -> Union[Kernel, ExitReason]:
     """Return what to run, or why that is not known: a launch that failed, reported as such."""
-    if settings.argv:
-        return Command(settings.argv)
     from kernel_agent.image import find_kernel  # noqa: PLC0415  # only where it is needed
     from kernel_agent.kernelspecs import NoKernelError  # noqa: PLC0415  # likewise
 
@@ -68,27 +60,15 @@ def _find_kernel(settings: AgentSettings) -> Union[Command, BootstrapScript, Exi
         return ExitReason(str(exc))
 
 
-def _give_way(script: BootstrapScript) -> NoReturn:
-    """Become the launcher of Enterprise Gateway's image, which reports by itself."""
-    environ = {k: value for k, value in os.environ.items() if not k.startswith(OWN_PREFIX)}
-    os.execve(script.path, [script.path], environ)  # noqa: S606  # not through a shell
-
-
 def _run(
-    settings: AgentSettings, kernel: Union[Command, ExitReason], listener: Listener, folder: str
+    settings: AgentSettings, kernel: Union[Kernel, ExitReason], listener: Listener, folder: str
 ) -> int:
-    first: Union[KernelProcess, ExitReason, None] = None
+    first: "Union[KernelProcess, ExitReason, None]" = None
     if isinstance(kernel, ExitReason):
         first, kernel = kernel, Command(())
-    by_message = settings.interrupt_by_message or kernel.interrupt_by_message
-    settings = settings._replace(interrupt_by_message=by_message)
-    launcher = Launcher(
-        kernel.argv,
-        {**_environment(folder), **kernel.env},
-        settings.port_range,
-        f"{folder}/kernel.json",
-        settings.output_file_max_bytes,
-    )
+    if isinstance(kernel, Command) and kernel.interrupt_by_message:
+        settings = settings._replace(interrupt_by_message=True)
+    launcher = _make_launcher(settings, kernel, folder)
     try:
         first = first or launcher.spawn()
     except SpawnError as exc:
@@ -96,9 +76,30 @@ def _run(
     try:
         return _serve(settings, launcher, listener, first)
     except BaseException:
-        if isinstance(first, KernelProcess):
-            first.signal_group(signal.SIGKILL)
+        if not isinstance(first, ExitReason):
+            first.kill()
         raise
+
+
+def _make_launcher(settings: AgentSettings, kernel: Kernel, folder: str) -> "Launcher":
+    env = _environment(folder)
+    if isinstance(kernel, BootstrapScript):
+        from kernel_agent.bootstrap import BootstrapLauncher  # noqa: PLC0415  # for few images
+
+        return BootstrapLauncher(
+            kernel.path,
+            env,
+            settings.kernel_id,
+            settings.port_range,
+            settings.output_file_max_bytes,
+        )
+    return CommandLauncher(
+        kernel.argv,
+        {**env, **kernel.env},
+        settings.port_range,
+        f"{folder}/kernel.json",
+        settings.output_file_max_bytes,
+    )
 
 
 def _environment(folder: str) -> Dict[str, str]:
@@ -115,9 +116,9 @@ def _environment(folder: str) -> Dict[str, str]:
 
 def _serve(
     settings: AgentSettings,
-    launcher: Launcher,
+    launcher: "Launcher",
     listener: Listener,
-    first: Union[KernelProcess, ExitReason],
+    first: "Union[KernelProcess, ExitReason]",
 ) -> int:
     import asyncio  # noqa: PLC0415  # imported while the kernel boots
     import logging  # noqa: PLC0415  # likewise

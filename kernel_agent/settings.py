@@ -10,6 +10,8 @@ import json
 import signal
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
+from kernel_agent.command import BootstrapScript, Command, Kernel
+
 OWN_VARIABLES = ("RESPONSE_ADDRESS", "PUBLIC_KEY", "PORT_RANGE")
 OWN_PREFIX = "EG_AGENT_"
 TEMPORARY_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # what is made there is private
@@ -32,7 +34,7 @@ class AgentSettings(NamedTuple):
     """Everything the agent was told. Durations are seconds.
 
     Attributes:
-        argv: the kernel's command; empty if the agent has to find one (`kernel_agent.image`).
+        kernel: what to run; None if the agent has to find that out (`kernel_agent.image`).
         folders: where the agent may make its private folder; the first that is writable is taken.
     """
 
@@ -43,7 +45,7 @@ class AgentSettings(NamedTuple):
     response_address: str
     public_key: str
     port_range: Tuple[int, int]
-    argv: Tuple[str, ...]
+    kernel: Optional[Kernel]
     folders: Tuple[str, ...] = TEMPORARY_FOLDERS
     kernel_name: str = ""
     language: str = ""
@@ -70,13 +72,12 @@ class AgentSettings(NamedTuple):
 
 
 def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
-    """Make the settings from the environment and the arguments behind `--`, if there are any.
+    """Make the settings from the environment and the arguments.
 
     Raises:
         SettingsError: something required is missing, or has the wrong form.
     """
-    if argv and (argv[0] != "--" or len(argv) < 2):
-        raise SettingsError("usage: python3 -m kernel_agent [-- KERNEL_COMMAND...]")
+    kernel = _read_arguments(argv)
     token = environ.get("EG_AGENT_TOKEN", "")
     if not token:
         raise SettingsError("EG_AGENT_TOKEN is not set")
@@ -95,7 +96,7 @@ def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
         response_address=environ.get("RESPONSE_ADDRESS", ""),
         public_key=environ.get("PUBLIC_KEY", ""),
         port_range=_read_port_range(environ.get("PORT_RANGE") or "0..0"),
-        argv=kernel_argv or tuple(argv[1:]),
+        kernel=Command(kernel_argv) if kernel_argv else kernel,
         folders=_read_folders(environ),
         interrupt_by_message=mode == "message",
         interrupt_signal=read_signal(signal_name),
@@ -144,6 +145,17 @@ def kernel_environment(environ: Mapping[str, str]) -> Dict[str, str]:
     }
 
 
+def _read_arguments(argv: List[str]) -> Optional[Kernel]:
+    """Return what the command line says to run, None if it leaves that to be found out."""
+    if not argv:
+        return None
+    if argv[0] == "--" and len(argv) > 1:
+        return Command(tuple(argv[1:]))
+    if argv[0] == "--bootstrap" and len(argv) == 2:
+        return BootstrapScript(argv[1])
+    raise SettingsError("usage: python3 -m kernel_agent [-- KERNEL_COMMAND... | --bootstrap FILE]")
+
+
 def _read_object(text: str) -> Dict[str, object]:
     try:
         document = json.loads(text)
@@ -172,7 +184,7 @@ def _read_port_range(text: str) -> Tuple[int, int]:
 def _typed(given: Mapping[str, object], defaults: NamedTuple) -> Dict[str, Any]:
     """Take the known keys of `given` whose values have the type of their default."""
     known = defaults._asdict()
-    launch_only = set(AgentSettings._fields[:9])
+    launch_only = set(AgentSettings._fields[:10])
     result: Dict[str, Any] = {}
     for key, value in given.items():
         if key not in known or key in launch_only:

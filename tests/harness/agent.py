@@ -153,6 +153,7 @@ class Agent:
         self,
         *,
         argv: Sequence[str] = IPYKERNEL,
+        bootstrap: Path | None = None,
         settings: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
         listen: str = "",
@@ -164,6 +165,7 @@ class Agent:
 
         Args:
             argv: the kernel's command.
+            bootstrap: a launch script of Enterprise Gateway, in place of `argv`.
             settings: EG_AGENT_SETTINGS.
             env: further variables.
             listen: EG_AGENT_LISTEN; "": a unix socket.
@@ -176,7 +178,8 @@ class Agent:
         self.token = secrets.token_hex(16)
         self.kernel_id = str(uuid.uuid4())
         self.log_path = Path(self.folder.name, "log")
-        self._argv = [*prefix, *(command or (python, "-m", "kernel_agent", "--", *argv))]
+        what = ["--bootstrap", str(bootstrap)] if bootstrap is not None else ["--", *argv]
+        self._argv = [*prefix, *(command or (python, "-m", "kernel_agent", *what))]
         self._env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("EG_")},
             "IPYTHONDIR": self.folder.name,

@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from kernel_agent.command import BootstrapScript, Command
 from kernel_agent.settings import (
     AgentSettings,
     CullingSettings,
@@ -23,7 +24,14 @@ ARGV = ["--", "kernel"]
 def test_settings_have_the_documented_defaults() -> None:
     """Nothing given: the table of docs/agent-interface.md."""
     settings = read_settings(ENV, ARGV)
-    assert settings == AgentSettings("", "", "t", "tcp:0.0.0.0:8898", "", "", (0, 0), ("kernel",))
+    kernel = Command(("kernel",))
+    assert settings == AgentSettings("", "", "t", "tcp:0.0.0.0:8898", "", "", (0, 0), kernel)
+
+
+def test_bootstrap_script_takes_the_place_of_a_command() -> None:
+    """`--bootstrap FILE`: no command."""
+    settings = read_settings(ENV, ["--bootstrap", "/usr/local/bin/bootstrap-kernel.sh"])
+    assert settings.kernel == BootstrapScript("/usr/local/bin/bootstrap-kernel.sh")
 
 
 def test_settings_are_read_from_json() -> None:
@@ -115,8 +123,8 @@ def test_command_of_the_kernelspec_counts_more_than_that_of_the_image() -> None:
     """`kernel_argv` replaces the arguments; without either the agent has to find a command."""
     given = {**ENV, "EG_AGENT_SETTINGS": '{"kernel_argv": ["my", "{connection_file}"]}'}
     for argv in (ARGV, []):
-        assert read_settings(given, argv).argv == ("my", "{connection_file}")
-    assert read_settings(ENV, []).argv == ()
+        assert read_settings(given, argv).kernel == Command(("my", "{connection_file}"))
+    assert read_settings(ENV, []).kernel is None
 
 
 def test_kernel_environment_lacks_what_is_the_agents() -> None:
