@@ -53,5 +53,5 @@ def encrypt(info: object, key: bytes) -> bytes:
     """Encrypt as both versions do."""
     padder = PKCS7(128).padder()
     text = padder.update(json.dumps(info).encode()) + padder.finalize()
-    encryptor = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
+    encryptor = Cipher(algorithms.AES(key), modes.ECB()).encryptor()  # noqa: S305 - launchers do
     return encryptor.update(text) + encryptor.finalize()

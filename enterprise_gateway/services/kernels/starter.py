@@ -74,8 +74,9 @@ class Starter:
     async def start_again(self, record: Record) -> None:
         """Launch a new workload for a kernel that died, under the same id.
 
-        Or for one whose agent cannot restart it: what is there is removed then. The annotations move to it. If another gateway process has done so already, or is about to,
-        that is waited for.
+        Or for one whose agent cannot restart it: what is there is removed first. The annotations
+        move to the new one. If another gateway process has done so already, or is about to, that is
+        waited for.
 
         Raises:
             ConflictError: it is not known how it was launched.

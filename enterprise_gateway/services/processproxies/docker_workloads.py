@@ -76,7 +76,8 @@ def workload_of_container(container: Mapping[str, Any], network: str) -> Workloa
 
 def companion_of_container(container: Mapping[str, Any]) -> str:
     """Return the id of the container that a container is the companion of, "" if it is none."""
-    return (container.get("Labels") or {}).get(COMPANION_LABEL, "")
+    labels: Mapping[str, str] = container.get("Labels") or {}
+    return labels.get(COMPANION_LABEL, "")
 
 
 def part_of_container(container: Mapping[str, Any], network: str) -> Part | None:
