@@ -6,15 +6,17 @@ Spawns the kernel first, then imports what serving needs while the kernel boots.
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
 from kernel_agent.connection_file import PrivateFolder
 from kernel_agent.lifecycle import ExitReason
 from kernel_agent.listener import Listener
-from kernel_agent.process import KernelProcess, Launcher, SpawnError
+from kernel_agent.process import CommandLauncher, SpawnError
 from kernel_agent.settings import AgentSettings, SettingsError, kernel_environment, read_settings
+
+if TYPE_CHECKING:
+    from kernel_agent.launcher import KernelProcess, Launcher
 
 EXIT_USAGE = 2
 EXIT_SOFTWARE = 70
@@ -41,15 +43,8 @@ def main() -> int:
 
 
 def _run(settings: AgentSettings, listener: Listener, folder: str) -> int:
-    connection_file = f"{folder}/kernel.json"
-    launcher = Launcher(
-        settings.argv,
-        kernel_environment(os.environ),
-        settings.port_range,
-        connection_file,
-        settings.output_file_max_bytes,
-    )
-    first: Union[KernelProcess, ExitReason]
+    launcher = _make_launcher(settings, folder)
+    first: "Union[KernelProcess, ExitReason]"
     try:
         first = launcher.spawn()
     except SpawnError as exc:
@@ -57,16 +52,26 @@ def _run(settings: AgentSettings, listener: Listener, folder: str) -> int:
     try:
         return _serve(settings, launcher, listener, first)
     except BaseException:
-        if isinstance(first, KernelProcess):
-            first.signal_group(signal.SIGKILL)
+        if not isinstance(first, ExitReason):
+            first.kill()
         raise
+
+
+def _make_launcher(settings: AgentSettings, folder: str) -> "Launcher":
+    return CommandLauncher(
+        settings.argv,
+        kernel_environment(os.environ),
+        settings.port_range,
+        f"{folder}/kernel.json",
+        settings.output_file_max_bytes,
+    )
 
 
 def _serve(
     settings: AgentSettings,
-    launcher: Launcher,
+    launcher: "Launcher",
     listener: Listener,
-    first: Union[KernelProcess, ExitReason],
+    first: "Union[KernelProcess, ExitReason]",
 ) -> int:
     import asyncio  # noqa: PLC0415  # imported while the kernel boots
     import logging  # noqa: PLC0415  # likewise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from typing import Any, Dict, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, Optional, Union
 
 from kernel_agent.activity import ExecutionState
 from kernel_agent.codec import Request
@@ -17,7 +17,6 @@ from kernel_agent.lifecycle import ExitReason, Next
 from kernel_agent.listener import Listener
 from kernel_agent.message import decode_object, encode_json
 from kernel_agent.notices import MessageFactory, timestamp
-from kernel_agent.process import KernelProcess, Launcher
 from kernel_agent.reaper import Reaper
 from kernel_agent.relay import Relay
 from kernel_agent.report import ReportAnswer, send_report
@@ -27,6 +26,9 @@ from kernel_agent.settings import AgentSettings
 from kernel_agent.state import State
 from kernel_agent.supervisor import KernelDeadError, KernelSupervisor
 from kernel_agent.websocket import WebSocket
+
+if TYPE_CHECKING:
+    from kernel_agent.launcher import KernelProcess, Launcher
 
 VERSION = 1
 """Of the wire contract, docs/agent-interface.md."""
@@ -46,7 +48,7 @@ logger = logging.getLogger(__name__)
 class Agent:
     """The composition; it lives as long as the event loop."""
 
-    def __init__(self, settings: AgentSettings, launcher: Launcher, listener: Listener) -> None:
+    def __init__(self, settings: AgentSettings, launcher: "Launcher", listener: Listener) -> None:
         self._settings = settings
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -76,7 +78,7 @@ class Agent:
         )
         self._http = HttpServer(self._routes.handle, settings.token)
 
-    async def run(self, first: Union[KernelProcess, ExitReason]) -> int:
+    async def run(self, first: "Union[KernelProcess, ExitReason]") -> int:
         """Serve until the kernel's end; return the agent's exit code.
 
         Args:
@@ -244,9 +246,9 @@ class Agent:
 
 async def run(
     settings: AgentSettings,
-    launcher: Launcher,
+    launcher: "Launcher",
     listener: Listener,
-    first: Union[KernelProcess, ExitReason],
+    first: "Union[KernelProcess, ExitReason]",
 ) -> int:
     """Run the agent; return its exit code."""
     return await Agent(settings, launcher, listener).run(first)

@@ -20,7 +20,7 @@ from typing import Callable, Deque, Dict, List, Optional, Sequence, Tuple
 import zmq
 
 from kernel_agent.backlog import Backlog
-from kernel_agent.connection_file import LOOPBACK, ConnectionInfo
+from kernel_agent.connection_file import ConnectionInfo
 from kernel_agent.message import CONTROL, DELIMITER, IOPUB, SHELL, STDIN, Message, split_frames
 from kernel_agent.pace import Pace
 
@@ -53,7 +53,11 @@ Handler = Callable[[List[Message]], None]
 
 
 class KernelChannels:
-    """Shell, control, stdin and iopub of one kernel process."""
+    """Shell, control, stdin and iopub of one kernel process.
+
+    Attributes:
+        iopub_lost: done when iopub loses its peer.
+    """
 
     def __init__(
         self,
@@ -66,7 +70,7 @@ class KernelChannels:
         self._handler = handler
         self._backlog = backlog
         self._loop = asyncio.get_running_loop()
-        self._hmac = hmac.new(info.key.encode(), digestmod="sha256")
+        self._hmac = hmac.new(info.key.encode(), digestmod=info.digest)
         self._unsent: Dict[bytes, Deque[Sequence[bytes]]] = {}
         self._pace = Pace()
         self._is_iopub_paused = False
@@ -86,10 +90,10 @@ class KernelChannels:
                 sock.setsockopt(zmq.IDENTITY, identity)
                 sock.setsockopt(zmq.SNDHWM, REQUEST_QUEUE_MESSAGES)
                 self._unsent[channel] = deque()
-            sock.connect(f"tcp://{LOOPBACK}:{info.ports[port_name]}")
+            sock.connect(f"tcp://{info.ip}:{info.ports[port_name]}")
             self._sockets[channel] = sock
             self._loop.add_reader(sock.fileno(), self._drain, channel)
-        self._iopub_lost: "asyncio.Future[None]" = self._loop.create_future()
+        self.iopub_lost: "asyncio.Future[None]" = self._loop.create_future()
         self._loop.add_reader(self._monitor.fileno(), self._on_monitor)
 
     def send(self, channel: bytes, parts: Sequence[bytes]) -> None:
@@ -118,7 +122,7 @@ class KernelChannels:
 
         All of it has arrived when ZeroMQ says that iopub lost its peer.
         """
-        await asyncio.wait({self._iopub_lost}, timeout=LAST_OUTPUT_TIMEOUT)
+        await asyncio.wait({self.iopub_lost}, timeout=LAST_OUTPUT_TIMEOUT)
         for channel in self._sockets:
             while self._drain(channel):
                 pass
@@ -209,8 +213,8 @@ class KernelChannels:
     def _on_monitor(self) -> None:
         while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._monitor.recv_multipart()
-            if not self._iopub_lost.done():
-                self._iopub_lost.set_result(None)
+            if not self.iopub_lost.done():
+                self.iopub_lost.set_result(None)
 
 
 def _receive_batch(sock: "zmq.Socket[bytes]", channel: bytes) -> Tuple[List[Message], bool]:

@@ -21,14 +21,17 @@ class ConnectionInfo(NamedTuple):
 
     ports: Dict[str, int]
     key: str
+    ip: str = LOOPBACK
+    digest: str = "sha256"
+    """Hash function of the signatures, which are HMACs."""
 
     def document(self) -> Dict[str, Union[str, int]]:
         """Return the content of the connection file."""
         return {
             "transport": "tcp",
-            "ip": LOOPBACK,
+            "ip": self.ip,
             "key": self.key,
-            "signature_scheme": "hmac-sha256",
+            "signature_scheme": f"hmac-{self.digest}",
             **self.ports,
         }
 

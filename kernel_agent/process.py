@@ -1,4 +1,4 @@
-"""One kernel process: spawned, signalled, its output passed on, its end explained.
+"""A kernel as an ordinary command: spawned, signalled, its output passed on, its end explained.
 
 Importing this must stay cheap: it runs before the kernel is spawned, everything else is imported
 while the kernel boots.
@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import threading
-from typing import IO, Dict, List, Optional, Sequence, Tuple
+from typing import IO, TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
 
 from kernel_agent.connection_file import (
     ConnectionInfo,
@@ -19,6 +19,11 @@ from kernel_agent.connection_file import (
     write_connection_file,
 )
 from kernel_agent.lifecycle import ExitReason
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from kernel_agent.reaper import Reaper
 
 LOG_TAIL_BYTES = 65536
 STDERR_TAIL_BYTES = 4096
@@ -29,7 +34,7 @@ CONNECTION_FILE_FIELD = "{connection_file}"
 
 
 class SpawnError(Exception):
-    """The kernel's command cannot be executed; the text says why."""
+    """The kernel cannot be started, or did not say how to reach it; the text says why."""
 
 
 class OutputTail:
@@ -49,28 +54,43 @@ class OutputTail:
         return data.decode("utf-8", errors="replace")
 
 
-class KernelProcess:
-    """A running kernel process, the leader of a process group of its own.
+class Child:
+    """A child process, the leader of a session and a process group of its own.
 
     Attributes:
         pid: its process id and process group.
-        info: how to reach it.
     """
 
     def __init__(
-        self,
-        popen: "subprocess.Popen[bytes]",
-        info: ConnectionInfo,
-        log: OutputTail,
-        output_file_max_bytes: int,
+        self, argv: Sequence[str], env: Dict[str, str], log: OutputTail, output_file_max_bytes: int
     ) -> None:
-        self._popen = popen
+        """Spawn it, and pass on what it prints.
+
+        Raises:
+            SpawnError: the command cannot be executed.
+        """
+        # A shell that starts the agent in the background has SIGINT ignored, and the child would
+        # inherit that.
+        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        try:
+            self._popen = subprocess.Popen(
+                argv,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as exc:
+            raise SpawnError(f"the kernel's command {argv[0]!r} cannot be started: {exc}") from exc
+        self.pid = self._popen.pid
         self._stderr_tail = OutputTail(STDERR_TAIL_BYTES)
-        self.pid = popen.pid
-        self.info = info
+        tails = [log, self._stderr_tail]
         self._pumps = [
-            _start_pump(popen.stdout, STDOUT, output_file_max_bytes, [log]),
-            _start_pump(popen.stderr, STDERR, output_file_max_bytes, [log, self._stderr_tail]),
+            _start_pump(self._popen.stdout, STDOUT, output_file_max_bytes, [log]),
+            _start_pump(self._popen.stderr, STDERR, output_file_max_bytes, tails),
         ]
 
     def signal_group(self, signum: int) -> bool:
@@ -90,20 +110,61 @@ class KernelProcess:
         for pump in self._pumps:
             pump.join(timeout / len(self._pumps))
 
-    def explain_exit(self, code: int, *, out_of_memory: bool) -> ExitReason:
-        """Say why the process ended; a negative code is a signal, as in `Popen.returncode`."""
-        return explain_exit(code, out_of_memory=out_of_memory, stderr=self.stderr())
-
     def stderr(self) -> str:
         """Return the last lines of stderr."""
         return self._stderr_tail.read(STDERR_TAIL_BYTES)
 
 
-class Launcher:
-    """Starts processes of one kernel, one after the other, with the same connection file path.
+class CommandProcess:
+    """A `launcher.KernelProcess` that was told its ports and key by a connection file."""
+
+    def __init__(self, child: Child, info: ConnectionInfo) -> None:
+        self._child = child
+        self._info = info
+
+    def watch(self, reaper: "Reaper") -> "asyncio.Future[int]":
+        """Return a future of the exit code."""
+        return reaper.watch(self._child.pid)
+
+    async def connect(self) -> ConnectionInfo:
+        """Return how to reach the kernel, which is known from the start."""
+        return self._info
+
+    async def interrupt(self, signum: int) -> None:
+        """Signal the process group, as Jupyter does."""
+        self._child.signal_group(signum)
+
+    async def signal(self, signum: int) -> None:
+        """Signal the process group, as Jupyter does."""
+        self._child.signal_group(signum)
+
+    def let_go(self) -> None:
+        """Nothing keeps the process but itself."""
+
+    def kill(self) -> None:
+        """Kill the process group."""
+        self._child.signal_group(signal.SIGKILL)
+
+    def settle(self, code: int, timeout: float) -> None:
+        """Kill what is left of the process group and wait for the last output."""
+        self._child.set_exit_code(code)
+        self.kill()
+        self._child.wait_for_output(timeout)
+
+    def explain_exit(self, code: int, *, out_of_memory: bool) -> ExitReason:
+        """Say why the process ended."""
+        return explain_exit(code, out_of_memory=out_of_memory, stderr=self.stderr())
+
+    def stderr(self) -> str:
+        """Return the last lines of stderr."""
+        return self._child.stderr()
+
+
+class CommandLauncher:
+    """A `launcher.Launcher` of one command, always with the same connection file path.
 
     Attributes:
-        log: the end of what all of them printed.
+        log: the end of what all processes printed.
     """
 
     def __init__(
@@ -123,36 +184,27 @@ class Launcher:
         self._ports: Optional[PortReservation] = None
         self.log = OutputTail(LOG_TAIL_BYTES)
 
-    def spawn(self) -> KernelProcess:
+    def spawn(self) -> CommandProcess:
         """Start a process with fresh ports and a fresh key.
 
         Raises:
             SpawnError: the command cannot be executed, or there are no ports.
         """
         self.release()
-        # A shell that starts the agent in the background has SIGINT ignored, and the kernel would
-        # inherit that.
-        if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
         try:
             self._ports = PortReservation(self._port_range)
             info = ConnectionInfo(self._ports.ports, os.urandom(32).hex())
             write_connection_file(self._connection_file, info)
-            popen = subprocess.Popen(
-                self._argv,
-                env=self._env,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                bufsize=0,
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as exc:
+            child = Child(self._argv, self._env, self.log, self._output_file_max_bytes)
+        except OSError as exc:
             self.release()
             raise SpawnError(
                 f"the kernel's command {self._argv[0]!r} cannot be started: {exc}"
             ) from exc
-        return KernelProcess(popen, info, self.log, self._output_file_max_bytes)
+        except SpawnError:
+            self.release()
+            raise
+        return CommandProcess(child, info)
 
     def release(self) -> None:
         """Remove the connection file and give the ports back."""

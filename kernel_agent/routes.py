@@ -103,7 +103,7 @@ class Routes:
 
     async def _interrupt(self, _request: Request) -> Answer:
         try:
-            self._supervisor.interrupt()
+            await self._supervisor.interrupt()
         except KernelDeadError as exc:
             raise HttpError(409, str(exc)) from exc
         return Response(204)
@@ -122,7 +122,7 @@ class Routes:
 
     async def _signal(self, request: Request) -> Answer:
         try:
-            self._supervisor.signal(read_signal(request.json_object().get("signum")))
+            await self._supervisor.signal(read_signal(request.json_object().get("signum")))
         except SettingsError as exc:
             raise HttpError(400, "signum is no signal") from exc
         except KernelDeadError as exc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, Tuple, Union
 
 import zmq
 
@@ -16,10 +16,13 @@ from kernel_agent.lifecycle import ExitReason, Lifecycle, Next, Phase
 from kernel_agent.link import KernelLink
 from kernel_agent.message import CONTROL, Message
 from kernel_agent.notices import MessageFactory, timestamp
-from kernel_agent.process import KernelProcess, Launcher, SpawnError
+from kernel_agent.process import SpawnError
 from kernel_agent.reaper import Reaper
 from kernel_agent.relay import Relay
 from kernel_agent.settings import AgentSettings
+
+if TYPE_CHECKING:
+    from kernel_agent.launcher import KernelProcess, Launcher
 
 OUTPUT_TIMEOUT = 0.2
 """Seconds for the last output of a dead process; children that outlived it may keep it open."""
@@ -52,7 +55,7 @@ class KernelSupervisor:
     def __init__(
         self,
         settings: AgentSettings,
-        launcher: Launcher,
+        launcher: "Launcher",
         reaper: Reaper,
         relay: Relay,
         factory: MessageFactory,
@@ -69,7 +72,7 @@ class KernelSupervisor:
         self._oom = OomCounter()
         self._activity = Activity()
         self._link: Optional[KernelLink] = None
-        self._process: Optional[KernelProcess] = None
+        self._process: "Optional[KernelProcess]" = None
         self._exited: Optional["asyncio.Future[int]"] = None
         self._held: List[Tuple[bytes, List[bytes]]] = []
         self._ending: Optional["asyncio.Task[None]"] = None
@@ -91,7 +94,7 @@ class KernelSupervisor:
         return _PHASE_STATES[self.lifecycle.phase]
 
     async def run(
-        self, first: Union[KernelProcess, ExitReason], on_ready: Callable[[], None]
+        self, first: "Union[KernelProcess, ExitReason]", on_ready: Callable[[], None]
     ) -> Next:
         """Live the kernel's life, from its first process, or why there is none, to its end.
 
@@ -105,10 +108,10 @@ class KernelSupervisor:
         current = first
         try:
             while True:
-                if isinstance(current, KernelProcess):
-                    reason = await self._live(current, on_ready)
-                else:
+                if isinstance(current, ExitReason):
                     reason = current
+                else:
+                    reason = await self._live(current, on_ready)
                 is_requested = self.lifecycle.phase is Phase.RESTARTING
                 step = self.lifecycle.process_ended(self._loop.time(), reason)
                 logger.info("kernel %s: %s", self._settings.kernel_id, reason.message)
@@ -132,7 +135,7 @@ class KernelSupervisor:
         finally:
             self._fail_waiters(self.lifecycle.reason)
             if self._process is not None and self._exited is not None and not self._exited.done():
-                self._process.signal_group(signal.SIGKILL)
+                self._process.kill()
             self._launcher.release()
             self._context.destroy(linger=0)
 
@@ -185,41 +188,69 @@ class KernelSupervisor:
         if not is_ending:
             self._end(is_requested_of_kernel=False)
 
-    def interrupt(self) -> None:
-        """Interrupt what the kernel does.
+    async def interrupt(self) -> None:
+        """Interrupt what the kernel does; return when the interrupt is delivered.
 
         Raises:
             KernelDeadError: there is nothing to interrupt.
         """
-        process = self._running_process()
+        process, link = self._running_process(), self._link
         if not self._settings.interrupt_by_message:
-            process.signal_group(self._settings.interrupt_signal)
-            if self._link is not None:
-                self._link.wake()
-        elif self._link is not None:
-            self._link.interrupt()
+            await process.interrupt(self._settings.interrupt_signal)
+            if link is not None and link is self._link:
+                link.wake()
+        elif link is not None:
+            link.interrupt()
 
-    def signal(self, signum: int) -> None:
-        """Send a signal to the kernel's process group.
+    async def signal(self, signum: int) -> None:
+        """Send a signal to the kernel; return when it is delivered.
 
         Raises:
             KernelDeadError: there is nothing to signal.
         """
-        self._running_process().signal_group(signum)
+        await self._running_process().signal(signum)
 
-    def _running_process(self) -> KernelProcess:
+    def _running_process(self) -> "KernelProcess":
         if self._process is None or self._exited is None or self._exited.done():
             raise KernelDeadError(self.lifecycle.reason)
         return self._process
 
-    async def _live(self, process: KernelProcess, on_ready: Callable[[], None]) -> ExitReason:
+    async def _live(self, process: "KernelProcess", on_ready: Callable[[], None]) -> ExitReason:
         """See one process through; return why it ended."""
-        exited = self._reaper.watch(process.pid)
+        exited = process.watch(self._reaper)
         self._process, self._exited = process, exited
         self._activity = Activity()
+        if self.lifecycle.phase is Phase.TERMINATING:
+            self._start_ending(is_restart=False, is_requested=False)
+        connecting = self._loop.create_task(self._connect(process))
+        is_ready = False
+        try:
+            failure = await self._await_ready(connecting, exited)
+            if self._link is not None and self._link.is_ready:
+                is_ready = True
+                self._become_ready(self._link, on_ready)
+            elif failure is not None:
+                process.kill()
+            code = await asyncio.shield(exited)
+            await self._settle(process, code)
+        finally:
+            connecting.cancel()
+            link, self._link = self._link, None
+            if link is not None:
+                link.close()
+        reason = process.explain_exit(code, out_of_memory=self._oom.has_increased())
+        if failure is not None:
+            reason = ExitReason(failure, stderr=reason.stderr)
+        if not is_ready:
+            self._fail_waiters(reason)
+        return reason
+
+    async def _connect(self, process: "KernelProcess") -> None:
+        """Connect to the process; return when it is ready."""
+        info = await process.connect()
         link = KernelLink(
             self._context,
-            process.info,
+            info,
             self._factory,
             self.backlog,
             on_iopub=self._on_iopub,
@@ -227,44 +258,36 @@ class KernelSupervisor:
         )
         self._link = link
         self._relay.attach(link.channels)
-        if self.lifecycle.phase is Phase.TERMINATING:
-            self._start_ending(is_restart=False, is_requested=False)
-        is_late = False
-        try:
-            either: "Set[asyncio.Future[Any]]" = {exited, link.ready}
-            await asyncio.wait(
-                either,
-                timeout=self._settings.launch_timeout,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if link.is_ready:
-                self._become_ready(link, on_ready)
-            elif not exited.done():
-                is_late = True
-                process.signal_group(signal.SIGKILL)
-            code = await asyncio.shield(exited)
-            await self._settle(process, link, code)
-        finally:
-            self._link = None
-            link.close()
-        out_of_memory = self._oom.has_increased()
-        if not link.is_ready:
-            self._fail_waiters(process.explain_exit(code, out_of_memory=out_of_memory))
-        if is_late:
-            text = f"the kernel did not answer kernel_info in {self._settings.launch_timeout:g} s"
-            return ExitReason(text, stderr=process.stderr())
-        return process.explain_exit(code, out_of_memory=out_of_memory)
+        link.channels.iopub_lost.add_done_callback(lambda _: process.let_go())
+        await link.ready
 
-    async def _settle(self, process: KernelProcess, link: KernelLink, code: int) -> None:
+    async def _await_ready(
+        self, connecting: "asyncio.Task[None]", exited: "asyncio.Future[int]"
+    ) -> Optional[str]:
+        """Wait until a process is ready or has ended; return why it is of no use, if it is not."""
+        timeout = self._settings.launch_timeout
+        either: "Set[asyncio.Future[Any]]" = {exited, connecting}
+        await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if connecting.done():
+            error = connecting.exception()
+            if isinstance(error, SpawnError):
+                return str(error)
+            connecting.result()
+        elif not exited.done() and self._link is not None:
+            return f"the kernel did not answer kernel_info in {timeout:g} s"
+        elif not exited.done():
+            return f"the kernel's launcher did not report how to reach it in {timeout:g} s"
+        return None
+
+    async def _settle(self, process: "KernelProcess", code: int) -> None:
         """Collect what is left of a process that has ended."""
         self._relay.detach()
         if self._ending is not None:
             self._ending.cancel()
             self._ending = None
-        process.set_exit_code(code)
-        process.signal_group(signal.SIGKILL)
-        await self._loop.run_in_executor(None, process.wait_for_output, OUTPUT_TIMEOUT)
-        await link.channels.drain_until_disconnected()
+        await self._loop.run_in_executor(None, process.settle, code, OUTPUT_TIMEOUT)
+        if self._link is not None:
+            await self._link.channels.drain_until_disconnected()
 
     def _become_ready(self, link: KernelLink, on_ready: Callable[[], None]) -> None:
         self.kernel_info = link.kernel_info
@@ -331,15 +354,16 @@ class KernelSupervisor:
             return
         if link is not None and link.is_ready and not exited.done():
             if self._activity.is_busy:
-                self.interrupt()
+                await self.interrupt()
             if not is_requested:
                 link.request(CONTROL, "shutdown_request", restart=is_restart)
+            process.let_go()
             await asyncio.wait([exited], timeout=self._settings.shutdown_wait_time)
         for signum in (signal.SIGTERM, signal.SIGKILL):
             if exited.done():
                 return
             logger.info("kernel %s: sending %s", self._settings.kernel_id, signum.name)
-            process.signal_group(signum)
+            await process.signal(signum)
             await asyncio.wait([exited], timeout=self._settings.shutdown_wait_time / 2)
 
 
