@@ -1,4 +1,4 @@
-"""`python3 -m kernel_agent -- KERNEL_COMMAND…`.
+"""`python3 -m kernel_agent -- KERNEL_COMMAND…`, or `--attach` for a kernel in another container.
 
 Spawns the kernel first, then imports what serving needs while the kernel boots.
 """
@@ -58,6 +58,10 @@ def _run(settings: AgentSettings, listener: Listener, folder: str) -> int:
 
 
 def _make_launcher(settings: AgentSettings, folder: str) -> "Launcher":
+    if settings.attachment is not None:
+        from kernel_agent.attachment import AttachLauncher  # noqa: PLC0415  # few need it
+
+        return AttachLauncher(settings.attachment)
     return CommandLauncher(
         settings.argv,
         kernel_environment(os.environ),

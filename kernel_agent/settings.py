@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 import signal
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+if TYPE_CHECKING:
+    from kernel_agent.attachment import Attachment
 
 OWN_VARIABLES = ("RESPONSE_ADDRESS", "PUBLIC_KEY", "PORT_RANGE")
 OWN_PREFIX = "EG_AGENT_"
+ATTACH_OPTION = "--attach"
 
 
 class SettingsError(ValueError):
@@ -39,6 +43,8 @@ class AgentSettings(NamedTuple):
     port_range: Tuple[int, int]
     argv: Tuple[str, ...]
     folder: str = "/tmp"  # noqa: S108  # what is made there is private
+    attachment: "Optional[Attachment]" = None
+    """The kernel in another container that the agent is the companion of, in place of `argv`."""
     kernel_name: str = ""
     language: str = ""
     interrupt_by_message: bool = False
@@ -69,8 +75,13 @@ def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
     Raises:
         SettingsError: something required is missing, or has the wrong form.
     """
-    if argv[:1] != ["--"] or len(argv) < 2:
-        raise SettingsError("usage: python3 -m kernel_agent -- KERNEL_COMMAND...")
+    attachment = None
+    if argv == [ATTACH_OPTION]:
+        from kernel_agent.attachment import read_attachment  # noqa: PLC0415  # few need it
+
+        attachment = read_attachment(environ.get("EG_AGENT_ATTACH", ""))
+    elif argv[:1] != ["--"] or len(argv) < 2:
+        raise SettingsError("usage: python3 -m kernel_agent (--attach | -- KERNEL_COMMAND...)")
     token = environ.get("EG_AGENT_TOKEN", "")
     if not token:
         raise SettingsError("EG_AGENT_TOKEN is not set")
@@ -90,6 +101,7 @@ def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
         port_range=_read_port_range(environ.get("PORT_RANGE") or "0..0"),
         argv=tuple(argv[1:]),
         folder=environ.get("EG_AGENT_FOLDER") or environ.get("TMPDIR") or "/tmp",  # noqa: S108  # see above
+        attachment=attachment,
         interrupt_by_message=mode == "message",
         interrupt_signal=read_signal(signal_name),
         culling=change_culling(CullingSettings(), culling),
@@ -157,7 +169,7 @@ def _read_port_range(text: str) -> Tuple[int, int]:
 def _typed(given: Mapping[str, object], defaults: NamedTuple) -> Dict[str, Any]:
     """Take the known keys of `given` whose values have the type of their default."""
     known = defaults._asdict()
-    launch_only = set(AgentSettings._fields[:9])
+    launch_only = set(AgentSettings._fields[:10])
     result: Dict[str, Any] = {}
     for key, value in given.items():
         if key not in known or key in launch_only:

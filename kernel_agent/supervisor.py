@@ -80,7 +80,9 @@ class KernelSupervisor:
         self._wake_up = asyncio.Event()
         self.backlog = Backlog()
         self.lifecycle = Lifecycle(
-            autorestart=settings.autorestart, restart_limit=settings.restart_limit
+            autorestart=settings.autorestart,
+            restart_limit=settings.restart_limit,
+            can_start_again=settings.attachment is None,
         )
         self.kernel_info: Dict[str, Any] = {}
         self.last_activity = timestamp()
@@ -103,7 +105,7 @@ class KernelSupervisor:
             on_ready: called whenever a process became ready.
 
         Returns:
-            END, STOP or FAIL.
+            END, STOP, LOSE or FAIL.
         """
         current = first
         try:

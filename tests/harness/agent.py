@@ -158,14 +158,19 @@ class Agent:
         listen: str = "",
         prefix: Sequence[str] = (),
         python: str = sys.executable,
+        attach: str = "",
     ) -> None:
-        """Prepare; entering the context starts it."""
+        """Prepare; entering the context starts it.
+
+        With `attach`, `EG_AGENT_ATTACH`, it is the companion of a kernel elsewhere.
+        """
         self.folder = tempfile.TemporaryDirectory(prefix="agent-")
         self.listen = listen or f"unix:{self.folder.name}/socket"
         self.token = secrets.token_hex(16)
         self.kernel_id = str(uuid.uuid4())
         self.log_path = Path(self.folder.name, "log")
-        self._argv = [*prefix, python, "-m", "kernel_agent", "--", *argv]
+        arguments = ["--attach"] if attach else ["--", *argv]
+        self._argv = [*prefix, python, "-m", "kernel_agent", *arguments]
         self._env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("EG_")},
             "IPYTHONDIR": self.folder.name,
@@ -174,6 +179,7 @@ class Agent:
             "KERNEL_USERNAME": "ann",
             "EG_AGENT_TOKEN": self.token,
             "EG_AGENT_LISTEN": self.listen,
+            **({"EG_AGENT_ATTACH": attach} if attach else {}),
             "EG_AGENT_SETTINGS": json.dumps(settings or {}),
             "TMPDIR": self.folder.name,
             **(env or {}),
