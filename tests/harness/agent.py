@@ -153,6 +153,7 @@ class Agent:
         self,
         *,
         argv: Sequence[str] = IPYKERNEL,
+        bootstrap: Path | None = None,
         settings: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
         listen: str = "",
@@ -162,15 +163,17 @@ class Agent:
     ) -> None:
         """Prepare; entering the context starts it.
 
-        With `attach`, `EG_AGENT_ATTACH`, it is the companion of a kernel elsewhere.
+        A `bootstrap` script takes `argv`'s place, and so does `attach`, `EG_AGENT_ATTACH`.
         """
         self.folder = tempfile.TemporaryDirectory(prefix="agent-")
         self.listen = listen or f"unix:{self.folder.name}/socket"
         self.token = secrets.token_hex(16)
         self.kernel_id = str(uuid.uuid4())
         self.log_path = Path(self.folder.name, "log")
-        arguments = ["--attach"] if attach else ["--", *argv]
-        self._argv = [*prefix, python, "-m", "kernel_agent", *arguments]
+        what = ["--bootstrap", str(bootstrap)] if bootstrap is not None else ["--", *argv]
+        if attach:
+            what = ["--attach"]
+        self._argv = [*prefix, python, "-m", "kernel_agent", *what]
         self._env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("EG_")},
             "IPYTHONDIR": self.folder.name,
