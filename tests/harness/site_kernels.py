@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import docker
@@ -20,17 +21,7 @@ from harness.proxies import ROOT
 EG_IMAGE = f"enterprise-gateway/eg-kernel-py:{__version__}"
 """As `elyra/kernel-py`: Enterprise Gateway's entry point and launcher, and no agent."""
 _FOLDER = "tests/harness/eg_image"
-_DOCKERFILE = f"""\
-FROM {images.KERNEL.tag}
-USER root
-COPY {images.MACHINE} /machine
-RUN export PIP_CONFIG_FILE=/machine/pip.conf; \\
-    if [ -s /machine/ca-certificates.crt ]; then export PIP_CERT=/machine/ca-certificates.crt; fi; \\
-    pip install --no-cache-dir -q cryptography; rm -rf /machine /opt/agent
-COPY {_FOLDER}/bootstrap-kernel.sh /usr/local/bin/
-COPY {_FOLDER}/kernel-launchers /usr/local/bin/kernel-launchers
-USER jovyan
-"""
+_INPUTS = (_FOLDER, "requirements/test.txt")
 
 OLD_ARGUMENTS = "--RemoteProcessProxy."
 NEW_ARGUMENTS = "--"
@@ -38,25 +29,23 @@ NEW_ARGUMENTS = "--"
 
 def ensure_eg_image(client: docker.DockerClient) -> str:
     """Have the image on the engine, and return its name."""
-    inputs = images.read_inputs(ROOT, (_FOLDER,))
-    base = client.images.get(images.KERNEL.tag)
-    wanted = images.digest({**inputs, "": (0, f"{base.id}{_DOCKERFILE}".encode())})
-    try:
-        if client.images.get(EG_IMAGE).labels.get("tests.inputs") == wanted:
+    inputs = images.read_inputs(ROOT, _INPUTS)
+    base = str(client.images.get(images.KERNEL.tag).id)
+    wanted = images.digest({**inputs, "base": (0, base.encode())})
+    with suppress(ImageNotFound):
+        if client.images.get(EG_IMAGE).labels.get(images.INPUTS_LABEL) == wanted:
             return EG_IMAGE
-    except ImageNotFound:
-        pass
     own = {
         f"{images.MACHINE}/{name}": (0o644, content)
         for name, content in machine.build_files(SUITE).items()
     }
-    dockerfile = {"Dockerfile": (0o644, _DOCKERFILE.encode())}
     client.images.build(
-        fileobj=images.context({**inputs, **own, **dockerfile}),
+        fileobj=images.context({**inputs, **own}),
         custom_context=True,
+        dockerfile=f"{_FOLDER}/Dockerfile",
         tag=EG_IMAGE,
-        buildargs=machine.proxies(os.environ),
-        labels={"tests.inputs": wanted},
+        buildargs={"BASE_IMAGE": images.KERNEL.tag, **machine.proxies(os.environ)},
+        labels={images.INPUTS_LABEL: wanted},
         network_mode="host",
         rm=True,
         forcerm=True,
