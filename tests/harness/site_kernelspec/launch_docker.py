@@ -52,6 +52,7 @@ def launch_docker_kernel(
         kwargs["restart_policy"] = RestartPolicy(condition="none")
         kwargs["user"] = user
         kwargs["groups"] = [group, "100"]
+        kwargs["constraints"] = ["node.role == manager"]
         client.services.create(image_name, **kwargs)
     else:
         kwargs["name"] = container_name
