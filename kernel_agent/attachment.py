@@ -164,14 +164,15 @@ class AttachedProcess:
         self._end(exited)
 
     def _be_alert(self) -> None:
-        self._alert_until = asyncio.get_running_loop().time() + ALERT_SECONDS
-        self._alert.set()
+        if self._exited is not None:
+            self._alert_until = self._exited.get_loop().time() + ALERT_SECONDS
+            self._alert.set()
 
     def _expect_end(self, seconds: float) -> None:
         """Take the kernel for dead in some seconds, whatever its ports do: more cannot be done."""
         self._be_alert()
-        if self._exited is not None:
-            asyncio.get_running_loop().call_later(seconds, self._end, self._exited)
+        if self._exited is not None and not self._exited.get_loop().is_closed():
+            self._exited.get_loop().call_later(seconds, self._end, self._exited)
 
     def _end(self, exited: "asyncio.Future[int]") -> None:
         if not exited.done():

@@ -177,12 +177,8 @@ class EngineProcessProxy(ReportingProcessProxy):
                         workload = await self._reachable(request, progress)
             except BaseException as exc:
                 state = progress.describe(script, endpoint.address, launcher_reports.senders)
-                # Nothing may be made any more once removing begins.
-                accompanying.cancel()
-                await asyncio.wait({accompanying})
-                is_cut_short = progress.is_accompanied and accompanying.cancelled()
                 discarding = self._discard(
-                    request.kernel_id, script, endpoint.public_key, is_cut_short=is_cut_short
+                    request.kernel_id, endpoint.public_key, script, accompanying, progress
                 )
                 await asyncio.shield(self._begin(discarding))
                 if isinstance(exc, TimeoutError):
@@ -371,21 +367,17 @@ class EngineProcessProxy(ReportingProcessProxy):
     async def _discard(
         self,
         kernel_id: str,
-        script: ScriptRun | None,
         public_key: str,
-        *,
-        is_cut_short: bool,
+        script: ScriptRun | None,
+        accompanying: asyncio.Task[None],
+        progress: LaunchProgress,
     ) -> None:
-        """Leave nothing of a launch that failed, wherever it failed.
-
-        Args:
-            kernel_id: the kernel.
-            script: its launch script, if it was started.
-            public_key: what its workload was told to report to.
-            is_cut_short: whether the engine may still be making its companion.
-        """
+        """Leave nothing of a launch that failed, wherever it failed."""
         remove = functools.partial(self._remove_own, kernel_id, public_key)
-        in_flight = is_cut_short
+        # Nothing may be made any more once removing begins.
+        accompanying.cancel()
+        await asyncio.gather(accompanying, return_exceptions=True)
+        in_flight = progress.is_accompanied and accompanying.cancelled()
         if script is not None:
             await script.kill()
             in_flight = in_flight or script.result.result().was_cut_short
