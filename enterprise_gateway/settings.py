@@ -131,6 +131,8 @@ class DockerSettings:
     network: str = "bridge"
     kernel_image: str = ""
     """Image for kernelspecs and requests that name none."""
+    companion_image: str = ""
+    """Image of companions, with the kernel agent; "": the gateway's own of this version."""
     mirror_working_dirs: bool = False
     remove_container: bool = True
     launch_env: dict[str, str] = field(default_factory=dict, repr=False)

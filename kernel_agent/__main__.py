@@ -1,5 +1,7 @@
 """`python3 -m kernel_agent -- KERNEL_COMMAND…`, or without arguments: with the image's own kernel.
 
+`--attach` is for a kernel in another container.
+
 Spawns the kernel first, then imports what serving needs while the kernel boots.
 """
 
@@ -9,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Dict, Union
 
-from kernel_agent.command import BootstrapScript, Command, Kernel
+from kernel_agent.command import Attachment, BootstrapScript, Command, Kernel
 from kernel_agent.connection_file import NoFolderError, PrivateFolder
 from kernel_agent.home import is_writable, replace_home
 from kernel_agent.lifecycle import ExitReason
@@ -93,6 +95,10 @@ def _make_launcher(settings: AgentSettings, kernel: Kernel, folder: str) -> "Lau
             settings.port_range,
             settings.output_file_max_bytes,
         )
+    if isinstance(kernel, Attachment):
+        from kernel_agent.attachment import AttachLauncher  # noqa: PLC0415  # few need it
+
+        return AttachLauncher(kernel)
     return CommandLauncher(
         kernel.argv,
         {**env, **kernel.env},

@@ -38,7 +38,7 @@ CLOSE_TIMEOUT = 2.0
 """Seconds at the end for requests under way."""
 KERNEL_INFO_MAX_BYTES = 60 * 1024
 """A report must not exceed 64 KiB."""
-EXIT_CODES = {Next.END: 0, Next.FAIL: 1, Next.STOP: 143}
+EXIT_CODES = {Next.END: 0, Next.FAIL: 1, Next.LOSE: 3, Next.STOP: 143}
 """The last is that of a process which SIGTERM ended, as shells and engines show it."""
 GOING_AWAY = 1001
 
@@ -192,6 +192,8 @@ class Agent:
             content = decode_object(request.parts[3]) or {}
             if not content.get("restart"):
                 self._supervisor.end(is_requested_of_kernel=True)
+            elif not self._supervisor.lifecycle.can_start_again:
+                logger.warning("a client asked the kernel itself to restart, which just ends it")
             elif self._restarting is None or self._restarting.done():
                 self._restarting = self._loop.create_task(self._restart_for_client())
 

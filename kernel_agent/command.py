@@ -1,8 +1,10 @@
-"""What to run in a container: the answers of whoever decides that."""
+"""Where an agent's kernel comes from: the answers of whoever decides that."""
 
 from __future__ import annotations
 
 from typing import Mapping, NamedTuple, Tuple, Union
+
+from kernel_agent.connection_file import ConnectionInfo
 
 
 class Command(NamedTuple):
@@ -25,5 +27,13 @@ class BootstrapScript(NamedTuple):
     path: str
 
 
-Kernel = Union[Command, BootstrapScript]
-"""What to run in an image."""
+class Attachment(NamedTuple):
+    """A kernel that runs in another container already."""
+
+    info: ConnectionInfo
+    comm_port: int
+    """Of its launcher; 0: there is none."""
+
+
+Kernel = Union[Command, BootstrapScript, Attachment]
+"""What an agent's kernel is."""

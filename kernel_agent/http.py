@@ -41,6 +41,7 @@ REASONS = {
     428: "Precondition Required",
     431: "Request Header Fields Too Large",
     500: "Internal Server Error",
+    501: "Not Implemented",
 }
 
 logger = logging.getLogger(__name__)

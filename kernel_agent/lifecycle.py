@@ -29,6 +29,8 @@ class Next(Enum):
 
     START = "start"
     STAY_DEAD = "stay dead"
+    LOSE = "lose"
+    """It died, and there can be no other process."""
     FAIL = "fail"
     """It never became ready: the launch failed."""
     END = "end"
@@ -50,8 +52,18 @@ class ExitReason(NamedTuple):
 class Lifecycle:
     """The state machine of one kernel."""
 
-    def __init__(self, *, autorestart: bool, restart_limit: int) -> None:
+    def __init__(
+        self, *, autorestart: bool, restart_limit: int, can_start_again: bool = True
+    ) -> None:
+        """Begin the life of a kernel.
+
+        Args:
+            autorestart: whether a process that died by itself is replaced.
+            restart_limit: how often in a row.
+            can_start_again: whether another process can be had at all.
+        """
         self._autorestart = autorestart
+        self.can_start_again = can_start_again
         self._restart_limit = restart_limit
         self._consecutive = 0
         self._ready_at: Optional[float] = None
@@ -114,6 +126,9 @@ class Lifecycle:
         if not self._was_ever_ready:
             self.phase = Phase.DEAD
             return Next.FAIL
+        if not self.can_start_again:
+            self.phase = Phase.DEAD
+            return Next.LOSE
         if ready_at is not None and now - ready_at >= STABLE_AFTER:
             self._consecutive = 0
         if not self._autorestart or self._consecutive >= self._restart_limit:

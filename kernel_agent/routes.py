@@ -109,6 +109,8 @@ class Routes:
         return Response(204)
 
     async def _restart(self, _request: Request) -> Answer:
+        if not self._supervisor.lifecycle.can_start_again:
+            raise HttpError(501, "the kernel is in another container: it has to be launched again")
         try:
             await self._supervisor.restart()
         except KernelDeadError as exc:

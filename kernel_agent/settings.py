@@ -10,7 +10,7 @@ import json
 import signal
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from kernel_agent.command import BootstrapScript, Command, Kernel
+from kernel_agent.command import Attachment, BootstrapScript, Command, Kernel
 
 OWN_VARIABLES = ("RESPONSE_ADDRESS", "PUBLIC_KEY", "PORT_RANGE")
 OWN_PREFIX = "EG_AGENT_"
@@ -77,7 +77,7 @@ def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
     Raises:
         SettingsError: something required is missing, or has the wrong form.
     """
-    kernel = _read_arguments(argv)
+    kernel = _read_arguments(argv, environ)
     token = environ.get("EG_AGENT_TOKEN", "")
     if not token:
         raise SettingsError("EG_AGENT_TOKEN is not set")
@@ -88,6 +88,8 @@ def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
     signal_name = given.pop("interrupt_signal", "SIGINT")
     culling = {key: given.pop(key) for key in CullingSettings._fields if key in given}
     kernel_argv = _convert("kernel_argv", given.pop("kernel_argv", []), ())
+    if kernel_argv and not isinstance(kernel, Attachment):
+        kernel = Command(kernel_argv)
     settings = AgentSettings(
         kernel_id=environ.get("KERNEL_ID", ""),
         username=environ.get("KERNEL_USERNAME", ""),
@@ -96,7 +98,7 @@ def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
         response_address=environ.get("RESPONSE_ADDRESS", ""),
         public_key=environ.get("PUBLIC_KEY", ""),
         port_range=_read_port_range(environ.get("PORT_RANGE") or "0..0"),
-        kernel=Command(kernel_argv) if kernel_argv else kernel,
+        kernel=kernel,
         folders=_read_folders(environ),
         interrupt_by_message=mode == "message",
         interrupt_signal=read_signal(signal_name),
@@ -145,15 +147,21 @@ def kernel_environment(environ: Mapping[str, str]) -> Dict[str, str]:
     }
 
 
-def _read_arguments(argv: List[str]) -> Optional[Kernel]:
-    """Return what the command line says to run, None if it leaves that to be found out."""
+def _read_arguments(argv: List[str], environ: Mapping[str, str]) -> Optional[Kernel]:
+    """Return what the command line says of the kernel, None if it leaves that to be found out."""
     if not argv:
         return None
     if argv[0] == "--" and len(argv) > 1:
         return Command(tuple(argv[1:]))
     if argv[0] == "--bootstrap" and len(argv) == 2:
         return BootstrapScript(argv[1])
-    raise SettingsError("usage: python3 -m kernel_agent [-- KERNEL_COMMAND... | --bootstrap FILE]")
+    if argv == ["--attach"]:
+        from kernel_agent.attachment import read_attachment  # noqa: PLC0415  # few need it
+
+        return read_attachment(environ.get("EG_AGENT_ATTACH", ""))
+    raise SettingsError(
+        "usage: python3 -m kernel_agent [-- KERNEL_COMMAND... | --bootstrap FILE | --attach]"
+    )
 
 
 def _read_object(text: str) -> Dict[str, object]:
@@ -184,7 +192,7 @@ def _read_port_range(text: str) -> Tuple[int, int]:
 def _typed(given: Mapping[str, object], defaults: NamedTuple) -> Dict[str, Any]:
     """Take the known keys of `given` whose values have the type of their default."""
     known = defaults._asdict()
-    launch_only = set(AgentSettings._fields[:10])
+    launch_only = set(AgentSettings._fields[: AgentSettings._fields.index("kernel_name")])
     result: Dict[str, Any] = {}
     for key, value in given.items():
         if key not in known or key in launch_only:

@@ -12,6 +12,7 @@ import zmq
 from kernel_agent.activity import Activity, ExecutionState
 from kernel_agent.backlog import Backlog
 from kernel_agent.cgroup import OomCounter
+from kernel_agent.command import Attachment
 from kernel_agent.interrupts import NO_REACTION, REACTION_TIME, InterruptWatch
 from kernel_agent.lifecycle import ExitReason, Lifecycle, Next, Phase
 from kernel_agent.link import KernelLink
@@ -83,7 +84,9 @@ class KernelSupervisor:
         self._wake_up = asyncio.Event()
         self.backlog = Backlog()
         self.lifecycle = Lifecycle(
-            autorestart=settings.autorestart, restart_limit=settings.restart_limit
+            autorestart=settings.autorestart,
+            restart_limit=settings.restart_limit,
+            can_start_again=not isinstance(settings.kernel, Attachment),
         )
         self.kernel_info: Dict[str, Any] = {}
         self.last_activity = timestamp()
@@ -106,7 +109,7 @@ class KernelSupervisor:
             on_ready: called whenever a process became ready.
 
         Returns:
-            END, STOP or FAIL.
+            END, STOP, LOSE or FAIL.
         """
         current = first
         try:

@@ -185,6 +185,7 @@ def make_docker_settings(traits: DockerTraits, environ: Mapping[str, str]) -> Do
         cert_path=traits.docker_cert_path,
         network=traits.docker_network,
         kernel_image=traits.kernel_image,
+        companion_image=traits.companion_image,
         mirror_working_dirs=traits.mirror_working_dirs,
         remove_container=traits.remove_container,
         launch_env=launch_env,

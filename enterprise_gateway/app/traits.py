@@ -233,6 +233,11 @@ class DockerTraits(HasTraits):
     kernel_image = Unicode(
         "", help="Image for kernels whose kernelspec and request name none."
     ).tag(config=True, env=("EG_KERNEL_IMAGE",))
+    companion_image = Unicode(
+        "",
+        help="""Image of companions: the agents beside kernels into whose containers none can be
+        put. By default 'enterprise-gateway/enterprise-gateway' of this version.""",
+    ).tag(config=True, env=("EG_COMPANION_IMAGE",))
     mirror_working_dirs = Bool(
         default_value=False, help="Start kernels in KERNEL_WORKING_DIR; the image must contain it."
     ).tag(config=True, env=("EG_MIRROR_WORKING_DIRS",))

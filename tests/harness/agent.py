@@ -160,6 +160,7 @@ class Agent:
         prefix: Sequence[str] = (),
         python: str = sys.executable,
         command: Sequence[str] = (),
+        attach: str = "",
     ) -> None:
         """Prepare; entering the context starts it.
 
@@ -172,6 +173,7 @@ class Agent:
             prefix: what stands before the command.
             python: what the agent runs in.
             command: what starts the agent, in place of `python` with `argv`.
+            attach: EG_AGENT_ATTACH, in place of `argv`.
         """
         self.folder = tempfile.TemporaryDirectory(prefix="agent-")
         self.listen = listen or f"unix:{self.folder.name}/socket"
@@ -179,6 +181,8 @@ class Agent:
         self.kernel_id = str(uuid.uuid4())
         self.log_path = Path(self.folder.name, "log")
         what = ["--bootstrap", str(bootstrap)] if bootstrap is not None else ["--", *argv]
+        if attach:
+            what = ["--attach"]
         self._argv = [*prefix, *(command or (python, "-m", "kernel_agent", *what))]
         self._env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("EG_")},
@@ -188,6 +192,7 @@ class Agent:
             "KERNEL_USERNAME": "ann",
             "EG_AGENT_TOKEN": self.token,
             "EG_AGENT_LISTEN": self.listen,
+            **({"EG_AGENT_ATTACH": attach} if attach else {}),
             "EG_AGENT_SETTINGS": json.dumps(settings or {}),
             "TMPDIR": self.folder.name,
             **(env or {}),

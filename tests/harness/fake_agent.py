@@ -14,6 +14,7 @@ class FakeAgent:
     Attributes:
         state: the state document; change it with `change`.
         calls: the requests other than reads, such as `POST /v1/restart`.
+        is_companion: whether the kernel is in another container, and so no restart is possible.
         silence: cleared, no request is answered until it is set again.
     """
 
@@ -21,6 +22,7 @@ class FakeAgent:
         self.path = path
         self.calls: list[str] = []
         self.bodies: list[Any] = []
+        self.is_companion = False
         self.silence = asyncio.Event()
         self.silence.set()
         self.ended = asyncio.Event()
@@ -119,6 +121,9 @@ class FakeAgent:
         return web.Response(status=204)
 
     async def _restart(self, _request: web.Request) -> web.Response:
+        if self.is_companion:
+            answer = {"reason": "Not Implemented", "message": "it is in another container"}
+            return web.json_response(answer, status=501)
         self.change(execution_state="idle", restarts=self.state["restarts"] + 1, reason=None)
         return web.json_response(self.state)
 

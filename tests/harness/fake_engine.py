@@ -81,6 +81,11 @@ class FakeEngine(BaseProcessProxyABC):
         del self._workloads[kernel_id]
         await self.agents.pop(kernel_id).stop()
 
+    def age(self, kernel_id: str, seconds: float) -> None:
+        """Have a workload that is older than it was."""
+        workload = self._workloads[kernel_id]
+        self.announce(replace(workload, created=workload.created - seconds))
+
     def announce(self, workload: Workload) -> None:
         """Have a workload, or a new state of one."""
         self._workloads[workload.kernel_id] = workload

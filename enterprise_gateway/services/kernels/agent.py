@@ -24,6 +24,10 @@ _TRANSPORT_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, ValueError, Run
 """aiohttp raises RuntimeError after `close`, ValueError for an endless line."""
 
 
+class NotInPlaceError(ConflictError):
+    """The agent is not in the kernel's container, and cannot restart what is there."""
+
+
 class Agent:
     """One agent. Every call has a deadline; what it cannot reach is an `UnavailableError`.
 
@@ -96,6 +100,7 @@ class Agent:
 
         Raises:
             LaunchError: it did not come up again.
+            NotInPlaceError: a new workload has to be launched for that.
         """
         return self._decode(await self._call("POST", "/v1/restart", seconds), AgentState)
 
@@ -158,6 +163,8 @@ class Agent:
         message = _message(raw)
         if status == 409:
             return ConflictError(message or f"Kernel {self._kernel_id} is dead")
+        if status == 501:
+            return NotInPlaceError(message or f"Kernel {self._kernel_id} cannot be restarted")
         if status == 500:
             return LaunchError(message or f"Kernel {self._kernel_id} failed")
         return UnavailableError(

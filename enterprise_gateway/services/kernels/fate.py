@@ -17,7 +17,8 @@ def is_orphan(record: Record, now: float) -> bool:
     """Say whether no client can use a kernel, now or later.
 
     Its workload runs, but there is no agent: connections are refused, which is more than not to be
-    answered. A kernel whose agent has ever answered this gateway process is never an orphan.
+    answered. A kernel whose agent has ever answered this gateway process is never an orphan, nor is
+    one that may still be given a companion.
 
     Args:
         record: what is known of the kernel.
@@ -28,7 +29,16 @@ def is_orphan(record: Record, now: float) -> bool:
     if record.workload.state is not WorkloadState.RUNNING:
         return False
     since = record.agent.refused_since
-    return since is not None and now - since >= ORPHAN_SECONDS
+    return since is not None and now - since >= max(ORPHAN_SECONDS, _launch_timeout(record))
+
+
+def _launch_timeout(record: Record) -> float:
+    """Return how long a kernel that another gateway process launched may take, as it was told."""
+    stated = (record.client_env or {}).get("KERNEL_LAUNCH_TIMEOUT", "")
+    try:
+        return float(stated)
+    except ValueError:
+        return 0.0
 
 
 def decide_death(

@@ -9,7 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from enterprise_gateway.errors import ConflictError, GatewayError, NotFoundError, UnavailableError
-from enterprise_gateway.services.kernels.agent import Agent
+from enterprise_gateway.services.kernels.agent import Agent, NotInPlaceError
 from enterprise_gateway.services.kernels.completions import Completions
 from enterprise_gateway.services.kernels.culling import effective_culling
 from enterprise_gateway.services.kernels.launches import StartRequest
@@ -253,7 +253,10 @@ class Kernels:
             else:
                 settings = self._live.current.kernels
                 seconds = settings.kernel_info_timeout + 1.5 * settings.shutdown_wait_time
-                record.learn(await self._live_agent(record).restart(seconds + GRACE_SECONDS))
+                try:
+                    record.learn(await self._live_agent(record).restart(seconds + GRACE_SECONDS))
+                except NotInPlaceError:
+                    await self._starter.start_again(record)
             _log.info("Kernel %s was restarted", record.kernel_id)
         finally:
             record.restarting = None

@@ -74,8 +74,9 @@ class Starter:
     async def start_again(self, record: Record) -> None:
         """Launch a new workload for a kernel that died, under the same id.
 
-        The annotations move to it. If another gateway process has done so already, or is about to,
-        that is waited for.
+        Or for one whose agent cannot restart it: what is there is removed first. The annotations
+        move to the new one. If another gateway process has done so already, or is about to, that is
+        waited for.
 
         Raises:
             ConflictError: it is not known how it was launched.
@@ -125,9 +126,10 @@ class Starter:
         except NotFoundError:
             spec = None
         if spec is None or not record.client_env:
+            state = f"is dead ({record.death}). It " if record.death is not None else ""
             raise ConflictError(
-                f"Kernel {record.kernel_id} is dead ({record.death}). It cannot be restarted, "
-                "since it is not known any more how it was launched: start a new one."
+                f"Kernel {record.kernel_id} {state}cannot be restarted, since it is not known any "
+                "more how it was launched: start a new one."
             )
         start = StartRequest(spec.name, record.kernel_id, record.client_env)
         launch = plan_launch(start, spec, settings.kernels, settings.cluster_secret)

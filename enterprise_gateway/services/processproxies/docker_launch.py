@@ -6,10 +6,13 @@ from collections.abc import Collection
 
 from enterprise_gateway.errors import GatewayError
 from enterprise_gateway.services.processproxies.contract import WorkloadState
+from enterprise_gateway.services.processproxies.couples import COMPANION_ENDED
 from enterprise_gateway.services.processproxies.docker_containers import DockerContainers
 from enterprise_gateway.services.processproxies.engine_launch import (
     OUTPUT_TAIL_BYTES,
+    OUTPUT_TAIL_LINES,
     LaunchProgress,
+    explain_companions_death,
 )
 from enterprise_gateway.services.processproxies.engine_watch import Sighting
 
@@ -40,6 +43,11 @@ class ContainerLaunch(LaunchProgress):
     async def explain_death(self, sighting: Sighting) -> str:
         """See the base class."""
         reason = sighting.workload.exit_reason
+        if reason.startswith(COMPANION_ENDED):
+            output = ""
+            with contextlib.suppress(GatewayError):
+                output = await self._containers.log_tail(sighting.companion_id, OUTPUT_TAIL_LINES)
+            return explain_companions_death(reason, output)
         advice = ""
         if "out of memory" in reason:
             advice = " Raise mem_limit in the kernelspec's launch script."

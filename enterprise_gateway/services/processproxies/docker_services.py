@@ -2,12 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
 
 import aiodocker
 
-from enterprise_gateway.errors import UnavailableError
+from enterprise_gateway.errors import (
+    ConflictError,
+    LaunchError,
+    NotFoundError,
+    UnavailableError,
+)
+from enterprise_gateway.services.processproxies.companion import Companion, service_spec
 from enterprise_gateway.services.processproxies.docker_engine import (
     REQUEST_TIMEOUT,
     DockerEngine,
@@ -87,6 +93,29 @@ class DockerServices:
             NotFoundError: it is gone.
         """
         return await self._fetch(f"services/{service_id}", Service)
+
+    async def create_companion(self, companion: Companion) -> None:
+        """Make a companion's service.
+
+        Raises:
+            LaunchError: the swarm refuses it.
+            UnavailableError: the manager does not answer.
+        """
+        try:
+            try:
+                await self._create(service_spec(companion))
+            except ConflictError:  # left of an earlier life of the kernel
+                with suppress(NotFoundError):
+                    await self.remove(companion.name)
+                await self._create(service_spec(companion))
+        except (ConflictError, NotFoundError) as exc:
+            raise LaunchError(f"it needs a companion, which the swarm refused: {exc}") from exc
+
+    async def _create(self, spec: Mapping[str, Any]) -> None:
+        async with self._request() as docker:
+            await docker._query_json(  # noqa: SLF001 - `services.create` would change the environment
+                "services/create", method="POST", data=spec
+            )
 
     async def remove(self, service_id: str) -> None:
         """Remove a service. Its container is told to end some seconds later.

@@ -14,7 +14,9 @@ from enterprise_gateway.errors import ConfigurationError, NotFoundError
 from enterprise_gateway.services.processproxies.agent_bundle import AgentBundle
 from enterprise_gateway.services.processproxies.agent_config import AgentConfig
 from enterprise_gateway.services.processproxies.agent_volume import AgentVolume
+from enterprise_gateway.services.processproxies.companion import Companion
 from enterprise_gateway.services.processproxies.contract import Workload
+from enterprise_gateway.services.processproxies.couples import Couples
 from enterprise_gateway.services.processproxies.docker_containers import DockerContainers
 from enterprise_gateway.services.processproxies.docker_engine import NotAManagerError
 from enterprise_gateway.services.processproxies.docker_environment import (
@@ -27,7 +29,7 @@ from enterprise_gateway.services.processproxies.docker_launch import ContainerLa
 from enterprise_gateway.services.processproxies.docker_network import KernelNetwork
 from enterprise_gateway.services.processproxies.docker_services import DockerServices
 from enterprise_gateway.services.processproxies.docker_watch import DockerWatch
-from enterprise_gateway.services.processproxies.docker_workloads import workload_of_container
+from enterprise_gateway.services.processproxies.docker_workloads import part_of_container
 from enterprise_gateway.services.processproxies.engine_launch import LaunchProgress
 from enterprise_gateway.services.processproxies.engine_proxy import EngineProcessProxy
 from enterprise_gateway.services.processproxies.reporting import LaunchTools
@@ -36,7 +38,7 @@ from enterprise_gateway.services.processproxies.swarm_watch import SwarmWatch
 from enterprise_gateway.services.processproxies.swarm_workloads import (
     environment_of,
     newest_tasks,
-    workload_of_service,
+    part_of_service,
 )
 from enterprise_gateway.settings import LiveSettings
 
@@ -61,13 +63,13 @@ class DockerProcessProxy(EngineProcessProxy):
         inspected = await self._containers.inspect(workload.name)
         return datetime.fromisoformat(inspected["Created"]).timestamp()
 
-    async def _find(self, kernel_id: str | None = None) -> dict[str, Workload]:
+    async def _find(self, kernel_id: str | None = None) -> Couples:
         network = self.settings.current.docker.network
-        found = {
-            container["Id"]: workload_of_container(container, network)
+        found = [
+            part_of_container(container, network)
             for container in await self._containers.list(kernel_id)
-        }
-        return {engine_id: workload for engine_id, workload in found.items() if workload}
+        ]
+        return Couples(part for part in found if part is not None)
 
     async def _environment(self, engine_id: str) -> dict[str, str]:
         return await self._containers.environment(engine_id)
@@ -77,6 +79,13 @@ class DockerProcessProxy(EngineProcessProxy):
 
     async def _remove(self, engine_id: str) -> None:
         await self._containers.remove(engine_id)
+
+    async def _labels(self, engine_id: str) -> Mapping[str, str]:
+        inspected = await self._containers.inspect(engine_id)
+        return inspected["Config"]["Labels"] or {}
+
+    async def _create_companion(self, companion: Companion) -> None:
+        await self._containers.create_companion(companion)
 
     def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
         return ContainerLaunch(self._containers, predecessors)
@@ -142,27 +151,27 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
             return environment_of(service)
         return await super().launched_with(workload)
 
-    async def _find(self, kernel_id: str | None = None) -> dict[str, Workload]:
+    async def _find(self, kernel_id: str | None = None) -> Couples:
         try:
             services = await self._services.services(kernel_id=kernel_id)
             if not services:
-                return {}
+                return Couples()
             nodes, tasks = await asyncio.gather(
                 self._services.nodes(), self._services.tasks(kernel_id=kernel_id)
             )
         except NotAManagerError:
-            return {}
+            return Couples()
         newest = newest_tasks(tasks)
         if any(service.id not in newest for service in services):
             # Just made, or gone in between.
             services = await self._services.services(kernel_id=kernel_id)
         by_id = {node.id: node for node in nodes}
         network = self.settings.current.docker.network
-        return {
-            service.id: workload_of_service(service, newest.get(service.id), by_id, network)
+        return Couples(
+            part_of_service(service, newest.get(service.id), by_id, network)
             for service in services
             if service.kernel_id
-        }
+        )
 
     async def _environment(self, engine_id: str) -> dict[str, str]:
         try:
@@ -178,6 +187,12 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
     async def _remove(self, engine_id: str) -> None:
         with contextlib.suppress(NotFoundError):
             await self._services.remove(engine_id)
+
+    async def _labels(self, engine_id: str) -> Mapping[str, str]:
+        return (await self._services.inspect(engine_id)).spec.labels or {}
+
+    async def _create_companion(self, companion: Companion) -> None:
+        await self._services.create_companion(companion)
 
     def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
         return ServiceLaunch(self._services, predecessors)

@@ -8,18 +8,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from enterprise_gateway.errors import GatewayError
-from enterprise_gateway.services.processproxies.contract import Workload, WorkloadState
+from enterprise_gateway.services.processproxies.contract import WorkloadState
+from enterprise_gateway.services.processproxies.couples import Part
 from enterprise_gateway.services.processproxies.docker_containers import DockerContainers
 from enterprise_gateway.services.processproxies.docker_engine import DockerEngine
 from enterprise_gateway.services.processproxies.docker_workloads import (
+    companion_of_container,
     describe_exit,
-    workload_of_container,
-    workload_of_event,
+    part_of_container,
+    part_of_event,
 )
 from enterprise_gateway.services.processproxies.engine_watch import (
     EVENT_OVERLAP,
     EngineWatch,
-    Sighting,
     dead,
 )
 
@@ -28,7 +29,7 @@ _STALE_AFTER = 45.0
 the image is there before there is a container.
 """
 _SHORTEST_LOOK = 5.0
-"""Seconds between two looks for such containers, at least."""
+"""Seconds between two looks for such containers, at least; and between attempts to remove one."""
 
 _log = logging.getLogger(__name__)
 
@@ -59,45 +60,68 @@ class DockerWatch(EngineWatch):
 
     def _next_look(self) -> float | None:
         """Return when to list all again, by the event loop's clock: a start may never come."""
+        now = asyncio.get_running_loop().time()
+        self._due_partings(self._left(), now)
+        looks = list(self._partings.values())
         starting = [
-            workload.created
-            for workload in self.known.values()
-            if workload.state is WorkloadState.STARTING
+            part.workload.created
+            for part in self._couples.parts.values()
+            if part.workload.state is WorkloadState.STARTING
         ]
-        if not starting:
-            return None
-        remaining = min(starting) + _STALE_AFTER - time.time()
-        return asyncio.get_running_loop().time() + max(remaining, _SHORTEST_LOOK)
+        if starting:
+            remaining = min(starting) + _STALE_AFTER - time.time()
+            looks.append(now + max(remaining, _SHORTEST_LOOK))
+        return min(looks, default=None)
 
     async def _list(self) -> None:
-        gone = set(self.known)
-        for container in await self._containers.list():
-            workload = workload_of_container(container, self._network())
-            if workload is None:
+        gone = set(self._couples.parts)
+        # Companions last: one whose kernel has not been seen would seem to be alone.
+        for container in sorted(await self._containers.list(), key=companion_of_container):
+            part = part_of_container(container, self._network())
+            if part is None:
                 continue
-            gone.discard(container["Id"])
-            stale = time.time() - workload.created > _STALE_AFTER
+            gone.discard(part.engine_id)
+            stale = time.time() - part.workload.created > _STALE_AFTER
             if container["State"] == "created" and stale:
-                await self._remove_stale(container["Id"], workload)
+                await self._remove(part, "which was never started")
             else:
-                self._publish(Sighting(container["Id"], workload))
+                self._publish(part)
         for container_id in gone:
             self._publish_gone(container_id, describe_exit("", out_of_memory=False))
+        await self._part()
 
-    async def _remove_stale(self, container_id: str, workload: Workload) -> None:
-        _log.info(
-            "Removing the container of kernel %s, which was never started", workload.kernel_id
-        )
+    async def _part(self) -> None:
+        """Remove what was left alone for long enough."""
+        now = asyncio.get_running_loop().time()
+        for container_id in self._due_partings(self._left(), now):
+            self._partings[container_id] = now + _SHORTEST_LOOK
+            part = self._couples.part(container_id)
+            if part is not None:
+                await self._remove(part, "whose other half has ended")
+
+    def _left(self) -> set[str]:
+        """Return the ids of containers that are of no use any more.
+
+        Of a kernel that is dead its companion is, even if the operator wants dead ones kept.
+        """
+        left = set()
+        for couple in self._couples:
+            left.add(couple.survivor)
+            if not couple.kernel_lives and not couple.is_companion_gone:
+                left.add(couple.companion_id)
+        return left - {""}
+
+    async def _remove(self, part: Part, why: str) -> None:
+        _log.info("Removing a container of kernel %s, %s", part.workload.kernel_id, why)
         with contextlib.suppress(GatewayError):
-            await self._containers.remove(container_id)
+            await self._containers.remove(part.engine_id)
 
     async def _handle(self, event: Mapping[str, Any]) -> None:
         action = event["Action"]
         container_id = event["Actor"]["ID"]
         if action == "create":
-            if container_id not in self.known:  # or the list, newer than the event, had it
-                starting = workload_of_event(event, WorkloadState.STARTING)
-                self._publish(Sighting(container_id, starting))
+            if self._couples.part(container_id) is None:  # or the list, newer than it, had it
+                self._publish(part_of_event(event, WorkloadState.STARTING))
         elif action == "start":
             await self._handle_start(event, container_id)
         elif action == "oom":
@@ -105,23 +129,21 @@ class DockerWatch(EngineWatch):
         elif action == "die":
             exit_code = event["Actor"]["Attributes"].get("exitCode", "")
             reason = describe_exit(exit_code, out_of_memory=container_id in self._out_of_memory)
-            self._publish(Sighting(container_id, self._ended(event, container_id, reason)))
+            self._publish(self._ended(event, reason))
         elif action == "destroy":
             self._out_of_memory.discard(container_id)
             reason = describe_exit("", out_of_memory=False)
-            self._publish(Sighting(container_id, self._ended(event, container_id, reason)))
-            del self.known[container_id]
+            self._publish(self._ended(event, reason))
+            self._publish_gone(container_id, reason)
 
     async def _handle_start(self, event: Mapping[str, Any], container_id: str) -> None:
         kernel_id = event["Actor"]["Attributes"].get("kernel_id", "")
         for container in await self._containers.list(kernel_id):
             if container["Id"] == container_id:
-                workload = workload_of_container(container, self._network())
-                if workload is not None and workload.state is not WorkloadState.DEAD:
-                    self._publish(Sighting(container_id, workload))
+                part = part_of_container(container, self._network())
+                if part is not None and not part.is_dead:
+                    self._publish(part)
 
-    def _ended(self, event: Mapping[str, Any], container_id: str, reason: str) -> Workload:
-        known = self.known.get(container_id)
-        if known is not None:
-            return dead(known, reason)
-        return workload_of_event(event, WorkloadState.DEAD, reason)
+    def _ended(self, event: Mapping[str, Any], reason: str) -> Part:
+        known = self._couples.part(event["Actor"]["ID"])
+        return dead(known or part_of_event(event, WorkloadState.DEAD), reason)

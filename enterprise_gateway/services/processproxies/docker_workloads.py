@@ -9,6 +9,7 @@ from enterprise_gateway.services.processproxies.contract import (
     Workload,
     WorkloadState,
 )
+from enterprise_gateway.services.processproxies.couples import COMPANION_LABEL, Part
 from enterprise_gateway.services.processproxies.names import username_of
 
 AGENT_PORT = 8898
@@ -73,24 +74,36 @@ def workload_of_container(container: Mapping[str, Any], network: str) -> Workloa
     )
 
 
-def workload_of_event(
-    event: Mapping[str, Any], state: WorkloadState, exit_reason: str = ""
-) -> Workload:
-    """Return the workload that an event is about, in the state that the event tells of.
+def companion_of_container(container: Mapping[str, Any]) -> str:
+    """Return the id of the container that a container is the companion of, "" if it is none."""
+    labels: Mapping[str, str] = container.get("Labels") or {}
+    return labels.get(COMPANION_LABEL, "")
+
+
+def part_of_container(container: Mapping[str, Any], network: str) -> Part | None:
+    """Return what an entry of `GET /containers/json` is of a kernel, None without kernel id."""
+    workload = workload_of_container(container, network)
+    if workload is None:
+        return None
+    return Part(container["Id"], workload, companion_of_container(container))
+
+
+def part_of_event(event: Mapping[str, Any], state: WorkloadState) -> Part:
+    """Return what an event is about, in the state that the event tells of.
 
     The time of the event stands in for that of the creation, which events do not carry.
     """
     attributes = event["Actor"]["Attributes"]
     kernel_id = attributes.get("kernel_id", "")
     name = attributes.get("name", "")
-    return Workload(
+    workload = Workload(
         kernel_id=kernel_id,
         name=name,
         username=username_of(name, kernel_id),
         state=state,
         created=event.get("timeNano", 0) / 1e9,
-        exit_reason=exit_reason,
     )
+    return Part(event["Actor"]["ID"], workload, attributes.get(COMPANION_LABEL, ""))
 
 
 def describe_exit(exit_code: str, *, out_of_memory: bool) -> str:

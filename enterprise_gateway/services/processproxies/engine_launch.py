@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from enterprise_gateway.errors import LaunchError
@@ -17,6 +17,7 @@ from enterprise_gateway.services.processproxies.reports import Report
 from enterprise_gateway.services.processproxies.scripts import ScriptRun
 
 OUTPUT_TAIL_BYTES = 4096
+OUTPUT_TAIL_LINES = 50
 _SCRIPT_DEADLINE = 0.5
 """Seconds that the launch script of a workload which died is given to say why in better words."""
 
@@ -33,6 +34,8 @@ class LaunchProgress(ABC):
         self._predecessors = predecessors
         self.latest: Sighting | None = None
         """None as long as there is no workload."""
+        self.is_accompanied = False
+        """Whether the engine is asked, or was asked, for a companion."""
         self.moved = asyncio.Event()
         """Set at each sighting."""
         self.death: asyncio.Future[Sighting] = asyncio.get_running_loop().create_future()
@@ -47,17 +50,37 @@ class LaunchProgress(ABC):
             self.death.set_result(sighting)
 
     def running(self) -> Workload | None:
-        """Return the workload if it has been seen to run, at an address."""
-        workload = self.latest.workload if self.latest is not None else None
-        return workload if workload is not None and workload.endpoint is not None else None
+        """Return the workload if it has been seen to run, at its agent's address."""
+        latest = self.latest
+        if latest is None or latest.workload.endpoint is None:
+            return None
+        # The agent may be in a companion that has not been seen yet.
+        return latest.workload if latest.companion_id or not self.is_accompanied else None
 
     def close(self) -> None:  # noqa: B027 - a hook: not every kind has something to release
         """Stop observing."""
 
-    def describe(self, script: ScriptRun | None, response_address: str) -> str:
-        """Say how far the launch has come, as a sentence."""
+    def describe(
+        self, script: ScriptRun | None, response_address: str, senders: Sequence[str]
+    ) -> str:
+        """Say how far the launch has come, as a sentence.
+
+        Args:
+            script: the launch script, if it was started.
+            response_address: where the kernel was told to report.
+            senders: the addresses from which launchers that are no agents have done so.
+        """
         if self.latest is not None:
             if self.latest.workload.state is WorkloadState.RUNNING:
+                if self.latest.companion_id:
+                    return "its companion has not found the kernel ready yet."
+                endpoint = self.latest.workload.endpoint
+                if senders and endpoint is not None:
+                    return (
+                        f"its launcher reported, but from {senders[-1]}, while the address of its "
+                        f"container is {endpoint.host}; only from there that is believed (address "
+                        "translation between containers and the gateway would look like this)."
+                    )
                 return (
                     f"its container runs, but nothing has reported to {response_address} yet "
                     "(a firewall between containers and this address would look the same)."
@@ -77,19 +100,29 @@ class LaunchProgress(ABC):
         """Say why a workload died, and what it printed last."""
 
 
+def explain_companions_death(reason: str, output: str) -> str:
+    """Say why a companion ended before the kernel was ready."""
+    return (
+        f"{reason}. EG_COMPANION_IMAGE must be an image that the engine can have, with the kernel "
+        f"agent in it.\n{output.strip()}"
+    )
+
+
 async def until_ready(
     request: LaunchRequest,
     report: asyncio.Future[Report],
     script: ScriptRun,
     progress: LaunchProgress,
+    accompanying: asyncio.Task[None],
 ) -> None:
     """Wait for the first of report, script failure and workload death, and judge it.
 
     Raises:
         LaunchError: the kernel is not ready.
+        UnavailableError: the engine did not answer when a companion was to be made.
     """
     subject = f"Kernel {request.kernel_id} ({request.kernel_name}) did not start"
-    waited: set[asyncio.Future[Any]] = {report, script.result, progress.death}
+    waited: set[asyncio.Future[Any]] = {report, script.result, progress.death, accompanying}
     while not report.done():
         await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         if report.done():
@@ -107,4 +140,10 @@ async def until_ready(
         if progress.death.done():
             words = await progress.explain_death(progress.death.result())
             raise LaunchError(f"{subject}: {words}".rstrip())
+        if accompanying.done():
+            waited.discard(accompanying)
+            try:
+                accompanying.result()
+            except LaunchError as exc:
+                raise LaunchError(f"{subject}: {exc}") from exc
     check_report(report.result(), request)

@@ -24,12 +24,14 @@ from enterprise_gateway.errors import (
 )
 from enterprise_gateway.services.processproxies.agent_bundle import AgentBundle
 from enterprise_gateway.services.processproxies.argv import format_argv
+from enterprise_gateway.services.processproxies.companion import Companion, plan_companion
 from enterprise_gateway.services.processproxies.contract import (
     AgentEndpoint,
     LaunchRequest,
     Workload,
     WorkloadState,
 )
+from enterprise_gateway.services.processproxies.couples import Couples
 from enterprise_gateway.services.processproxies.docker_environment import (
     DockerMode,
     launch_environment,
@@ -45,6 +47,7 @@ from enterprise_gateway.services.processproxies.docker_network import (
 from enterprise_gateway.services.processproxies.engine_launch import LaunchProgress, until_ready
 from enterprise_gateway.services.processproxies.engine_removal import LateRemovals
 from enterprise_gateway.services.processproxies.engine_watch import EngineWatch
+from enterprise_gateway.services.processproxies.launcher_reports import LauncherReports
 from enterprise_gateway.services.processproxies.reporting import (
     LaunchTools,
     ReportingProcessProxy,
@@ -56,6 +59,9 @@ from enterprise_gateway.settings import LiveSettings
 
 _REACH_DEADLINE = 2.0
 _LOG_LINE_BYTES = 80
+
+WorkloadList = list[Workload]
+"""Under a name of its own, since `list` is a method here."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +83,8 @@ class EngineProcessProxy(ReportingProcessProxy):
         self._images = DockerImages(tools.engine)
 
     @abstractmethod
-    async def _find(self, kernel_id: str | None = None) -> dict[str, Workload]:
-        """Return the workloads of all kernels, or of one, by engine id."""
+    async def _find(self, kernel_id: str | None = None) -> Couples:
+        """Return what there is of all kernels, or of one."""
 
     @abstractmethod
     async def _environment(self, engine_id: str) -> dict[str, str]:
@@ -95,6 +101,22 @@ class EngineProcessProxy(ReportingProcessProxy):
     @abstractmethod
     async def _remove(self, engine_id: str) -> None:
         """Remove a workload by force; gone already is no error."""
+
+    @abstractmethod
+    async def _labels(self, engine_id: str) -> Mapping[str, str]:
+        """Return the labels of a kernel's container or service.
+
+        Raises:
+            NotFoundError: it is gone.
+        """
+
+    @abstractmethod
+    async def _create_companion(self, companion: Companion) -> None:
+        """Have the engine make and start a companion.
+
+        Raises:
+            LaunchError: it cannot, and says why.
+        """
 
     @abstractmethod
     def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
@@ -146,8 +168,11 @@ class EngineProcessProxy(ReportingProcessProxy):
         env = launch_environment(request, self.settings.current, self.mode)
         deadline = asyncio.get_running_loop().time() + request.timeout
         script: ScriptRun | None = None
+        launcher_reports = LauncherReports()
         # From here on nobody else in this gateway launches, or cleans up after, this kernel.
-        with self.tools.responses.expect(request.kernel_id, request.agent_token) as report:
+        with self.tools.responses.expect(
+            request.kernel_id, request.agent_token, launcher_reports
+        ) as report:
             try:
                 async with asyncio.timeout_at(deadline):
                     predecessors = await self._make_way(request.kernel_id)
@@ -157,17 +182,25 @@ class EngineProcessProxy(ReportingProcessProxy):
             endpoint = await self._response_endpoint(env)
             argv = format_argv(request.argv, _templates(request, endpoint, env["PORT_RANGE"]))
             progress = self._begin_progress(predecessors)
+            accompanying = self._begin(
+                self._accompany(request, env, endpoint, launcher_reports, progress)
+            )
             try:
                 with self._watch.observe(request.kernel_id, progress.observe):
                     async with asyncio.timeout_at(deadline):
                         env |= await self._lend_agent(request, env)
                         cwd = request.resource_dir or "/"
                         script = await self.tools.scripts.run(argv, env, cwd)
-                        await until_ready(request, report, script, progress)
+                        await until_ready(request, report, script, progress, accompanying)
+                        if progress.is_accompanied:
+                            await accompanying
+                        accompanying.cancel()
                         workload = await self._reachable(request, progress)
             except BaseException as exc:
-                state = progress.describe(script, endpoint.address)
-                discarding = self._discard(request.kernel_id, script, endpoint.public_key)
+                state = progress.describe(script, endpoint.address, launcher_reports.senders)
+                discarding = self._discard(
+                    request.kernel_id, endpoint.public_key, script, accompanying, progress
+                )
                 await asyncio.shield(self._begin(discarding))
                 if isinstance(exc, TimeoutError):
                     raise launch_timeout(request, state) from exc
@@ -175,22 +208,22 @@ class EngineProcessProxy(ReportingProcessProxy):
                     raise _exists(request.kernel_id) from exc
                 raise
             finally:
+                accompanying.cancel()
                 progress.close()
         _log.info("Kernel %s runs as %s", request.kernel_id, workload.name)
         return workload
 
     async def observe(self, kernel_id: str) -> Workload | None:
         """See the base class."""
-        found = await self._find(kernel_id)
         return max(
-            found.values(),
+            await self._workloads(kernel_id),
             key=lambda workload: (workload.state is not WorkloadState.DEAD, workload.created),
             default=None,
         )
 
     async def list(self) -> list[Workload]:
         """See the base class."""
-        return list((await self._find()).values())
+        return await self._workloads()
 
     async def launched_with(self, workload: Workload) -> Mapping[str, str]:
         """See the base class."""
@@ -209,24 +242,31 @@ class EngineProcessProxy(ReportingProcessProxy):
 
     async def read_log(self, kernel_id: str, max_bytes: int) -> str:
         """See the base class."""
-        found = await self._find(kernel_id)
-        if not found:
+        parts = (await self._find(kernel_id)).parts
+        if not parts:
             return ""
-        newest = max(found, key=lambda engine_id: found[engine_id].created)
+        # What a companion prints is about the kernel only if nothing else is left of it.
+        newest = max(
+            parts.values(), key=lambda part: (not part.companion_of, part.workload.created)
+        )
         lines = max(1, max_bytes // _LOG_LINE_BYTES)
-        tail = (await self._read_tail(newest, lines)).encode()[-max_bytes:]
+        tail = (await self._read_tail(newest.engine_id, lines)).encode()[-max_bytes:]
         return tail.decode(errors="replace")
 
     async def remove(self, kernel_id: str) -> None:
         """See the base class."""
-        for engine_id in await self._find(kernel_id):
+        for engine_id in (await self._find(kernel_id)).parts:
             await self._remove(engine_id)
 
     async def sweep(self, workload: Workload) -> None:
         """See the base class."""
-        for engine_id, present in (await self._find(workload.kernel_id)).items():
-            if not present.succeeds(workload):
-                await self._remove(engine_id)
+        for couple in await self._find(workload.kernel_id):
+            if not couple.workload.succeeds(workload):
+                for part in couple.parts:
+                    await self._remove(part.engine_id)
+
+    async def _workloads(self, kernel_id: str | None = None) -> WorkloadList:
+        return [couple.workload for couple in await self._find(kernel_id)]
 
     async def _preload(self) -> None:
         """Have the launch server ready before the first kernel, where there is an engine at all."""
@@ -238,21 +278,71 @@ class EngineProcessProxy(ReportingProcessProxy):
         """Wait for an earlier launch of the kernel to be cleaned up, and remove what is dead of it.
 
         Returns:
-            The engine's ids of what was removed.
+            The engine's ids of what was removed, but for companions.
 
         Raises:
             ConflictError: the kernel runs.
         """
         await self._late_removals.wait(kernel_id)
         present = await self._find(kernel_id)
-        if any(workload.state is not WorkloadState.DEAD for workload in present.values()):
+        if any(couple.workload.state is not WorkloadState.DEAD for couple in present):
             raise _exists(kernel_id)
-        for engine_id in present:
+        for engine_id in present.parts:
             await self._remove(engine_id)
-        return present.keys()
+        return {part.subject for part in present.parts.values()}
+
+    async def _accompany(
+        self,
+        request: LaunchRequest,
+        env: Mapping[str, str],
+        endpoint: ResponseEndpoint,
+        reports: LauncherReports,
+        progress: LaunchProgress,
+    ) -> None:
+        """Give the kernel a companion once a launcher that is no agent reports from its container.
+
+        Never ends if none does. What a launcher reports is believed for the address from which it
+        comes: it must be the one that the engine gave the kernel's container.
+
+        Raises:
+            LaunchError, UnavailableError: the engine makes no companion.
+        """
+        while True:
+            changes = [
+                asyncio.ensure_future(event.wait()) for event in (reports.arrived, progress.moved)
+            ]
+            try:
+                await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for change in changes:
+                    change.cancel()
+            reports.arrived.clear()
+            progress.moved.clear()
+            kernel = progress.latest
+            address = kernel.workload.endpoint if kernel is not None else None
+            info = reports.get(address.host) if address is not None else None
+            if kernel is not None and address is not None and info is not None:
+                break
+        try:
+            labels = await self._labels(kernel.engine_id)
+        except NotFoundError:
+            return  # it has died; others will say so
+        companion = plan_companion(
+            request,
+            env,
+            kernel,
+            labels,
+            info.attachment(address.host),
+            endpoint,
+            image=self.settings.current.docker.companion_image,
+            network=_network_name(env),
+        )
+        _log.info("Kernel %s gets the companion %s", request.kernel_id, companion.name)
+        progress.is_accompanied = True
+        await self._create_companion(companion)
 
     async def _response_endpoint(self, env: Mapping[str, str]) -> ResponseEndpoint:
-        name = env.get("DOCKER_NETWORK") or env["EG_DOCKER_NETWORK"]
+        name = _network_name(env)
         check_network_name(name)
         network = await self._kernel_network(name)
         ip = response_ip(network, self.settings.current.response, source_towards)
@@ -311,13 +401,23 @@ class EngineProcessProxy(ReportingProcessProxy):
         writer.close()
         return workload
 
-    async def _discard(self, kernel_id: str, script: ScriptRun | None, public_key: str) -> None:
+    async def _discard(
+        self,
+        kernel_id: str,
+        public_key: str,
+        script: ScriptRun | None,
+        accompanying: asyncio.Task[None],
+        progress: LaunchProgress,
+    ) -> None:
         """Leave nothing of a launch that failed, wherever it failed."""
         remove = functools.partial(self._remove_own, kernel_id, public_key)
-        in_flight = False
+        # Nothing may be made any more once removing begins.
+        accompanying.cancel()
+        await asyncio.gather(accompanying, return_exceptions=True)
+        in_flight = progress.is_accompanied and accompanying.cancelled()
         if script is not None:
             await script.kill()
-            in_flight = script.result.result().was_cut_short
+            in_flight = in_flight or script.result.result().was_cut_short
         try:
             await remove()
         except GatewayError as exc:
@@ -329,7 +429,7 @@ class EngineProcessProxy(ReportingProcessProxy):
     async def _is_taken(self, kernel_id: str) -> bool:
         """Say whether another gateway process was faster; our own workload has been removed."""
         with contextlib.suppress(GatewayError):
-            found = (await self._find(kernel_id)).values()
+            found = await self._workloads(kernel_id)
             return any(workload.state is not WorkloadState.DEAD for workload in found)
         return False
 
@@ -339,7 +439,7 @@ class EngineProcessProxy(ReportingProcessProxy):
         A client may have asked two of them for a kernel of the same id: one launches it, the other
         fails since the name is taken.
         """
-        for engine_id in await self._find(kernel_id):
+        for engine_id in (await self._find(kernel_id)).parts:
             with contextlib.suppress(NotFoundError):
                 env = await self._environment(engine_id)
                 keys = {value for name, value in env.items() if name.endswith("PUBLIC_KEY")}
@@ -360,6 +460,11 @@ def _templates(
         "resource_dir": request.resource_dir,
         "response_address": endpoint.address,
     }
+
+
+def _network_name(env: Mapping[str, str]) -> str:
+    """Return the network that a launch script is told to put the kernel into."""
+    return env.get("DOCKER_NETWORK") or env["EG_DOCKER_NETWORK"]
 
 
 def _exists(kernel_id: str) -> ConflictError:

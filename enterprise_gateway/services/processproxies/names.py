@@ -12,6 +12,9 @@ The kernel id takes 36 and its hyphen 1, which leaves 26 for the user.
   begins with `h`, so the two forms cannot meet.
 
 Distinct users therefore have distinct names (up to a collision of 80 bits of SHA-256).
+
+A kernel's companion has the kernel's name with `-agent` after it; for that to be within Swarm's 63
+characters, no more than the first 20 of the user's part.
 """
 
 import base64
@@ -24,6 +27,8 @@ _PLAIN = frozenset((string.ascii_letters + string.digits).encode())
 _HYPHEN = ord("-")
 _DIGEST_CHARS = 16
 _READABLE_CHARS = 7
+_COMPANION_SUFFIX = "-agent"
+_COMPANION_USERNAME_CHARS = 20
 
 
 def escape_username(username: str) -> str:
@@ -46,6 +51,17 @@ def username_of(name: str, kernel_id: str) -> str:
     """Return the escaped user name in a workload's name; "" if the name has another shape."""
     suffix = f"-{kernel_id}"
     return name.removesuffix(suffix) if name.endswith(suffix) else ""
+
+
+def companion_name(name: str, kernel_id: str) -> str:
+    """Return the name of the companion of the workload of that name."""
+    username = username_of(name, kernel_id)[:_COMPANION_USERNAME_CHARS]
+    return f"{username}-{kernel_id}{_COMPANION_SUFFIX}".lstrip("-")
+
+
+def kernel_name_of(name: str) -> str:
+    """Return the name of the workload that a companion of that name is for, if that is short."""
+    return name.removesuffix(_COMPANION_SUFFIX)
 
 
 def _escape_byte(raw: bytes, index: int) -> str:

@@ -4,6 +4,10 @@ One port, TLS with a key of this process, one line in and one line out. Anybody 
 port may connect, so nothing that a peer does may cost more than `MAX_REPORT_BYTES`,
 `CONNECTION_DEADLINE` and its own place in the quota, and only the holder of a kernel's token can
 settle that kernel's launch.
+
+The launchers in Enterprise Gateway's images, which are no agents, report to the same port without
+TLS (`launcher_payload`). Such a report settles nothing; it is kept with its sender's address for
+whoever launches that kernel.
 """
 
 import asyncio
@@ -16,11 +20,13 @@ import ssl
 import sys
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from enterprise_gateway.errors import ConfigurationError, ConflictError, UnavailableError
 from enterprise_gateway.services.processproxies.connection_quota import ConnectionQuota
+from enterprise_gateway.services.processproxies.launcher_reports import LauncherReports
 from enterprise_gateway.services.processproxies.reports import (
     ACCEPTED,
     MAX_REPORT_BYTES,
@@ -31,6 +37,9 @@ from enterprise_gateway.services.processproxies.reports import (
 )
 from enterprise_gateway.settings import LiveSettings
 
+if TYPE_CHECKING:
+    from enterprise_gateway.services.processproxies.launcher_payload import ConnectionInfo
+
 CONNECTION_DEADLINE = 5.0
 """Seconds from accepting a connection to its end, whatever the peer does."""
 MAX_CONNECTIONS_PER_ADDRESS = 64
@@ -38,6 +47,9 @@ MAX_CONNECTIONS = 512
 _BACKLOG = 1024
 _CERTIFICATE_DEADLINE = 60.0
 _REMEMBERED_REPORTS = 4096
+_TLS_HANDSHAKE = b"\x16"
+"""The first byte of every TLS connection (RFC 8446, section 5.1), and of no base64."""
+_CHUNK_BYTES = 65536
 _ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - EG_RESPONSE_ADDR_ANY asks for it
 
 _log = logging.getLogger(__name__)
@@ -55,12 +67,14 @@ class ResponseEndpoint:
 class _Identity:
     public_key: str
     context: ssl.SSLContext
+    private_pem: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiter:
     token: str = field(repr=False)
     report: asyncio.Future[Report]
+    launcher_reports: LauncherReports | None
 
 
 class ResponseListener:
@@ -108,14 +122,19 @@ class ResponseListener:
             if listen_ip not in self._ports:
                 listener = self._bind(listen_ip)
                 self._ports[listen_ip] = listener.getsockname()[1]
-                self._keep(
-                    self._acceptors, asyncio.create_task(self._accept(listener, identity.context))
-                )
+                self._keep(self._acceptors, asyncio.create_task(self._accept(listener, identity)))
         return ResponseEndpoint(f"{ip}:{self._ports[listen_ip]}", identity.public_key)
 
     @contextmanager
-    def expect(self, kernel_id: str, token: str) -> Iterator[asyncio.Future[Report]]:
+    def expect(
+        self, kernel_id: str, token: str, launcher_reports: LauncherReports | None = None
+    ) -> Iterator[asyncio.Future[Report]]:
         """Wait for a kernel's report: the first one that carries the token settles the future.
+
+        Args:
+            kernel_id: the kernel.
+            token: its agent's.
+            launcher_reports: takes what comes without TLS; None: nothing does.
 
         Raises:
             ConflictError: somebody waits for the same kernel already.
@@ -123,7 +142,7 @@ class ResponseListener:
         if kernel_id in self._waiters:
             raise ConflictError(f"Kernel {kernel_id} is being started already.")
         self._accepted.pop(kernel_id, None)
-        waiter = _Waiter(token, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(token, asyncio.get_running_loop().create_future(), launcher_reports)
         self._waiters[kernel_id] = waiter
         try:
             yield waiter.report
@@ -154,7 +173,7 @@ class ResponseListener:
             "kernels reach it through another machine)."
         ) from failure
 
-    async def _accept(self, listener: socket.socket, context: ssl.SSLContext) -> None:
+    async def _accept(self, listener: socket.socket, identity: _Identity) -> None:
         loop = asyncio.get_running_loop()
         with listener:
             while True:
@@ -166,7 +185,7 @@ class ResponseListener:
                     _log.warning("A kernel response could not be accepted: %s", exc)
                     await asyncio.sleep(0.05)
                     continue
-                task = asyncio.create_task(self._serve(connection, context))
+                task = asyncio.create_task(self._serve(connection, peer[0], identity))
                 evicted = self._connections.admit(task, peer[0])
                 if evicted is not None:
                     evicted.cancel()
@@ -176,30 +195,60 @@ class ResponseListener:
                 # its own.
                 task.add_done_callback(functools.partial(_close, connection))
 
-    async def _serve(self, connection: socket.socket, context: ssl.SSLContext) -> None:
-        """Read one report and answer it. Ends within the deadline, whatever the peer does."""
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(limit=MAX_REPORT_BYTES)
-        protocol = asyncio.StreamReaderProtocol(reader)
+    async def _serve(self, connection: socket.socket, address: str, identity: _Identity) -> None:
+        """Take one report. Ends within the deadline, whatever the peer does."""
         try:
             async with asyncio.timeout(CONNECTION_DEADLINE):
-                transport, _ = await loop.connect_accepted_socket(
-                    lambda: protocol, connection, ssl=context
-                )
-                try:
-                    writer = asyncio.StreamWriter(transport, protocol, reader, loop)
-                    writer.write(self._judge(await reader.readline()))
-                    await writer.drain()
-                    writer.close()
-                    await writer.wait_closed()
-                finally:
-                    transport.abort()
+                if await _first_byte(connection) == _TLS_HANDSHAKE:
+                    await self._serve_agent(connection, identity)
+                else:
+                    await self._serve_launcher(connection, address, identity)
         except (
             OSError,
             ValueError,
             MalformedReportError,
-        ) as exc:  # ValueError: no line within the limit
+        ) as exc:  # ValueError: no line, or no end, within the limit
             _log.debug("Not a kernel response: %s", exc)
+
+    async def _serve_agent(self, connection: socket.socket, identity: _Identity) -> None:
+        """Read a line and answer it."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=MAX_REPORT_BYTES)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await loop.connect_accepted_socket(
+            lambda: protocol, connection, ssl=identity.context
+        )
+        try:
+            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+            writer.write(self._judge(await reader.readline()))
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+        finally:
+            transport.abort()
+
+    async def _serve_launcher(
+        self, connection: socket.socket, address: str, identity: _Identity
+    ) -> None:
+        """Read all that a peer sends, and let it go before anything is made of it.
+
+        So it cannot tell what became of it, nor how long that took.
+        """
+        raw = await _receive_all(connection)
+        connection.close()
+        takers = {
+            kernel_id: waiter.launcher_reports
+            for kernel_id, waiter in self._waiters.items()
+            if waiter.launcher_reports is not None and not waiter.report.done()
+        }
+        if not raw or not takers:
+            return
+        info = await asyncio.to_thread(_decode_payload, raw, identity.private_pem, [*takers])
+        if info is None:
+            _log.info("A response without TLS is not that of a kernel that is being started here")
+            return
+        _log.info("The launcher of kernel %s has reported", info.kernel_id)
+        takers[info.kernel_id].put(address, info)
 
     def _judge(self, line: bytes) -> bytes:
         report = decode_report(line)
@@ -235,6 +284,48 @@ def _close(connection: socket.socket, _: asyncio.Task[None]) -> None:
     connection.close()
 
 
+async def _first_byte(connection: socket.socket) -> bytes:
+    """Return what a peer sends first without taking it; nothing if it closes instead."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    loop.add_reader(connection, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(connection)
+    return connection.recv(1, socket.MSG_PEEK)
+
+
+async def _receive_all(connection: socket.socket) -> bytes:
+    """Return what a peer sends until it closes.
+
+    Raises:
+        ValueError: it is larger than a launcher's payload can be.
+    """
+    loop = asyncio.get_running_loop()
+    received = bytearray()
+    while chunk := await loop.sock_recv(connection, _CHUNK_BYTES):
+        received += chunk
+        if len(received) > MAX_REPORT_BYTES:
+            raise ValueError("it has no end")
+    return bytes(received)
+
+
+def _decode_payload(
+    raw: bytes, private_pem: bytes, kernel_ids: list[str]
+) -> "ConnectionInfo | None":
+    """Return what a launcher reports; None if it is no launcher. To be called in a thread."""
+    # Few gateways ever need the ciphers, and importing them takes longer than using them.
+    from enterprise_gateway.services.processproxies.launcher_payload import (  # noqa: PLC0415
+        LauncherPayloadError,
+        decode_payload,
+    )
+
+    with suppress(LauncherPayloadError):
+        return decode_payload(raw, private_pem, kernel_ids)
+    return None
+
+
 def _succeeded(task: asyncio.Task[_Identity]) -> bool:
     return not task.cancelled() and task.exception() is None
 
@@ -251,7 +342,8 @@ async def _make_identity() -> _Identity:
         async with asyncio.timeout(_CERTIFICATE_DEADLINE):
             output, _ = await process.communicate()
         made = json.loads(output)
-        return _Identity(made["public_key"], _server_context(made["pem"].encode()))
+        pem = made["pem"].encode()
+        return _Identity(made["public_key"], _server_context(pem), pem)
     except (TimeoutError, OSError, ValueError) as exc:
         raise UnavailableError("The key for kernel responses could not be made.") from exc
     finally:

@@ -10,6 +10,7 @@ from enterprise_gateway.services.processproxies.contract import (
     Workload,
     WorkloadState,
 )
+from enterprise_gateway.services.processproxies.couples import PARTING_DELAY
 
 ORDERLY_DELAY = 2.0
 """Seconds that the service of a kernel which ended as it should stays: whoever is just launching it
@@ -27,7 +28,7 @@ LAUNCH_MARGIN = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Appointment:
-    state: WorkloadState
+    occasion: tuple[WorkloadState, str, bool]
     due: float
 
 
@@ -45,24 +46,34 @@ class SwarmBroom:
         *,
         launch_timeout: float,
         is_kept: bool,
+        is_left: bool = False,
     ) -> None:
-        """Take note of the state of a service; the same twice changes nothing."""
+        """Take note of the state of a service; the same twice changes nothing.
+
+        Args:
+            service_id: of a kernel, or a companion.
+            workload: as it is, with the exit reason of the two.
+            now: the time.
+            launch_timeout: seconds that it may take to run.
+            is_kept: whether it is to stay when it has ended.
+            is_left: whether it runs though its other half has ended.
+        """
+        occasion = (workload.state, workload.exit_reason, is_left)
         known = self._appointments.get(service_id)
-        if known is not None and known.state is workload.state:
+        if known is not None and known.occasion == occasion:
             return
-        if workload.state is WorkloadState.RUNNING or (
-            workload.state is WorkloadState.DEAD and is_kept
-        ):
+        if is_left:
+            delay = PARTING_DELAY
+        elif workload.state is WorkloadState.STARTING:
+            delay = launch_timeout + LAUNCH_MARGIN
+        elif workload.state is WorkloadState.RUNNING or is_kept:
             self.forget(service_id)
             return
-        delay = FAILURE_DELAY
-        if workload.state is WorkloadState.STARTING:
-            delay = launch_timeout + LAUNCH_MARGIN
         elif workload.exit_reason == ORDERLY_EXIT:
             delay = ORDERLY_DELAY
-        elif workload.is_tombstone:
-            delay = DEATH_DELAY
-        self._appointments[service_id] = _Appointment(workload.state, now + delay)
+        else:
+            delay = DEATH_DELAY if workload.is_tombstone else FAILURE_DELAY
+        self._appointments[service_id] = _Appointment(occasion, now + delay)
 
     def forget(self, service_id: str) -> None:
         """Let a service be."""
@@ -72,7 +83,7 @@ class SwarmBroom:
         """Come back later for a service that could not be removed."""
         known = self._appointments.get(service_id)
         if known is not None:
-            self._appointments[service_id] = _Appointment(known.state, until)
+            self._appointments[service_id] = _Appointment(known.occasion, until)
 
     def due(self, now: float) -> list[str]:
         """Return the ids of the services to remove now."""

@@ -4,15 +4,17 @@ import contextlib
 from collections.abc import Collection
 
 from enterprise_gateway.errors import GatewayError
+from enterprise_gateway.services.processproxies.couples import COMPANION_ENDED
 from enterprise_gateway.services.processproxies.docker_services import DockerServices
 from enterprise_gateway.services.processproxies.engine_launch import (
     OUTPUT_TAIL_BYTES,
+    OUTPUT_TAIL_LINES,
     LaunchProgress,
+    explain_companions_death,
 )
 from enterprise_gateway.services.processproxies.engine_watch import Sighting
 from enterprise_gateway.services.processproxies.swarm_workloads import REJECTED
 
-_OUTPUT_LINES = 50
 _NO_SHELL = 'exec: "/bin/sh"'
 """Part of what a node says if a service's entry point, the lent agent's, is not in the image."""
 
@@ -38,9 +40,13 @@ class ServiceLaunch(LaunchProgress):
                 "that every node reaches, load it on every node, or correct its name (image_name "
                 "in kernel.json, KERNEL_IMAGE)."
             )
+        is_companions = reason.startswith(COMPANION_ENDED)
+        ended = sighting.companion_id if is_companions else sighting.engine_id
         output = ""
         with contextlib.suppress(GatewayError):  # a courtesy; the death is told anyway
-            output = await self._services.log_tail(sighting.engine_id, _OUTPUT_LINES)
+            output = await self._services.log_tail(ended, OUTPUT_TAIL_LINES)
+        if is_companions:
+            return explain_companions_death(reason, output)
         advice = ""
         if "memory limit" in reason:
             advice = " Raise it in service_settings of the kernelspec's launch script."

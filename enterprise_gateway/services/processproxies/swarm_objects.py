@@ -4,6 +4,8 @@ from datetime import datetime
 
 import msgspec
 
+from enterprise_gateway.services.processproxies.couples import COMPANION_LABEL
+
 
 class _SwarmObject(msgspec.Struct, frozen=True, rename="pascal"):
     """Fields as in the API; what is not listed is ignored."""
@@ -54,6 +56,11 @@ class Service(_SwarmObject, frozen=True):
     def kernel_id(self) -> str:
         """The kernel's id, "" if the label is missing."""
         return (self.spec.labels or {}).get("kernel_id", "")
+
+    @property
+    def companion_of(self) -> str:
+        """The id of the service that it is the companion of, "" if it is none."""
+        return (self.spec.labels or {}).get(COMPANION_LABEL, "")
 
     @property
     def created(self) -> float:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
-from enterprise_gateway.services.processproxies.contract import Workload
+from enterprise_gateway.services.processproxies.couples import Part
 from enterprise_gateway.services.processproxies.swarm_objects import Node, Service, Task
 from enterprise_gateway.services.processproxies.swarm_workloads import (
     describe_wait,
     is_on_down_node,
     newest_tasks,
-    workload_of_service,
+    part_of_service,
 )
 
 
@@ -71,10 +71,10 @@ class SwarmPicture:
         self.services.pop(service_id, None)
         self._tasks.pop(service_id, None)
 
-    def workload(self, service_id: str, network: str) -> Workload:
-        """Return the workload that a service is."""
+    def part(self, service_id: str, network: str) -> Part:
+        """Return what a service is of a kernel."""
         task = self._tasks.get(service_id)
-        return workload_of_service(self.services[service_id], task, self._nodes, network)
+        return part_of_service(self.services[service_id], task, self._nodes, network)
 
     def describe_wait(self, service_id: str) -> str:
         """Say what a service that does not run yet is waiting for."""

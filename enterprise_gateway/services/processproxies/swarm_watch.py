@@ -21,7 +21,6 @@ from enterprise_gateway.services.processproxies.docker_services import DockerSer
 from enterprise_gateway.services.processproxies.engine_watch import (
     EVENT_OVERLAP,
     EngineWatch,
-    Sighting,
     dead,
 )
 from enterprise_gateway.services.processproxies.swarm_broom import SwarmBroom
@@ -158,20 +157,18 @@ class SwarmWatch(EngineWatch):
 
     def _is_unsettled(self, service_id: str) -> bool:
         """Whether a service's task is about to change."""
-        state = self.known[service_id].state
-        if state is WorkloadState.RUNNING:
+        part = self._couples.part(service_id)
+        if part is None or part.is_dead:
+            return False
+        if part.workload.state is WorkloadState.RUNNING:
             return self._picture.is_on_down_node(service_id)
-        return state is WorkloadState.STARTING
+        return True
 
     async def _sweep(self) -> None:
         now = asyncio.get_running_loop().time()
         for service_id in self._broom.due(now):
-            workload = self.known[service_id]
-            _log.info(
-                "Removing the service of kernel %s: %s",
-                workload.kernel_id,
-                workload.exit_reason or "it did not come to run in time",
-            )
+            service = self._picture.services[service_id]
+            _log.info("Removing the service %s of kernel %s", service.spec.name, service.kernel_id)
             self._broom.postpone(service_id, now + _SWEEP_PAUSE)
             with contextlib.suppress(NotFoundError):
                 await self._services.remove(service_id)
@@ -179,38 +176,59 @@ class SwarmWatch(EngineWatch):
 
     def _show(self, service_ids: Iterable[str]) -> None:
         """Publish what the picture says of services, and have an eye on those that need it."""
-        now = asyncio.get_running_loop().time()
-        for service_id in tuple(service_ids):
-            service = self._picture.services[service_id]
-            workload = self._picture.workload(service_id, self._network())
+        # Companions last: one whose kernel has not been seen would seem to be alone.
+        services = self._picture.services
+        for service_id in sorted(service_ids, key=lambda each: services[each].companion_of):
+            part = self._picture.part(service_id, self._network())
             detail = ""
-            if workload.state is WorkloadState.STARTING:
+            if part.workload.state is WorkloadState.STARTING:
                 detail = self._picture.describe_wait(service_id)
-                known = self.known.get(service_id)
-                if known is not None and known.state is WorkloadState.RUNNING:
+                known = self._couples.part(service_id)
+                if known is not None and known.workload.state is WorkloadState.RUNNING:
                     # Swarm forgets ended tasks at once if it was told to keep no history.
-                    workload = dead(known, "its task disappeared")
-            self._publish(Sighting(service_id, workload, detail))
+                    part = dead(known, "its task disappeared")
+            self._publish(part, detail)
             if self._is_unsettled(service_id):
                 self._unsettled.add(service_id)
+            self._make_appointments(part.subject)
+
+    def _make_appointments(self, subject: str) -> None:
+        """Have what there is of a kernel removed when it is time."""
+        couple = self._couples.get(subject)
+        if couple is None:
+            return
+        now = asyncio.get_running_loop().time()
+        for part in couple.parts:
+            service = self._picture.services.get(part.engine_id)
+            if service is None:
+                continue
+            workload = part.workload
+            if part.is_dead:
+                workload = dataclasses.replace(workload, exit_reason=couple.workload.exit_reason)
             self._broom.note(
-                service_id,
-                self.known[service_id],
+                part.engine_id,
+                workload,
                 now,
                 launch_timeout=launch_timeout_of(service),
                 is_kept=is_kept(service),
+                is_left=part.engine_id == couple.survivor,
             )
 
     def _drop(self, service_id: str) -> None:
         """Let go of a service that is no longer there: Swarm removes none by itself."""
-        known = self.known.get(service_id)
+        part = self._couples.part(service_id)
+        known = self.known.get(part.subject) if part is not None else None
         self._publish_gone(service_id, ORDERLY_EXIT)
-        was_dead = known is not None and known.state is WorkloadState.DEAD
-        if known is not None and was_dead and not self._lives(known.kernel_id):
-            self.feed.publish(dataclasses.replace(known, state=WorkloadState.GONE))
         self._picture.drop(service_id)
         self._broom.forget(service_id)
         self._unsettled.discard(service_id)
+        if part is None or known is None:
+            return
+        self._make_appointments(part.subject)
+        is_all_gone = part.subject not in self.known
+        was_dead = known.state is WorkloadState.DEAD
+        if is_all_gone and was_dead and not self._lives(known.kernel_id):
+            self.feed.publish(dataclasses.replace(known, state=WorkloadState.GONE))
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -13,6 +13,7 @@ from enterprise_gateway.services.processproxies.contract import (
     Workload,
     WorkloadState,
 )
+from enterprise_gateway.services.processproxies.couples import Part
 from enterprise_gateway.services.processproxies.docker_workloads import (
     AGENT_PORT,
     SIGKILL_EXIT,
@@ -44,6 +45,14 @@ def newest_tasks(tasks: Iterable[Task]) -> dict[str, Task]:
         if known is None or known.created_at <= task.created_at:
             newest[task.service_id] = task
     return newest
+
+
+def part_of_service(
+    service: Service, task: Task | None, nodes: Mapping[str, Node], network: str
+) -> Part:
+    """Return what a service is of a kernel; the arguments are those of `workload_of_service`."""
+    workload = workload_of_service(service, task, nodes, network)
+    return Part(service.id, workload, service.companion_of)
 
 
 def workload_of_service(
@@ -144,6 +153,11 @@ def environment_of(service: Service) -> dict[str, str]:
         name.replace(_ESCAPED_OPEN, _OPEN): value.replace(_ESCAPED_OPEN, _OPEN)
         for name, value in _environment(service).items()
     }
+
+
+def literal(text: str) -> str:
+    """Return a text so that Swarm, which expands Go templates, makes the same text of it."""
+    return text.replace(_OPEN, _ESCAPED_OPEN)
 
 
 def _environment(service: Service) -> dict[str, str]:

@@ -486,6 +486,31 @@ async def test_dead_kernel_is_launched_again_under_its_id(
     assert [one["path"] for one in await service.get("/api/sessions")] == ["a.ipynb"]
 
 
+async def test_kernel_that_no_agent_can_restart_is_launched_again(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """Through whichever gateway process; id, environment and sessions stay, as with a dead one."""
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        kernel_id = await one.start_kernel(env={"KERNEL_X": "1"})
+        session = {"path": "a.ipynb", "type": "notebook", "kernel": {"id": kernel_id}}
+        assert (await one.ask("POST", "/api/sessions", json=session)).status == 201
+        for service in (one, other):
+            await eventually(lambda service=service: is_state(service, kernel_id, "idle"))
+            engine.age(kernel_id, 10.0)
+            agent = agent_of(engine, kernel_id)
+            agent.is_companion = True
+            restart = await service.ask("POST", f"/api/kernels/{kernel_id}/restart")
+            assert restart.status == 200, restart.raw
+            assert restart.body["execution_state"] == "idle"
+            assert agent.calls[-1] == "POST /v1/restart"
+            assert agent_of(engine, kernel_id) is not agent
+        first, *others = engine.requests
+        assert others == [first, first]
+        for service in (one, other):
+            await eventually(lambda service=service: is_state(service, kernel_id, "idle"))
+            assert [each["path"] for each in await service.get("/api/sessions")] == ["a.ipynb"]
+
+
 async def test_dead_kernel_that_cannot_be_launched_again_stays_dead(
     service: Service, engine: FakeEngine
 ) -> None:

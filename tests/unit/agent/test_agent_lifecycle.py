@@ -157,3 +157,16 @@ def test_ready_while_ending_does_not_revive() -> None:
     lifecycle.request_end()
     lifecycle.become_ready(1.0)
     assert lifecycle.phase is Phase.TERMINATING
+
+
+def test_kernel_that_cannot_be_started_again_is_lost() -> None:
+    """Unless its end was asked for: there is nothing to wait for."""
+    lifecycle = Lifecycle(autorestart=True, restart_limit=5, can_start_again=False)
+    lifecycle.become_ready(0.0)
+    assert lifecycle.process_ended(1.0, REASON) is Next.LOSE
+    assert lifecycle.phase is Phase.DEAD
+    assert lifecycle.reason == REASON
+    asked = Lifecycle(autorestart=True, restart_limit=5, can_start_again=False)
+    asked.become_ready(0.0)
+    asked.request_end()
+    assert asked.process_ended(1.0, REASON) is Next.END

@@ -84,6 +84,7 @@ VARIABLES = [
     ("DOCKER_TLS_VERIFY", "1", "docker.tls_verify", True),
     ("DOCKER_CERT_PATH", "/certs", "docker.cert_path", "/certs"),
     ("EG_DOCKER_NETWORK", "eg", "docker.network", "eg"),
+    ("EG_COMPANION_IMAGE", "img:1", "docker.companion_image", "img:1"),
     ("EG_KERNEL_IMAGE", "img:1", "docker.kernel_image", "img:1"),
     ("EG_MIRROR_WORKING_DIRS", "True", "docker.mirror_working_dirs", True),
     ("EG_REMOVE_CONTAINER", "False", "docker.remove_container", False),

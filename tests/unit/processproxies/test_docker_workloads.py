@@ -4,14 +4,16 @@ from typing import Any
 
 import pytest
 
+from enterprise_gateway.services.processproxies.couples import COMPANION_LABEL
 from enterprise_gateway.services.processproxies.docker_workloads import (
     AGENT_PORT,
     CLUSTER_LABEL,
     describe_exit,
     is_container_of_cluster,
     is_of_cluster,
+    part_of_container,
+    part_of_event,
     workload_of_container,
-    workload_of_event,
 )
 from enterprise_gateway.services.processproxies.processproxy import AgentEndpoint, WorkloadState
 
@@ -84,13 +86,31 @@ def test_container_without_kernel_id_is_no_workload() -> None:
     assert workload_of_container(container(Labels=None), "bridge") is None
 
 
-def test_event_is_a_workload_in_the_state_it_tells_of() -> None:
+def test_event_is_a_part_in_the_state_it_tells_of() -> None:
     """Events carry labels and name as attributes."""
-    attributes = {"kernel_id": KERNEL_ID, "name": f"ann-{KERNEL_ID}", "exitCode": "137"}
+    attributes = {
+        "kernel_id": KERNEL_ID,
+        "name": f"ann-{KERNEL_ID}",
+        "exitCode": "137",
+        COMPANION_LABEL: "k",
+    }
     event = {"Actor": {"ID": "c", "Attributes": attributes}, "timeNano": 1_500_000_000}
-    workload = workload_of_event(event, WorkloadState.DEAD, "killed")
+    part = part_of_event(event, WorkloadState.DEAD)
+    workload = part.workload
+    assert (part.engine_id, part.companion_of, part.subject) == ("c", "k", "k")
     assert (workload.kernel_id, workload.username, workload.created) == (KERNEL_ID, "ann", 1.5)
-    assert (workload.state, workload.exit_reason) == (WorkloadState.DEAD, "killed")
+    assert workload.state is WorkloadState.DEAD
+
+
+def test_companion_is_told_by_its_label() -> None:
+    """It names the container that it is for."""
+    part = part_of_container(container(), "bridge")
+    assert part is not None
+    assert (part.engine_id, part.companion_of, part.subject) == ("c0ffee", "", "c0ffee")
+    labels = {"kernel_id": KERNEL_ID, COMPANION_LABEL: "k"}
+    companion = part_of_container(container(Labels=labels), "bridge")
+    assert companion is not None
+    assert (companion.companion_of, companion.subject) == ("k", "k")
 
 
 def test_ends_are_put_into_words() -> None:

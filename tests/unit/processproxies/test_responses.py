@@ -11,9 +11,12 @@ from collections.abc import AsyncIterator
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from harness import launcher_payloads
+from harness.launcher_payloads import connection, payload, payload_of_version_0
 
 from enterprise_gateway.errors import ConfigurationError, ConflictError
 from enterprise_gateway.services.processproxies import responses
+from enterprise_gateway.services.processproxies.launcher_reports import LauncherReports
 from enterprise_gateway.services.processproxies.reports import ReportStatus
 from enterprise_gateway.services.processproxies.responses import ResponseEndpoint, ResponseListener
 from enterprise_gateway.settings import LiveSettings, ResponseSettings, Settings
@@ -311,3 +314,94 @@ async def test_foreign_address_is_the_operators_to_mend(listener: ResponseListen
     """EG_RESPONSE_IP must be an address of this host, unless all are listened on."""
     with pytest.raises(ConfigurationError, match="EG_RESPONSE_ADDR_ANY"):
         await listener.open("192.0.2.1")
+
+
+async def send_plainly(
+    endpoint: ResponseEndpoint, *chunks: bytes, source: str = "127.0.0.1"
+) -> bytes:
+    """Send something without TLS, close as launchers do, and return what comes back."""
+    host, _, port = endpoint.address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), local_addr=(source, 0))
+    try:
+        for chunk in chunks:
+            writer.write(chunk)
+            await writer.drain()
+        writer.write_eof()
+        return await asyncio.wait_for(reader.read(), DEADLINE)
+    except ConnectionError:
+        return b""
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def until_reported(reports: LauncherReports) -> None:
+    """Wait until a launcher has reported."""
+    async with asyncio.timeout(DEADLINE):
+        await reports.arrived.wait()
+    reports.arrived.clear()
+
+
+async def test_launchers_report_is_kept_by_its_senders_address(
+    listener: ResponseListener, endpoint: ResponseEndpoint
+) -> None:
+    """It settles nothing: the launch decides whether that is the kernel's address."""
+    reports = LauncherReports()
+    with listener.expect(launcher_payloads.KERNEL_ID, TOKEN, reports) as waiting:
+        raw = payload(connection(), endpoint.public_key)
+        assert await send_plainly(endpoint, raw[:1], raw[1:100], raw[100:]) == b""
+        await until_reported(reports)
+        forged = payload_of_version_0(connection(shell_port=1))
+        assert await send_plainly(endpoint, forged, source="127.0.0.9") == b""
+        await until_reported(reports)
+        assert reports.senders == ["127.0.0.1", "127.0.0.9"]
+        true, other = reports.get("127.0.0.1"), reports.get("127.0.0.9")
+        assert true is not None
+        assert other is not None
+        assert (true.shell_port, other.shell_port) == (40001, 1)
+        assert not waiting.done()
+        assert await answer(endpoint, report(kernel_id=launcher_payloads.KERNEL_ID)) == OK
+
+
+async def test_plain_peers_learn_nothing(
+    listener: ResponseListener, endpoint: ResponseEndpoint
+) -> None:
+    """Whatever they send, the connection ends without a word; what is too long is not read."""
+    envelope = json.loads(base64.b64decode(payload(connection(), endpoint.public_key)))
+    envelope["key"] = base64.b64encode(b"\1" * 256).decode()
+    sent = [
+        b"",
+        b"GET / HTTP/1.1\r\n\r\n",
+        base64.b64encode(json.dumps(envelope).encode()),
+        payload(connection(kernel_id=KERNEL_ID[:-1] + "8"), endpoint.public_key),
+        b"A" * (responses.MAX_REPORT_BYTES + 1),
+    ]
+    reports = LauncherReports()
+    with listener.expect(launcher_payloads.KERNEL_ID, TOKEN, reports):
+        for raw in sent:
+            assert await send_plainly(endpoint, raw) == b""
+        good = payload(connection(), endpoint.public_key)
+        assert await send_plainly(endpoint, good, source="127.0.0.2") == b""
+        await until_reported(reports)
+        assert reports.senders == ["127.0.0.2"]
+
+
+async def test_launchers_report_is_dropped_where_none_is_expected(
+    listener: ResponseListener, endpoint: ResponseEndpoint
+) -> None:
+    """A local kernel has its own agent, and one that has reported needs no companion."""
+    with listener.expect(launcher_payloads.KERNEL_ID, TOKEN) as waiting:
+        assert await send_plainly(endpoint, payload(connection(), endpoint.public_key)) == b""
+        assert await answer(endpoint, report(kernel_id=launcher_payloads.KERNEL_ID)) == OK
+        await waiting
+
+
+def test_reports_of_very_many_senders_are_not_kept() -> None:
+    """Every container may send one; the kernel's own comes when its address is known, or soon."""
+    reports = LauncherReports()
+    info = object()
+    for number in range(1000):
+        reports.put(f"10.0.{number >> 8}.{number & 255}", info)  # type: ignore[arg-type] # any will do
+    assert len(reports.senders) == 64
+    assert reports.get("10.0.3.231") is info

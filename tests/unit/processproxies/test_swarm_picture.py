@@ -58,7 +58,7 @@ def picture() -> SwarmPicture:
 
 def state(picture: SwarmPicture, service_id: str) -> WorkloadState:
     """Return the state of a service's workload."""
-    return picture.workload(service_id, NETWORK).state
+    return picture.part(service_id, NETWORK).workload.state
 
 
 def test_list_tells_what_is_gone(picture: SwarmPicture) -> None:

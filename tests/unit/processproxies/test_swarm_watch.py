@@ -16,6 +16,7 @@ from enterprise_gateway.services.processproxies.contract import (
     Workload,
     WorkloadState,
 )
+from enterprise_gateway.services.processproxies.couples import COMPANION_LABEL
 from enterprise_gateway.services.processproxies.docker_engine import DockerEngine, NotAManagerError
 from enterprise_gateway.services.processproxies.docker_services import DockerServices
 from enterprise_gateway.services.processproxies.swarm_objects import Node, Service, Task
@@ -41,6 +42,7 @@ class FakeSwarm(DockerServices):
         self.failures: list[Exception] = []
         self.is_manager = True
         self._states: dict[str, str] = {}
+        self._kernels: dict[str, str] = {}
         self._events: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue()
 
     def _count(self, question: str) -> None:
@@ -57,6 +59,11 @@ class FakeSwarm(DockerServices):
         self._states[service_id] = state
         if is_new and not silently:
             self.tell(service_id)
+
+    def put_companion(self, service_id: str, kernel: str, state: str) -> None:
+        """Have a service that is the companion of another one."""
+        self._kernels[service_id] = kernel
+        self.put(service_id, state)
 
     def drop(self, service_id: str, *, silently: bool = False) -> None:
         """Have a service no longer."""
@@ -83,11 +90,17 @@ class FakeSwarm(DockerServices):
             {
                 "ID": each,
                 "CreatedAt": created,
-                "Spec": {"Name": each, "Labels": {"kernel_id": each}},
+                "Spec": {"Name": each, "Labels": self._labels(each)},
             }
             for each in wanted
         ]
         return msgspec.convert(entries, list[Service])
+
+    def _labels(self, service_id: str) -> dict[str, str]:
+        kernel = self._kernels.get(service_id)
+        if kernel is None:
+            return {"kernel_id": service_id}
+        return {"kernel_id": kernel, COMPANION_LABEL: kernel}
 
     async def tasks(self, *, kernel_id: str | None = None) -> list[Task]:
         """See the base class."""
@@ -292,3 +305,67 @@ async def test_engine_may_become_a_manager(monkeypatch: pytest.MonkeyPatch) -> N
     swarm.is_manager = True
     await followed.until("s1", WorkloadState.RUNNING)
     await followed.close()
+
+
+@pytest.fixture
+async def accompanied(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> Followed:
+    """Give `old` a companion that runs; what is left of a couple is removed soon."""
+    monkeypatch.setattr(swarm_broom, "PARTING_DELAY", 0.05)
+    monkeypatch.setattr(swarm_broom, "DEATH_DELAY", 0.6)
+    monkeypatch.setattr(swarm_broom, "ORDERLY_DELAY", 0.05)
+    await followed.until("old", WorkloadState.RUNNING)
+    followed.swarm.put_companion("agent", "old", "starting")
+    await followed.until("old", WorkloadState.STARTING)
+    followed.swarm.put("agent", "running")
+    await followed.until("old", WorkloadState.RUNNING)
+    return followed
+
+
+async def services(followed: Followed) -> set[str]:
+    """Return the ids of the services that are there."""
+    return {each.id for each in await followed.swarm.services()}
+
+
+async def test_kernel_whose_companion_ends_is_dead_and_removed(accompanied: Followed) -> None:
+    """The companion's service stays to tell of it, as long as any that has died."""
+    accompanied.swarm.put("agent", "failed")
+    dead = await accompanied.until("old", WorkloadState.DEAD)
+    assert dead.exit_reason == "its companion ended: exit code 3"
+    assert dead.is_tombstone
+    await accompanied.until_called("remove", 1)
+    assert await services(accompanied) == {"agent", "older"}
+    await accompanied.until("old", WorkloadState.GONE)
+    assert await services(accompanied) == {"older"}
+
+
+async def test_companion_whose_kernel_ends_is_removed(accompanied: Followed) -> None:
+    """The kernel's own service tells of its death."""
+    accompanied.swarm.put("old", "failed")
+    assert (await accompanied.until("old", WorkloadState.DEAD)).exit_reason == "exit code 3"
+    await accompanied.until_called("remove", 1)
+    assert await services(accompanied) == {"old", "older"}
+    await accompanied.until("old", WorkloadState.GONE)
+    assert await services(accompanied) == {"older"}
+
+
+async def test_orderly_end_of_a_companion_is_that_of_both(accompanied: Followed) -> None:
+    """It has ended its kernel, however that went."""
+    accompanied.swarm.put("agent", "complete")
+    dead = await accompanied.until("old", WorkloadState.DEAD)
+    assert dead.exit_reason == ORDERLY_EXIT
+    accompanied.swarm.put("old", "failed")
+    await accompanied.until_called("remove", 2)
+    assert await services(accompanied) == {"older"}
+
+
+async def test_couple_is_found_as_one_by_whoever_comes_later(accompanied: Followed) -> None:
+    """In whatever order the swarm lists the two."""
+    accompanied.swarm.put("agent", "failed")
+    await accompanied.until("old", WorkloadState.DEAD)
+    later = Followed(accompanied.swarm)
+    try:
+        dead = await later.until("old", WorkloadState.DEAD)
+        assert dead.exit_reason == "its companion ended: exit code 3"
+        assert dead.is_tombstone
+    finally:
+        await later.close()

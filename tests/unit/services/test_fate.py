@@ -2,8 +2,15 @@
 
 import pytest
 
-from enterprise_gateway.services.kernels.fate import decide_death
+from enterprise_gateway.services.kernels.agent import Agent
+from enterprise_gateway.services.kernels.fate import ORPHAN_SECONDS, decide_death, is_orphan
+from enterprise_gateway.services.kernels.records import Record
 from enterprise_gateway.services.kernels.state import AgentState, ExitReason
+from enterprise_gateway.services.processproxies.contract import (
+    AgentEndpoint,
+    Workload,
+    WorkloadState,
+)
 
 
 def state(execution_state: str, reason: ExitReason | None = None) -> AgentState:
@@ -55,3 +62,27 @@ def test_other_ends_are_deaths_with_a_reason(
 ) -> None:
     """Whoever knew why is quoted: the agent first, then the engine."""
     assert says in (decide_death(last, exit_reason, was_terminating=False) or "")
+
+
+@pytest.mark.parametrize(
+    ("env", "seconds"),
+    [
+        (None, ORPHAN_SECONDS),
+        ({}, ORPHAN_SECONDS),
+        ({"KERNEL_LAUNCH_TIMEOUT": "30"}, ORPHAN_SECONDS),
+        ({"KERNEL_LAUNCH_TIMEOUT": "soon"}, ORPHAN_SECONDS),
+        ({"KERNEL_LAUNCH_TIMEOUT": "300"}, 300.0),
+    ],
+)
+async def test_kernel_is_no_orphan_while_it_may_be_launched(
+    env: dict[str, str] | None, seconds: float
+) -> None:
+    """Another gateway process may still give it a companion, which listens elsewhere."""
+    endpoint = AgentEndpoint("127.0.0.1", 1)
+    workload = Workload("k", "ann-k", "ann", WorkloadState.RUNNING, 0.0, endpoint)
+    record = Record(None, workload, client_env=env)  # type: ignore[arg-type] # nobody is asked
+    record.agent = Agent("k", endpoint, "token")
+    record.agent.refused_since = 1000.0
+    assert not is_orphan(record, 1000.0 + seconds - 1)
+    assert is_orphan(record, 1000.0 + seconds)
+    await record.agent.close()

@@ -1,0 +1,252 @@
+"""A site's own launch script: Enterprise Gateway's image gets a companion, ours needs none."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from harness.gateway import Gateway
+from harness.site_kernels import (
+    NEW_ARGUMENTS,
+    OLD_ARGUMENTS,
+    ensure_eg_image,
+    install_site_kernelspec,
+)
+from harness.waiting import wait_until
+
+from bringup.images import KERNEL
+from enterprise_gateway.services.processproxies.companion import DEFAULT_COMPANION_IMAGE
+from enterprise_gateway.services.processproxies.couples import COMPANION_LABEL
+
+pytestmark = [pytest.mark.docker, pytest.mark.kernel, pytest.mark.client]
+
+LOOP = "import time\nfor number in range(400):\n    print(number, flush=True)\n    time.sleep(0.01)"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[docker.DockerClient]:
+    """A client of the engine, which has the image."""
+    with contextlib.closing(docker.from_env()) as client:
+        ensure_eg_image(client)
+        yield client
+
+
+@pytest.fixture
+def site(tmp_path: Path, engine: docker.DockerClient) -> Iterator[Gateway]:
+    """A running gateway with a site's kernelspecs."""
+    gateway = Gateway(tmp_path / "gateway")
+    kernels = gateway.home / "share/jupyter/kernels"
+    install_site_kernelspec(kernels, "site_eg", ensure_eg_image(engine))
+    for spelling, arguments in (("old", OLD_ARGUMENTS), ("new", NEW_ARGUMENTS)):
+        install_site_kernelspec(kernels, f"site_{spelling}", KERNEL.tag, arguments=arguments)
+    try:
+        gateway.start()
+        yield gateway
+    finally:
+        gateway.close()
+
+
+def containers(engine: docker.DockerClient, kernel_id: str) -> list[Any]:
+    """Return the kernel's own container first, then its companion."""
+    found = engine.containers.list(
+        all=True, filters={"label": f"kernel_id={kernel_id}"}, ignore_removed=True
+    )
+    return sorted(found, key=lambda each: COMPANION_LABEL in each.labels)
+
+
+def until_nothing_is_left(engine: docker.DockerClient, kernel_id: str) -> None:
+    """Wait until neither of the two is there."""
+    wait_until(lambda: not containers(engine, kernel_id), deadline=30, what="removal of both")
+
+
+@pytest.mark.parametrize("name", ["site_old", "site_new"])
+def test_image_with_an_agent_needs_no_companion(
+    site: Gateway, engine: docker.DockerClient, name: str
+) -> None:
+    """The script's container is all there is, with what the site wants of it."""
+    kernel_id = site.start_kernel(name)
+    (container,) = containers(engine, kernel_id)
+    assert container.labels["site"] == "acme"
+    client = site.connect(kernel_id)
+    assert client.execute("open('/data/note').read()").result == "'from the volume'"
+    site.delete_kernel(kernel_id)
+    until_nothing_is_left(engine, kernel_id)
+
+
+def test_companion_is_what_the_documentation_says(
+    site: Gateway, engine: docker.DockerClient
+) -> None:
+    """Beside its kernel, found like it, and without rights that it does not need."""
+    kernel_id = site.start_kernel("site_eg")
+    kernel, companion = containers(engine, kernel_id)
+    assert COMPANION_LABEL not in kernel.labels
+    assert companion.name == f"{kernel.name}-agent"
+    labels = {name: value for name, value in kernel.labels.items() if name in companion.labels}
+    assert labels == {"app": "enterprise-gateway", "component": "kernel", "kernel_id": kernel_id}
+    assert companion.labels[COMPANION_LABEL] == kernel.id
+    config, host = companion.attrs["Config"], companion.attrs["HostConfig"]
+    assert config["Image"] == DEFAULT_COMPANION_IMAGE
+    assert config["User"] == "1000:100"
+    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host["NetworkMode"] == kernel.attrs["HostConfig"]["NetworkMode"]
+
+
+def test_kernel_with_a_companion_is_a_kernel_like_any_other(
+    site: Gateway, engine: docker.DockerClient
+) -> None:
+    """It runs code, asks, is interrupted, restarted and deleted; nothing is left of the two."""
+    kernel_id = site.start_kernel("site_eg")
+    client = site.connect(kernel_id)
+    assert client.execute("open('/data/note').read()").result == "'from the volume'"
+    asking = client.start_execution("input('who? ')", allow_stdin=True)
+    prompt = client.receive_until(lambda message: message.type == "input_request")
+    client.send("input_reply", {"value": "Ada"}, channel="stdin", parent_header=prompt.header)
+    assert client.finish_execution(asking).result == "'Ada'"
+
+    endless = client.start_execution("x = 1\nprint('on')\nwhile True: pass")
+    client.receive_until(lambda message: message.type == "stream")
+    assert site.request("POST", f"/api/kernels/{kernel_id}/interrupt").status_code == 204
+    (error,) = client.finish_execution(endless).of_type("error")
+    assert error.content["ename"] == "KeyboardInterrupt"
+    assert client.execute("x").result == "1"
+
+    before = {each.id for each in containers(engine, kernel_id)}
+    restart = site.request("POST", f"/api/kernels/{kernel_id}/restart", timeout=60)
+    assert restart.status_code == 200, restart.text
+    after = containers(engine, kernel_id)
+    assert len(after) == 2
+    assert not before & {each.id for each in after}
+    client = site.connect(kernel_id)
+    assert client.execute("x").of_type("error")[0].content["ename"] == "NameError"
+
+    site.delete_kernel(kernel_id)
+    until_nothing_is_left(engine, kernel_id)
+    assert site.request("GET", f"/api/kernels/{kernel_id}").status_code == 404
+
+
+def test_output_goes_on_after_the_gateway_was_killed(
+    site: Gateway, engine: docker.DockerClient
+) -> None:
+    """Another process finds the kernel where its companion is, and no line is lost."""
+    kernel_id = site.start_kernel("site_eg")
+    client = site.connect(kernel_id)
+    printing = client.start_execution(LOOP)
+    client.receive_until(lambda message: message.type == "stream")
+    site.kill()
+    client.receive_until_lost()
+    site.start()
+    again = site.connect(kernel_id, session_id=client.session_id)
+    again.finish_execution(printing)
+    texts = [
+        message.content["text"]
+        for message in (*client.received, *again.received)
+        if message.type == "stream"
+    ]
+    printed = [int(line) for line in "".join(texts).split()]
+    assert sorted(set(printed)) == list(range(400))
+    assert site.request("POST", f"/api/kernels/{kernel_id}/restart", timeout=60).ok
+    assert site.connect(kernel_id).execute("1 + 1").result == "2"
+    site.delete_kernel(kernel_id)
+    until_nothing_is_left(engine, kernel_id)
+
+
+def until_dead(gateway: Gateway, kernel_id: str) -> str:
+    """Wait until a kernel is dead, and return why."""
+
+    def model() -> Any:
+        return gateway.request("GET", f"/api/kernels/{kernel_id}").json()
+
+    wait_until(lambda: model()["execution_state"] == "dead", deadline=20, what="the death")
+    return str(model()["reason"])
+
+
+def test_kernel_whose_container_is_killed_is_dead_with_its_companion(
+    site: Gateway, engine: docker.DockerClient
+) -> None:
+    """The engine says why, the companion goes, and the kernel can be launched again."""
+    kernel_id = site.start_kernel("site_eg")
+    containers(engine, kernel_id)[0].kill()
+    assert "137" in until_dead(site, kernel_id)
+    until_nothing_is_left(engine, kernel_id)
+    assert site.request("POST", f"/api/kernels/{kernel_id}/restart", timeout=60).ok
+    assert site.connect(kernel_id).execute("1 + 1").result == "2"
+    site.delete_kernel(kernel_id)
+    until_nothing_is_left(engine, kernel_id)
+
+
+def test_kernel_that_dies_in_its_container_is_dead(
+    site: Gateway, engine: docker.DockerClient
+) -> None:
+    """Its launcher would go on without it."""
+    kernel_id = site.start_kernel("site_eg")
+    code = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    site.connect(kernel_id).start_execution(code)
+    assert until_dead(site, kernel_id)
+    until_nothing_is_left(engine, kernel_id)
+
+
+@pytest.mark.parametrize("is_removed", [False, True], ids=["killed", "removed"])
+def test_kernel_whose_companion_dies_is_dead(
+    site: Gateway, engine: docker.DockerClient, *, is_removed: bool
+) -> None:
+    """Nobody could reach it any more."""
+    kernel_id = site.start_kernel("site_eg")
+    companion = containers(engine, kernel_id)[1]
+    if is_removed:
+        companion.remove(force=True)
+    else:
+        companion.kill()
+    assert "its companion ended" in until_dead(site, kernel_id)
+    until_nothing_is_left(engine, kernel_id)
+
+
+@pytest.mark.parametrize("killed", [0, 1], ids=["kernel", "companion"])
+def test_what_died_without_a_gateway_is_cleared_away(
+    site: Gateway, engine: docker.DockerClient, killed: int
+) -> None:
+    """The next gateway process finds half of a couple, which is no kernel."""
+    kernel_id = site.start_kernel("site_eg")
+    site.kill()
+    containers(engine, kernel_id)[killed].kill()
+    site.start()
+    until_nothing_is_left(engine, kernel_id)
+    assert site.request("GET", f"/api/kernels/{kernel_id}").status_code in (200, 404)
+
+
+def test_companion_outlives_its_kernel_for_seconds_only(
+    site: Gateway, engine: docker.DockerClient
+) -> None:
+    """Even if there is no gateway that would remove it."""
+    kernel_id = site.start_kernel("site_eg")
+    kernel, companion = containers(engine, kernel_id)
+    site.kill()
+    kernel.kill()
+
+    def has_ended() -> bool:
+        companion.reload()
+        return bool(companion.status == "exited")
+
+    wait_until(has_ended, deadline=40, what="the companion's own end")
+    assert companion.attrs["State"]["ExitCode"] == 3
+    companion.remove()
+
+
+def test_missing_image_of_companions_is_told(tmp_path: Path, engine: docker.DockerClient) -> None:
+    """With the name of the setting; nothing is left of the kernel."""
+    gateway = Gateway(
+        tmp_path / "gateway", env={"EG_COMPANION_IMAGE": "registry.invalid/nothing:1"}
+    )
+    kernels = gateway.home / "share/jupyter/kernels"
+    install_site_kernelspec(kernels, "site_eg", ensure_eg_image(engine))
+    try:
+        gateway.start()
+        body = {"name": "site_eg", "env": {"KERNEL_USERNAME": gateway.username}}
+        answer = gateway.request("POST", "/api/kernels", json=body, timeout=60)
+        assert answer.status_code == 500
+        assert "EG_COMPANION_IMAGE" in answer.text
+        gateway.wait_until_no_kernels()
+    finally:
+        gateway.close()
