@@ -15,7 +15,7 @@ from harness.replica import ReplicaGroup
 from harness.stack import Stack
 from harness.swarm import KERNEL_IMAGE, Seat, overlay_network
 
-from bringup.images import IMAGES
+from bringup.images import SWARM_IMAGES
 from bringup.swarm_lab import SwarmLab, swarm_lab
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 
@@ -74,7 +74,7 @@ def kernel(gateway: Gateway, kernel_name: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def shared_lab() -> Iterator[SwarmLab]:
     """A Swarm of three nodes, which have the project's images."""
-    with swarm_lab(3, images=[image.tag for image in IMAGES]) as lab:
+    with swarm_lab(3, images=[image.tag for image in SWARM_IMAGES]) as lab:
         yield lab
 
 

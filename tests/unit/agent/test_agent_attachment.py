@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kernel_agent.kernel import (
+from kernel_agent.attachment import (
     REFUSED_SECONDS,
     SILENT_SECONDS,
     AttachLauncher,
@@ -13,6 +13,7 @@ from kernel_agent.kernel import (
     Pulse,
     read_attachment,
 )
+from kernel_agent.command import Attachment
 from kernel_agent.process import SpawnError
 from kernel_agent.settings import SettingsError, read_settings
 
@@ -69,12 +70,11 @@ def test_attachment_is_read_from_the_environment() -> None:
     """The option stands alone: there is no command."""
     environ = {"EG_AGENT_TOKEN": "t", "EG_AGENT_ATTACH": json.dumps(DOCUMENT)}
     attachment = read_settings(environ, ["--attach"]).kernel
-    assert attachment is not None
+    assert isinstance(attachment, Attachment)
     assert attachment.info.document() == {
         name: value for name, value in DOCUMENT.items() if name != "comm_port"
     }
     assert attachment.comm_port == 40009
-    assert read_settings({"EG_AGENT_TOKEN": "t"}, ["--", "kernel"]).kernel is None
 
 
 @pytest.mark.parametrize(
