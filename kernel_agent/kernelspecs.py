@@ -61,7 +61,7 @@ def data_folders(environ: Mapping[str, str], prefixes: Sequence[str]) -> List[st
     base = environ.get("PYTHONUSERBASE") or f"{home}/.local"
     folders = [
         *(environ.get("JUPYTER_PATH") or "").split(":"),
-        *(f"{prefix}/share/jupyter" for prefix in prefixes),
+        *(f"{prefix.rstrip('/')}/share/jupyter" for prefix in prefixes),
         *SYSTEM_FOLDERS,
         environ.get("JUPYTER_DATA_DIR") or f"{xdg}/jupyter",
         f"{base}/share/jupyter",

@@ -44,11 +44,11 @@ async def test_kernel_of_the_image_is_run(agent_file: str, language: str) -> Non
     async with in_image(agent_file, env={"KERNEL_LANGUAGE": language}) as agent:
         client = await agent.connect("s")
         code = (
-            "import os, sys; print(sys.executable, os.getppid())\n"
+            "import os, sys; print(sys.prefix, os.getppid())\n"
             "print([n for n in os.environ if n.startswith('EG_')], sys.flags.isolated)"
         )
         seen = texts(await client.execute(code))
-        assert seen == f"{PYTHON} {agent.pid}\n[] 0\n"
+        assert seen == f"{sys.prefix} {agent.pid}\n[] 0\n"
         assert (await agent.request("POST", "/v1/restart"))[0] == 200
         assert texts(await client.execute("print('again')")) == "again\n"
 

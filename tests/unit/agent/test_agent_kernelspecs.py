@@ -142,10 +142,11 @@ def test_command_that_is_no_bare_python_stays(word: str) -> None:
 def test_data_folders_are_jupyters_with_the_users_last() -> None:
     """JUPYTER_PATH, installations, the system's, the user's; each once, none relative."""
     environ = {"JUPYTER_PATH": "/a/:rel:", "HOME": "/home/u"}
-    assert data_folders(environ, ["/opt/conda", "/usr"]) == [
+    assert data_folders(environ, ["/opt/conda", "/usr", "/"]) == [
         "/a",
         "/opt/conda/share/jupyter",
         "/usr/share/jupyter",
+        "/share/jupyter",
         "/usr/local/share/jupyter",
         "/home/u/.local/share/jupyter",
     ]
