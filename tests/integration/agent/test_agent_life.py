@@ -224,6 +224,17 @@ async def test_shutdown_is_graceful_and_ends_the_agent(tmp_path: Path) -> None:
         assert files_of(agent) == ["log"]
 
 
+async def test_kernel_whose_child_is_a_zombie_shuts_down_by_itself() -> None:
+    """Left alone, ipykernel would try for half a minute to end a child that it need only reap."""
+    async with Agent() as agent:
+        client = await agent.connect("s")
+        await client.execute("import subprocess; child = subprocess.Popen(['sleep', '60'])")
+        await client.socket.close()
+        assert (await agent.request("POST", "/v1/shutdown"))[0] == 204
+        assert await agent.wait() == 0
+        assert "sending SIG" not in agent.log()
+
+
 def files_of(agent: Agent) -> list[str]:
     """Return the files in the agent's folder, but for IPython's."""
     names = {path.name for path in Path(agent.folder.name).iterdir()}
