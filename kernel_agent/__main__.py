@@ -62,9 +62,20 @@ def _make_launcher(settings: AgentSettings, folder: str) -> "Launcher":
         from kernel_agent.attachment import AttachLauncher  # noqa: PLC0415  # few need it
 
         return AttachLauncher(settings.attachment)
+    env = kernel_environment(os.environ)
+    if settings.bootstrap:
+        from kernel_agent.bootstrap import BootstrapLauncher  # noqa: PLC0415  # for few images
+
+        return BootstrapLauncher(
+            settings.bootstrap,
+            env,
+            settings.kernel_id,
+            settings.port_range,
+            settings.output_file_max_bytes,
+        )
     return CommandLauncher(
         settings.argv,
-        kernel_environment(os.environ),
+        env,
         settings.port_range,
         f"{folder}/kernel.json",
         settings.output_file_max_bytes,

@@ -36,14 +36,16 @@ class CommPort:
             try:
                 reader, writer = await self._open()
             except (OSError, asyncio.TimeoutError) as exc:
-                logger.warning("the comm port cannot be reached: %s", exc or type(exc).__name__)
+                logger.warning(
+                    "the comm port cannot be reached: %s", str(exc) or type(exc).__name__
+                )
                 return False
             try:
                 writer.write(json.dumps(request).encode())
                 writer.write_eof()
                 await asyncio.wait_for(reader.read(1), TAKE_TIMEOUT)
             except (OSError, asyncio.TimeoutError) as exc:
-                logger.warning("the comm port took no request: %s", exc or type(exc).__name__)
+                logger.warning("the comm port took no request: %s", str(exc) or type(exc).__name__)
                 return False
             finally:
                 writer.close()

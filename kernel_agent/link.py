@@ -83,9 +83,11 @@ class KernelLink:
         self.request(CONTROL, "interrupt_request")
 
     def wake(self) -> None:
-        """Have the kernel take note of the signal that it was sent.
+        """Have the kernel take note of what it was told.
 
-        During an `await` ipykernel does so only when a shell message arrives after the signal.
+        During an `await` ipykernel notes a signal only when a shell message arrives after it. Asked
+        to shut down, it has its main loop stop, but wakes it only after up to half a minute if it
+        has a child that is a zombie, as that of a launcher's listener that has ended.
         """
         self.request(SHELL, "kernel_info_request")
 
@@ -125,6 +127,8 @@ class KernelLink:
                 self._on_iopub(others)
             return
         for message in messages:
+            if message.channel == CONTROL and message.msg_type == "shutdown_reply":
+                self.wake()
             if message.parent_session != self._factory.own_session:
                 self._on_reply(message)
             elif message.msg_type == "kernel_info_reply":

@@ -214,10 +214,12 @@ class CommandLauncher:
             self._ports = None
 
 
-def explain_exit(code: int, *, out_of_memory: bool, stderr: str) -> ExitReason:
+def explain_exit(
+    code: int, *, out_of_memory: bool, stderr: str, who: str = "the kernel"
+) -> ExitReason:
     """Turn an exit code, negative for a signal, into words."""
     if code >= 0:
-        return ExitReason(f"the kernel exited with code {code}", exit_code=code, stderr=stderr)
+        return ExitReason(f"{who} exited with code {code}", exit_code=code, stderr=stderr)
     try:
         name = signal.Signals(-code).name
     except ValueError:
@@ -225,7 +227,7 @@ def explain_exit(code: int, *, out_of_memory: bool, stderr: str) -> ExitReason:
     is_oom = out_of_memory and -code == signal.SIGKILL
     suffix = " (out of memory)" if is_oom else ""
     return ExitReason(
-        f"the kernel was killed by {name}{suffix}", signal=name, out_of_memory=is_oom, stderr=stderr
+        f"{who} was killed by {name}{suffix}", signal=name, out_of_memory=is_oom, stderr=stderr
     )
 
 

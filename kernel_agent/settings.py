@@ -42,6 +42,8 @@ class AgentSettings(NamedTuple):
     public_key: str
     port_range: Tuple[int, int]
     argv: Tuple[str, ...]
+    bootstrap: str = ""
+    """An image's launch script of Enterprise Gateway, in place of `argv`."""
     folder: str = "/tmp"  # noqa: S108  # what is made there is private
     attachment: "Optional[Attachment]" = None
     """The kernel in another container that the agent is the companion of, in place of `argv`."""
@@ -70,18 +72,24 @@ class AgentSettings(NamedTuple):
 
 
 def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
-    """Make the settings from the environment and the arguments behind `--`.
+    """Make the settings from the environment and the arguments.
+
+    These are `-- COMMAND`, `--bootstrap FILE` or `--attach`.
 
     Raises:
         SettingsError: something required is missing, or has the wrong form.
     """
+    is_bootstrap = argv[:1] == ["--bootstrap"] and len(argv) == 2
     attachment = None
     if argv == [ATTACH_OPTION]:
         from kernel_agent.attachment import read_attachment  # noqa: PLC0415  # few need it
 
         attachment = read_attachment(environ.get("EG_AGENT_ATTACH", ""))
-    elif argv[:1] != ["--"] or len(argv) < 2:
-        raise SettingsError("usage: python3 -m kernel_agent (--attach | -- KERNEL_COMMAND...)")
+    elif not is_bootstrap and (argv[:1] != ["--"] or len(argv) < 2):
+        raise SettingsError(
+            "usage: python3 -m kernel_agent -- KERNEL_COMMAND..., or python3 -m kernel_agent "
+            "--bootstrap FILE, or python3 -m kernel_agent --attach"
+        )
     token = environ.get("EG_AGENT_TOKEN", "")
     if not token:
         raise SettingsError("EG_AGENT_TOKEN is not set")
@@ -99,7 +107,8 @@ def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
         response_address=environ.get("RESPONSE_ADDRESS", ""),
         public_key=environ.get("PUBLIC_KEY", ""),
         port_range=_read_port_range(environ.get("PORT_RANGE") or "0..0"),
-        argv=tuple(argv[1:]),
+        argv=tuple(argv[1:]) if argv[0] == "--" else (),
+        bootstrap=argv[1] if is_bootstrap else "",
         folder=environ.get("EG_AGENT_FOLDER") or environ.get("TMPDIR") or "/tmp",  # noqa: S108  # see above
         attachment=attachment,
         interrupt_by_message=mode == "message",
@@ -169,7 +178,7 @@ def _read_port_range(text: str) -> Tuple[int, int]:
 def _typed(given: Mapping[str, object], defaults: NamedTuple) -> Dict[str, Any]:
     """Take the known keys of `given` whose values have the type of their default."""
     known = defaults._asdict()
-    launch_only = set(AgentSettings._fields[:10])
+    launch_only = set(AgentSettings._fields[:11])
     result: Dict[str, Any] = {}
     for key, value in given.items():
         if key not in known or key in launch_only:

@@ -26,6 +26,13 @@ def test_settings_have_the_documented_defaults() -> None:
     assert settings == AgentSettings("", "", "t", "tcp:0.0.0.0:8898", "", "", (0, 0), ("kernel",))
 
 
+def test_bootstrap_script_takes_the_place_of_a_command() -> None:
+    """`--bootstrap FILE`: no command."""
+    settings = read_settings(ENV, ["--bootstrap", "/usr/local/bin/bootstrap-kernel.sh"])
+    assert settings.bootstrap == "/usr/local/bin/bootstrap-kernel.sh"
+    assert settings.argv == ()
+
+
 def test_settings_are_read_from_json() -> None:
     """Known keys are taken, with integers for seconds, unknown ones ignored."""
     document = {

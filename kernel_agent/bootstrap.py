@@ -1,0 +1,242 @@
+"""A kernel that the launcher of Enterprise Gateway's images starts.
+
+The image's `bootstrap-kernel.sh` is run as Enterprise Gateway runs it, with the agent itself in
+Enterprise Gateway's place: the launcher reports the kernel's ports to a loopback port of the agent
+(`payload.py`) and takes signals at its comm port (`comm_port.py`). Such a launcher is a shell, the
+kernel, and a listener beside it, and it does not end while the listener does not.
+
+The port is open only while a report is awaited, and only on loopback. Whoever can connect to it and
+knows the public key could pass for the launcher; that is the security of Enterprise Gateway's own
+scheme, inside one container.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import signal
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, Dict, Mapping, Optional, Tuple
+
+from kernel_agent.connection_file import LOOPBACK, ConnectionInfo
+from kernel_agent.lifecycle import ExitReason
+from kernel_agent.process import LOG_TAIL_BYTES, Child, OutputTail, SpawnError, explain_exit
+from kernel_agent.rsa import PrivateKey, generate_key, public_key_info
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from kernel_agent.comm_port import CommPort
+    from kernel_agent.reaper import Reaper
+
+INFO_LEVEL = "20"
+
+
+class BootstrapProcess:
+    """A `launcher.KernelProcess`: a launch script and all that came of it."""
+
+    def __init__(
+        self, child: Child, listener: socket.socket, key: PrivateKey, kernel_id: str
+    ) -> None:
+        self._child = child
+        self._listener = listener
+        self._key = key
+        self._kernel_id = kernel_id
+        self._has_reported = False
+        self._kernel_pid: Optional[int] = None
+        """Where it is not known, the kernel is taken for the script itself, as it is after exec."""
+        self._comm_port: "Optional[CommPort]" = None
+        self._letting_go: "Optional[asyncio.Task[bool]]" = None
+
+    def watch(self, reaper: "Reaper") -> "asyncio.Future[int]":
+        """Return a future of the script's exit code."""
+        from kernel_agent.descendants import adopt_orphans  # noqa: PLC0415  # the kernel boots
+
+        adopt_orphans()
+        return reaper.watch(self._child.pid)
+
+    async def connect(self) -> ConnectionInfo:
+        """Return what the launcher reports.
+
+        Raises:
+            SpawnError: it reported something else.
+        """
+        from kernel_agent.comm_port import CommPort  # noqa: PLC0415  # the kernel boots
+        from kernel_agent.descendants import is_descendant  # noqa: PLC0415  # likewise
+        from kernel_agent.payload import PayloadError, decode_payload  # noqa: PLC0415  # likewise
+        from kernel_agent.payload_server import receive_payload  # noqa: PLC0415  # likewise
+
+        try:
+            data = await receive_payload(self._listener)
+            report = decode_payload(data, self._key, self._kernel_id)
+        except PayloadError as exc:
+            raise SpawnError(f"what the kernel's launcher reported is of no use: {exc}") from exc
+        self._has_reported = True
+        if report.pid is not None and is_descendant(report.pid):
+            self._kernel_pid = report.pid
+        if report.comm_port is not None:
+            self._comm_port = CommPort(report.info.ip, report.comm_port)
+        return report.info
+
+    async def interrupt(self, signum: int) -> None:
+        """Have the launcher signal the kernel; if it does not listen, signal the kernel."""
+        if self._comm_port is None or not await self._comm_port.send(signum=signum):
+            self._signal_kernel(signum)
+
+    async def signal(self, signum: int) -> None:
+        """Signal the kernel: everybody with SIGTERM and SIGKILL, else the kernel alone.
+
+        The listener, and the shell that waits for the kernel, would die of many another signal.
+        """
+        if signum == signal.SIGKILL:
+            self.kill()
+        elif signum == signal.SIGTERM:
+            self._terminate()
+        else:
+            await self.interrupt(signum)
+
+    def let_go(self) -> None:
+        """End the launcher's listener, for which it waits after the kernel's end."""
+        import asyncio  # noqa: PLC0415  # not before the kernel is spawned
+
+        if self._comm_port is not None and self._letting_go is None:
+            request = self._comm_port.send(shutdown=1)
+            self._letting_go = asyncio.get_running_loop().create_task(request)
+
+    def kill(self) -> None:
+        """Kill everything that came from the script."""
+        from kernel_agent.descendants import signal_descendants  # noqa: PLC0415  # see watch
+
+        self._child.signal_group(signal.SIGKILL)
+        signal_descendants(signal.SIGKILL)
+
+    def settle(self, code: int, timeout: float) -> None:
+        """Kill what is left and wait for the last output."""
+        self._child.set_exit_code(code)
+        self.kill()
+        self._child.wait_for_output(timeout)
+
+    def explain_exit(self, code: int, *, out_of_memory: bool) -> ExitReason:
+        """Say why the script ended: of its own, or with the kernel."""
+        stderr = self.stderr()
+        who = "the kernel"
+        if code >= 0 and self._kernel_pid != self._child.pid:
+            signum = find_fatal_signal(stderr, self._kernel_pid, out_of_memory=out_of_memory)
+            code = -signum if signum else code
+            who = "the kernel" if signum else "the kernel's launch script"
+        reason = explain_exit(code, out_of_memory=out_of_memory, stderr=stderr, who=who)
+        if self._has_reported:
+            return reason
+        text = f"{reason.message} before its launcher reported how to reach it"
+        return reason._replace(message=text)
+
+    def stderr(self) -> str:
+        """Return the last lines of stderr."""
+        return self._child.stderr()
+
+    def _signal_kernel(self, signum: int) -> None:
+        if self._kernel_pid is None:
+            self._child.signal_group(signum)
+            return
+        with suppress(ProcessLookupError):
+            os.kill(self._kernel_pid, signum)
+
+    def _terminate(self) -> None:
+        """Ask everybody to end, but the script, with which everything ends, after the kernel."""
+        from kernel_agent.descendants import signal_descendants  # noqa: PLC0415  # see watch
+
+        is_script = self._kernel_pid not in (None, self._child.pid)
+        signal_descendants(signal.SIGTERM, {self._child.pid} if is_script else frozenset())
+
+
+class BootstrapLauncher:
+    """A `launcher.Launcher` of an image's `bootstrap-kernel.sh`.
+
+    Attributes:
+        log: the end of what all processes printed.
+    """
+
+    def __init__(
+        self,
+        script: str,
+        env: Dict[str, str],
+        kernel_id: str,
+        port_range: Tuple[int, int],
+        output_file_max_bytes: int = 0,
+    ) -> None:
+        self._script = script
+        self._env = env
+        self._kernel_id = kernel_id
+        self._port_range = port_range
+        self._output_file_max_bytes = output_file_max_bytes
+        self._key = generate_key()
+        self._listener: Optional[socket.socket] = None
+        self.log = OutputTail(LOG_TAIL_BYTES)
+
+    def spawn(self) -> BootstrapProcess:
+        """Start the script, with a fresh port for its launcher's report.
+
+        Raises:
+            SpawnError: the script cannot be executed.
+        """
+        self.release()
+        self._listener = socket.create_server((LOOPBACK, 0))
+        env = script_environment(
+            self._env,
+            response_address=f"{LOOPBACK}:{self._listener.getsockname()[1]}",
+            public_key=base64.b64encode(public_key_info(self._key)).decode(),
+            port_range=self._port_range,
+        )
+        try:
+            child = Child([self._script], env, self.log, self._output_file_max_bytes)
+        except SpawnError:
+            self.release()
+            raise
+        return BootstrapProcess(child, self._listener, self._key, self._kernel_id)
+
+    def release(self) -> None:
+        """Close the port of a report that is no longer awaited."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+
+def script_environment(
+    env: Mapping[str, str], *, response_address: str, public_key: str, port_range: Tuple[int, int]
+) -> Dict[str, str]:
+    """Return what Enterprise Gateway's `bootstrap-kernel.sh` finds in its environment.
+
+    Older scripts read the names with `EG_`. Unless somebody chose a log level, the launchers do not
+    log at their default, DEBUG, at which they print the kernel's key.
+    """
+    contract = {
+        "RESPONSE_ADDRESS": response_address,
+        "PUBLIC_KEY": public_key,
+        "PORT_RANGE": "{}..{}".format(*port_range),
+    }
+    twins = {f"EG_{name}": value for name, value in contract.items()}
+    return {"EG_LOG_LEVEL": INFO_LEVEL, **env, **contract, **twins}
+
+
+def find_fatal_signal(stderr: str, pid: Optional[int], *, out_of_memory: bool) -> int:
+    """Return the signal that ended a child of a shell script, 0 if none is known.
+
+    A script that goes on after its child's death hides it in its own exit code, but bash has said
+    on stderr what it was: `FILE: line N: PID Killed    COMMAND`.
+
+    Args:
+        stderr: the last lines of the script.
+        pid: of the child; None: of any.
+        out_of_memory: whether the kernel ran out of memory, for a bash that speaks no English.
+    """
+    number = r"\d+" if pid is None else str(pid)
+    told = rf": line \d+: +{number} (\S.*?)(?: \(core dumped\))?(?:  |$)"
+    found = re.findall(told, stderr, re.MULTILINE)
+    if not found:
+        return 0
+    for signum in signal.valid_signals():
+        if signal.strsignal(signum) == found[-1]:
+            return signum
+    return signal.SIGKILL if out_of_memory else 0
