@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 PROBE_INTERVAL = 5.0
 ALERT_INTERVAL = 0.2
-"""Seconds between probes when the kernel is expected to end, or seems to have."""
+"""Seconds between probes until the kernel listens, and when it is expected to end, or seems to have.
+"""
 ALERT_SECONDS = 15.0
 PROBE_TIMEOUT = 2.0
 REFUSED_SECONDS = 0.5
@@ -65,9 +66,9 @@ class Pulse:
         self._refused_since: Optional[float] = None
 
     @property
-    def is_missed(self) -> bool:
-        """Whether the latest attempt was in vain."""
-        return self._missed_since is not None
+    def is_sure(self) -> bool:
+        """Whether the latest attempt showed that the kernel is alive."""
+        return self._has_been_seen and self._missed_since is None
 
     def note(self, probe: Probe, now: float) -> bool:
         """Take note of an attempt; return whether the kernel is dead.
@@ -153,7 +154,7 @@ class AttachedProcess:
         pulse = Pulse()
         address = (self._info.ip, self._info.ports["hb_port"])
         while not pulse.note(await probe(*address), loop.time()):
-            is_alert = pulse.is_missed or loop.time() < self._alert_until
+            is_alert = not pulse.is_sure or loop.time() < self._alert_until
             with suppress(asyncio.TimeoutError):
                 interval = ALERT_INTERVAL if is_alert else PROBE_INTERVAL
                 await asyncio.wait_for(self._alert.wait(), interval)
