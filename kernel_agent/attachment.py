@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 PROBE_INTERVAL = 5.0
 ALERT_INTERVAL = 0.2
-"""Seconds between probes until the kernel listens, and when it is expected to end, or seems to have.
-"""
+"""Seconds between probes until the kernel listens, and once it is expected to end."""
 ALERT_SECONDS = 15.0
 PROBE_TIMEOUT = 2.0
 REFUSED_SECONDS = 0.5
