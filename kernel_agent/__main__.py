@@ -84,6 +84,10 @@ def _run(
 
 
 def _make_launcher(settings: AgentSettings, kernel: Kernel, folder: str) -> "Launcher":
+    if isinstance(kernel, Attachment):
+        from kernel_agent.attachment import AttachLauncher  # noqa: PLC0415  # few need it
+
+        return AttachLauncher(kernel)
     env = _environment(folder)
     if isinstance(kernel, BootstrapScript):
         from kernel_agent.bootstrap import BootstrapLauncher  # noqa: PLC0415  # for few images
@@ -95,10 +99,6 @@ def _make_launcher(settings: AgentSettings, kernel: Kernel, folder: str) -> "Lau
             settings.port_range,
             settings.output_file_max_bytes,
         )
-    if isinstance(kernel, Attachment):
-        from kernel_agent.attachment import AttachLauncher  # noqa: PLC0415  # few need it
-
-        return AttachLauncher(kernel)
     return CommandLauncher(
         kernel.argv,
         {**env, **kernel.env},

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 PROBE_INTERVAL = 5.0
 ALERT_INTERVAL = 0.2
-"""Seconds between probes when the kernel is expected to end, or seems to have."""
+"""Seconds between probes until the kernel listens, and once it is expected to end."""
 ALERT_SECONDS = 15.0
 PROBE_TIMEOUT = 2.0
 REFUSED_SECONDS = 0.5
@@ -58,9 +58,9 @@ class Pulse:
         self._refused_since: Optional[float] = None
 
     @property
-    def is_missed(self) -> bool:
-        """Whether the latest attempt was in vain."""
-        return self._missed_since is not None
+    def is_sure(self) -> bool:
+        """Whether the latest attempt showed that the kernel is alive."""
+        return self._has_been_seen and self._missed_since is None
 
     def note(self, probe: Probe, now: float) -> bool:
         """Take note of an attempt; return whether the kernel is dead.
@@ -146,7 +146,7 @@ class AttachedProcess:
         pulse = Pulse()
         address = (self._info.ip, self._info.ports["hb_port"])
         while not pulse.note(await probe(*address), loop.time()):
-            is_alert = pulse.is_missed or loop.time() < self._alert_until
+            is_alert = not pulse.is_sure or loop.time() < self._alert_until
             with suppress(asyncio.TimeoutError):
                 interval = ALERT_INTERVAL if is_alert else PROBE_INTERVAL
                 await asyncio.wait_for(self._alert.wait(), interval)

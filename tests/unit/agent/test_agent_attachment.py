@@ -33,7 +33,7 @@ def test_refusals_mean_nothing_before_the_kernel_listens() -> None:
     pulse = Pulse()
     assert not pulse.note(Probe.REFUSED, 0.0)
     assert not pulse.note(Probe.REFUSED, 1000.0)
-    assert not pulse.is_missed
+    assert not pulse.is_sure
 
 
 def test_kernel_that_refuses_connections_is_dead_soon() -> None:
@@ -41,7 +41,7 @@ def test_kernel_that_refuses_connections_is_dead_soon() -> None:
     pulse = Pulse()
     assert not pulse.note(Probe.TAKEN, 0.0)
     assert not pulse.note(Probe.REFUSED, 10.0)
-    assert pulse.is_missed
+    assert not pulse.is_sure
     assert not pulse.note(Probe.REFUSED, 10.0 + REFUSED_SECONDS / 2)
     assert pulse.note(Probe.REFUSED, 10.0 + REFUSED_SECONDS)
 
@@ -62,7 +62,7 @@ def test_one_connection_is_proof_of_life() -> None:
     pulse.note(Probe.TAKEN, 0.0)
     pulse.note(Probe.SILENT, 1.0)
     pulse.note(Probe.TAKEN, 2.0)
-    assert not pulse.is_missed
+    assert pulse.is_sure
     assert not pulse.note(Probe.SILENT, 1.0 + SILENT_SECONDS)
 
 
