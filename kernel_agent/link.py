@@ -1,7 +1,8 @@
 """The agent as a client of one kernel process: its own requests, and the readiness barrier.
 
 A kernel is ready when it has answered kernel_info on shell and on control and something arrived on
-iopub: a subscription that is not yet live would lose the first output of the first request.
+iopub: a subscription that is not yet live would lose the first output of the first request. Kernels
+that know nothing on control but shutdown_request (IRkernel) are ready without that.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from kernel_agent.notices import MessageFactory
 
 SHELL_RETRY_INTERVAL = 1.0
 """Seconds between kernel_info requests on shell; one that comes too early may get lost."""
-CONTROL_RETRY_INTERVAL = 0.1
-"""Seconds between kernel_info requests on control while it, or iopub, is silent: each makes the
+RETRY_INTERVAL = 0.1
+"""Seconds between kernel_info requests while control, or only iopub, is silent: each makes the
 kernel publish a status."""
+CONTROL_PATIENCE = 0.25
+"""Seconds after the answer on shell for which control is waited for. Kernels that answer there do
+so at once, whatever version of the protocol they claim; what comes later finds them ready."""
 
 
 class KernelLink:
@@ -58,6 +62,7 @@ class KernelLink:
         self._on_reply = on_reply
         self._loop = asyncio.get_running_loop()
         self._awaited = {SHELL, CONTROL, IOPUB}
+        self._control_deadline = 0.0
         self._own_session = factory.own_session.encode()
         self.kernel_info: Dict[str, Any] = {}
         self.ready: "asyncio.Future[None]" = self._loop.create_future()
@@ -105,11 +110,17 @@ class KernelLink:
         if self.ready.done():
             return
         if SHELL in self._awaited:
-            self.request(SHELL, "kernel_info_request")
-            self._timer = self._loop.call_later(SHELL_RETRY_INTERVAL, self._ask)
+            self._ask_on(SHELL, SHELL_RETRY_INTERVAL)
+        elif CONTROL in self._awaited and self._loop.time() < self._control_deadline:
+            self._ask_on(CONTROL, RETRY_INTERVAL)
         else:
-            self.request(CONTROL, "kernel_info_request")
-            self._timer = self._loop.call_later(CONTROL_RETRY_INTERVAL, self._ask)
+            self._note_alive(CONTROL)
+            if not self.ready.done():
+                self._ask_on(SHELL, RETRY_INTERVAL)
+
+    def _ask_on(self, channel: bytes, interval: float) -> None:
+        self.request(channel, "kernel_info_request")
+        self._timer = self._loop.call_later(interval, self._ask)
 
     def _on_messages(self, messages: List[Message]) -> None:
         if messages[0].channel == IOPUB:
@@ -142,4 +153,5 @@ class KernelLink:
         if not self._awaited:
             self.ready.set_result(None)
         elif channel == SHELL:
+            self._control_deadline = self._loop.time() + CONTROL_PATIENCE
             self._ask()

@@ -8,7 +8,7 @@ from harness.compose import ComposeProject
 from harness.gateway import Gateway
 from harness.stack import Stack
 
-from bringup.images import IMAGES
+from bringup.images import SWARM_IMAGES
 from bringup.swarm_lab import SwarmLab, swarm_lab
 
 LOG_TAIL_CHARS = 20_000
@@ -64,7 +64,7 @@ def kernel(gateway: Gateway, kernel_name: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def shared_lab() -> Iterator[SwarmLab]:
     """A Swarm of three nodes, which have the project's images."""
-    with swarm_lab(3, images=[image.tag for image in IMAGES]) as lab:
+    with swarm_lab(3, images=[image.tag for image in SWARM_IMAGES]) as lab:
         yield lab
 
 

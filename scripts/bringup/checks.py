@@ -1,5 +1,6 @@
 """`scripts/test`: static checks, then the tests in an order that fails early."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,8 @@ def install_tools(*, browser: bool) -> None:
 def static_checks() -> dict[str, list[str]]:
     """Return the commands that look at the source without running it, by what to call them."""
     files = [ROOT / ".ci" / "run", *sorted((ROOT / "scripts").iterdir())]
-    shell_scripts = [str(file) for file in files if file.is_file() and not file.suffix]
+    files += sorted((ROOT / "etc").rglob("*"))
+    shell_scripts = [str(file) for file in files if file.is_file() and is_shell_script(file)]
     return {
         **({"shellcheck": ["shellcheck", *shell_scripts]} if which("shellcheck") else {}),
         "ruff check": ["ruff", "check", "--output-format=concise"],
@@ -41,6 +43,12 @@ def static_checks() -> dict[str, list[str]]:
         "mypy": ["mypy"],
         "import-linter": ["lint-imports"],
     }
+
+
+def is_shell_script(file: Path) -> bool:
+    """Whether a shell runs it, by its first line."""
+    with file.open("rb") as stream:
+        return bool(re.match(rb"#!.*\b(sh|bash)$", stream.readline(100).rstrip()))
 
 
 def folders_with_tests(tests: Path, *, fast: bool) -> list[str]:

@@ -14,7 +14,15 @@ from bringup.engine import EngineChoice, engine
 from bringup.gateway import install_kernelspecs, serve
 from bringup.guardian import guard
 from bringup.host import ROOT, VENV
-from bringup.images import IMAGES, KERNEL, PROXY, ensure_images, find_images
+from bringup.images import (
+    IMAGES,
+    KERNEL,
+    PROXY,
+    SWARM_IMAGES,
+    USUAL_IMAGES,
+    ensure_images,
+    find_images,
+)
 from bringup.private_engine import Places, places
 from bringup.swarm_lab import swarm_lab
 
@@ -107,7 +115,7 @@ def test_command(options: argparse.Namespace, rest: list[str]) -> int:
     else:
         with engine(options.engine) as host:
             if host:
-                ensure_images(host, IMAGES)
+                ensure_images(host, USUAL_IMAGES)
             passed = checks.run_tests(rest, environment(host), fast=False)
     return 0 if clean and passed else 1
 
@@ -145,8 +153,8 @@ def swarm_command(options: argparse.Namespace, rest: list[str]) -> int:
         signal.signal(number, signal.default_int_handler)
     with engine(options.engine) as host:
         if host:
-            ensure_images(host, IMAGES)
-        images = [image.tag for image in IMAGES] if host else []
+            ensure_images(host, SWARM_IMAGES)
+        images = [image.tag for image in SWARM_IMAGES] if host else []
         with swarm_lab(options.nodes, images=images, engine=host) as lab:
             say(lab.describe())
             signal.pause()

@@ -27,7 +27,9 @@ class Image:
     name: str
     """What it is called in `enterprise-gateway/NAME:VERSION`, and its folder in etc/docker."""
     inputs: tuple[str, ...]
-    """The files and folders that the build may use, besides its own folder."""
+    """The files and folders that the build may use, besides its own folder and the common ones."""
+    is_optional: bool = False
+    """Whether it is built only when somebody names it: it is large, and few have a use for it."""
 
     @property
     def tag(self) -> str:
@@ -40,7 +42,16 @@ class Image:
         return f"etc/docker/{self.name}"
 
 
-KERNEL = Image("kernel-py", ("etc/kernel-launchers", "kernel_agent", "requirements/kernel-py.txt"))
+AGENT = ("etc/kernel-launchers/bootstrap", "kernel_agent")
+"""What goes into each kernel image."""
+
+KERNEL = Image("kernel-py", (*AGENT, "requirements/kernel-py.txt"))
+R_KERNEL = Image("kernel-r", AGENT)
+SCALA_KERNEL = Image("kernel-scala", (*AGENT, "requirements/kernel-scala.txt"))
+TENSORFLOW_KERNEL = Image("kernel-tf-py", (*AGENT, "requirements/kernel-tf-py.txt"))
+TENSORFLOW_GPU_KERNEL = Image(
+    "kernel-tf-gpu-py", (*AGENT, "requirements/kernel-tf-gpu-py.txt"), is_optional=True
+)
 GATEWAY = Image(
     "enterprise-gateway",
     (
@@ -55,10 +66,32 @@ GATEWAY = Image(
     ),
 )
 PROXY = Image("proxy", ())
-IMAGES = (KERNEL, GATEWAY, PROXY)
+IMAGES = (
+    KERNEL,
+    GATEWAY,
+    PROXY,
+    R_KERNEL,
+    SCALA_KERNEL,
+    TENSORFLOW_KERNEL,
+    TENSORFLOW_GPU_KERNEL,
+)
+USUAL_IMAGES = tuple(image for image in IMAGES if not image.is_optional)
+SWARM_IMAGES = (
+    KERNEL,
+    GATEWAY,
+    PROXY,
+    R_KERNEL,
+    SCALA_KERNEL,
+    TENSORFLOW_KERNEL,
+    TENSORFLOW_GPU_KERNEL,
+)
+"""What the nodes of a Swarm on this machine get: the others are too large to be there twice."""
 
 MACHINE = "etc/docker/machine"
 """Where each build finds what it needs on this machine only."""
+
+STEPS = "etc/docker/steps"
+"""What builds have in common."""
 
 INPUTS_LABEL = "enterprise-gateway.inputs"
 """Label of a finished image: the digest of its inputs."""
@@ -68,7 +101,7 @@ STAGE_LABEL = "enterprise-gateway.stage"
 
 
 def find_images(names: Iterable[str]) -> tuple[Image, ...]:
-    """Return the images of these names; all if there are none.
+    """Return the images of these names; the usual ones if there are none.
 
     Raises:
         SetupError: there is no image of a name.
@@ -77,7 +110,7 @@ def find_images(names: Iterable[str]) -> tuple[Image, ...]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise SetupError(f"no such image: {', '.join(unknown)} (there are {', '.join(known)})")
-    return tuple(known[name] for name in names) or IMAGES
+    return tuple(known[name] for name in names) or USUAL_IMAGES
 
 
 def ensure_images(host: str, images: Sequence[Image]) -> None:
@@ -96,7 +129,7 @@ def ensure_images(host: str, images: Sequence[Image]) -> None:
 
 def ensure_image(client: DockerClient, host: str, image: Image) -> None:
     """Have one image, made from the files of this checkout, on the engine."""
-    inputs = read_inputs(ROOT, (image.folder, MACHINE, *image.inputs))
+    inputs = read_inputs(ROOT, (image.folder, MACHINE, STEPS, *image.inputs))
     wanted = digest(inputs)
     if present(client, image) == wanted:
         return

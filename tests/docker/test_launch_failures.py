@@ -34,6 +34,11 @@ def missing_image(rig: DockerRig) -> LaunchRequest:
     return with_env(rig, KERNEL_IMAGE=NO_SUCH_IMAGE)
 
 
+def missing_image_of_ours(rig: DockerRig) -> LaunchRequest:
+    """Name an image that a checkout builds, of a version that it has not."""
+    return with_env(rig, KERNEL_IMAGE="enterprise-gateway/kernel-r:no-such-version")
+
+
 def malformed_image(rig: DockerRig) -> LaunchRequest:
     """Name what cannot be an image."""
     return with_env(rig, KERNEL_IMAGE="--privileged image")
@@ -72,6 +77,16 @@ def invalid_setting(rig: DockerRig) -> LaunchRequest:
     return rig.edited_request("cpuset_cpus", "'4000'")
 
 
+def gpus_where_there_are_none(rig: DockerRig) -> LaunchRequest:
+    """Ask for GPUs on a machine without."""
+    return with_env(rig, KERNEL_GPUS="2")
+
+
+def malformed_number_of_gpus(rig: DockerRig) -> LaunchRequest:
+    """Ask for GPUs by what is no number."""
+    return with_env(rig, KERNEL_GPUS="many")
+
+
 def broken_script(rig: DockerRig) -> LaunchRequest:
     """Edit the launch script badly."""
     return rig.edited_request("x", "undefined_name")
@@ -91,6 +106,7 @@ def missing_arguments(rig: DockerRig) -> LaunchRequest:
     ("make_request", "words"),
     [
         (missing_image, rf"{NO_SUCH_IMAGE} is not on this engine and cannot be pulled: .*1.*Build"),
+        (missing_image_of_ours, r"Build or load it \(in a checkout: scripts/images kernel-r\)"),
         (malformed_image, r"KERNEL_IMAGE is no image name"),
         (image_without_agent, r"No command specified|exit code|bootstrap-kernel"),
         (unknown_language, r"exit code 1\.\nUnrecognized value for KERNEL_LANGUAGE: 'cobol'!"),
@@ -98,6 +114,11 @@ def missing_arguments(rig: DockerRig) -> LaunchRequest:
         (command_not_found, r"/no/such/command"),
         (too_little_memory, r"exit code 137 \(out of memory\)\. Raise mem_limit"),
         (invalid_setting, r"refused to start .*CPU"),
+        (
+            gpus_where_there_are_none,
+            r"KERNEL_GPUS=2\), but the Docker engine has none.*KERNEL_GPUS=0",
+        ),
+        (malformed_number_of_gpus, r"KERNEL_GPUS is no number of GPUs: many"),
         (broken_script, r"NameError: name 'undefined_name'"),
         (missing_script, r"No such file or directory: '/no/such/launch_docker\.py'"),
         (missing_arguments, r"--kernel-id is required"),

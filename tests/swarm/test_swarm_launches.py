@@ -67,6 +67,11 @@ def invalid_setting(rig: SwarmRig) -> LaunchRequest:
     return rig.edited_request("constraints", "['no constraint']")
 
 
+def gpus_where_there_are_none(rig: SwarmRig) -> LaunchRequest:
+    """Ask for GPUs on a Swarm without."""
+    return with_env(rig, KERNEL_GPUS="2")
+
+
 def broken_script(rig: SwarmRig) -> LaunchRequest:
     """Edit the launch script badly."""
     return rig.edited_request("x", "undefined_name")
@@ -77,6 +82,7 @@ def broken_script(rig: SwarmRig) -> LaunchRequest:
     [
         (missing_image, rf"rejected: No such image: {NO_SUCH_IMAGE}\. .*push it to a registry"),
         (unknown_language, r"exit code 1\.\nUnrecognized value for KERNEL_LANGUAGE: 'cobol'!"),
+        (gpus_where_there_are_none, r"no node of the Swarm offers more than 0 .*NVIDIA-GPU"),
         (early_exit, r"exit code 9\.\n(one\ntwo|two\none)"),
         (command_not_found, r"/no/such/command"),
         (too_little_memory, r"exit code 137 .*memory limit of 24 MiB\. Raise it in service_sett"),

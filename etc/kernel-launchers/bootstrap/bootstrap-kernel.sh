@@ -17,6 +17,12 @@ case "${KERNEL_LANGUAGE}" in
         set -- "$@" "--IPKernelApp.kernel_class=${KERNEL_CLASS_NAME}"
     fi
     ;;
+[Rr])
+    set -- R --slave -e 'IRkernel::main()' --args '{connection_file}'
+    ;;
+[Ss][Cc][Aa][Ll][Aa])
+    set -- toree '{connection_file}'
+    ;;
 *)
     echo "Unrecognized value for KERNEL_LANGUAGE: '${KERNEL_LANGUAGE}'!" >&2
     exit 1

@@ -258,6 +258,29 @@ async def test_kernel_that_ignores_everything_is_killed() -> None:
             await reading
 
 
+SILENT_ON_CONTROL = """
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import IPKernelApp
+
+class Kernel(IPythonKernel):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        del self.control_handlers["kernel_info_request"]
+
+IPKernelApp.launch_instance(kernel_class=Kernel)
+"""
+
+
+async def test_kernel_that_is_silent_on_control_is_ready() -> None:
+    """As IRkernel is, but for shutdown_request."""
+    argv = (sys.executable, "-c", SILENT_ON_CONTROL, "-f", "{connection_file}")
+    async with Agent(argv=argv, settings={"launch_timeout": 20.0}) as agent:
+        client = await agent.connect("s")
+        assert texts(await client.execute("print('alive')")) == "alive\n"
+        assert (await agent.request("POST", "/v1/shutdown"))[0] == 204
+        assert await agent.wait() == 0
+
+
 async def test_shutdown_while_the_kernel_boots() -> None:
     """An agent that is told to end before its kernel is ready does."""
     async with Agent(argv=["sleep", "60"]) as agent:

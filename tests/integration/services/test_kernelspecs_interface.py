@@ -1,6 +1,10 @@
 """`/api/kernelspecs` and the files of kernelspecs over HTTP."""
 
+import asyncio
 import json
+import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +15,7 @@ from harness.service import Service, serve_settings
 
 from enterprise_gateway.settings import LiveSettings
 
+INSTALLER = Path(__file__).resolve().parents[3] / "etc" / "kernelspecs" / "install.py"
 PNG = b"\x89PNG fake"
 
 
@@ -71,6 +76,33 @@ async def test_list_has_models_and_the_default(service: Service) -> None:
         "logo-64x64": "/gw/kernelspecs/open/logo-64x64.png",
     }
     assert await service.get("/gw/api/kernelspecs/OPEN") == model
+
+
+async def test_our_kernelspecs_are_known_in_any_case(service: Service, tmp_path: Path) -> None:
+    """`R_docker`, as Enterprise Gateway's own is called, is listed as `r_docker`."""
+    command = [sys.executable, INSTALLER, "--prefix", tmp_path, "--version", "1"]
+    await asyncio.to_thread(subprocess.run, command, check=True)
+    shutil.copytree(
+        tmp_path / "share" / "jupyter" / "kernels",
+        tmp_path / "jupyter" / "kernels",
+        dirs_exist_ok=True,
+    )
+    names = {
+        "r_docker",
+        "python_docker",
+        "python_tf_docker",
+        "python_tf_gpu_docker",
+        "scala_docker",
+    }
+    listed = (await service.get("/gw/api/kernelspecs"))["kernelspecs"]
+    assert names <= set(listed)
+    for name in ("R_docker", "r_docker", "Scala_Docker"):
+        model = await service.get(f"/gw/api/kernelspecs/{name}")
+        assert model == listed[name.lower()]
+        for logo in ("logo-32x32.png", "logo-64x64.png", "logo-svg.svg"):
+            assert model["resources"][logo.rpartition(".")[0]].endswith(f"{name.lower()}/{logo}")
+            answer = await service.ask("GET", f"/gw/kernelspecs/{name}/{logo}")
+            assert answer.status == 200
 
 
 @pytest.mark.parametrize(

@@ -19,15 +19,35 @@ def install(prefix: Path, version: str, *options: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def test_installed_kernelspec_is_complete(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "display_name", "language", "image"),
+    [
+        ("R_docker", "R on Docker", "R", "kernel-r"),
+        ("python_docker", "Python on Docker", "python", "kernel-py"),
+        ("python_tf_docker", "Python on Docker with Tensorflow", "python", "kernel-tf-py"),
+        (
+            "python_tf_gpu_docker",
+            "Python on Docker with Tensorflow with GPUs",
+            "python",
+            "kernel-tf-gpu-py",
+        ),
+        ("scala_docker", "Scala on Docker", "scala", "kernel-scala"),
+    ],
+)
+def test_installed_kernelspec_is_complete(
+    tmp_path: Path, name: str, display_name: str, language: str, image: str
+) -> None:
     """Launch script and logos are in the folder, and the image has a version."""
     assert install(tmp_path, "1.2.3") == ""
-    folder = tmp_path / "share" / "jupyter" / "kernels" / "python_docker"
+    folder = tmp_path / "share" / "jupyter" / "kernels" / name
     spec = json.loads((folder / "kernel.json").read_text())
-    assert spec["metadata"]["process_proxy"]["config"]["image_name"].endswith("kernel-py:1.2.3")
+    assert (spec["display_name"], spec["language"]) == (display_name, language)
+    image_name = spec["metadata"]["process_proxy"]["config"]["image_name"]
+    assert image_name == f"enterprise-gateway/{image}:1.2.3"
     assert spec["argv"][1] == "{resource_dir}/scripts/launch_docker.py"
     assert (folder / "scripts" / "launch_docker.py").read_bytes() == LAUNCH_SCRIPT.read_bytes()
-    assert (folder / "logo-64x64.png").exists()
+    logos = {file.name for file in folder.glob("logo-*")}
+    assert logos == {"logo-32x32.png", "logo-64x64.png", "logo-svg.svg"}
 
 
 @pytest.mark.parametrize(

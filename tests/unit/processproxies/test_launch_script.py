@@ -55,3 +55,93 @@ def test_image_is_missing_only_if_the_engine_says_so(
 def test_beginnings_of_templates_are_escaped(script: Any, text: str, escaped: str) -> None:
     """Swarm makes the text of it again."""
     assert script.literal(text) == escaped
+
+
+@pytest.mark.parametrize(("stated", "count"), [("", 0), ("0", 0), ("1", 1), ("16", 16)])
+def test_gpus_are_asked_for_by_number(
+    script: Any, monkeypatch: pytest.MonkeyPatch, stated: str, count: int
+) -> None:
+    """None, unless KERNEL_GPUS says otherwise."""
+    assert script.gpus() == 0
+    monkeypatch.setenv("KERNEL_GPUS", stated)
+    assert script.gpus() == count
+
+
+@pytest.mark.parametrize("stated", ["all", "-1", "1.5", "1\n", "9999"])
+def test_number_of_gpus_that_is_none_is_refused(
+    script: Any, monkeypatch: pytest.MonkeyPatch, stated: str
+) -> None:
+    """With the value in the sentence."""
+    monkeypatch.setenv("KERNEL_GPUS", stated)
+    with pytest.raises(SystemExit, match="KERNEL_GPUS is no number of GPUs"):
+        script.gpus()
+
+
+def node(*resources: dict[str, Any], state: str = "ready", availability: str = "active") -> Mock:
+    """Return a node of a Swarm as the SDK does, `GET /nodes`."""
+    attrs: dict[str, Any] = {
+        "Spec": {"Availability": availability},
+        "Description": {"Resources": {"NanoCPUs": 2_000_000_000}},
+        "Status": {"State": state},
+    }
+    if resources:
+        attrs["Description"]["Resources"]["GenericResources"] = list(resources)
+    return Mock(attrs=attrs)
+
+
+def named(*gpus: str) -> list[dict[str, Any]]:
+    """Return GPUs that a node offers by name."""
+    return [{"NamedResourceSpec": {"Kind": "NVIDIA-GPU", "Value": gpu}} for gpu in gpus]
+
+
+SSD = {"DiscreteResourceSpec": {"Kind": "SSD", "Value": 8}}
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node(*named("gpu-a", "gpu-b")), node()],
+        [node(SSD, {"DiscreteResourceSpec": {"Kind": "NVIDIA-GPU", "Value": 2}})],
+    ],
+)
+def test_swarm_with_enough_gpus_is_asked(
+    script: Any, monkeypatch: pytest.MonkeyPatch, nodes: list[Mock]
+) -> None:
+    """On one node, in either form of daemon.json."""
+    monkeypatch.setenv("KERNEL_GPUS", "2")
+    script.expect_gpus(Mock(**{"nodes.list.return_value": nodes}))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "most"),
+    [
+        ([], 0),
+        ([node(), node(SSD)], 0),
+        ([node(*named("gpu-a")), node(*named("gpu-b"))], 1),
+        ([node(*named("a", "b"), state="down"), node(*named("a", "b"), availability="drain")], 0),
+    ],
+)
+def test_swarm_with_too_few_gpus_is_not_asked(
+    script: Any, monkeypatch: pytest.MonkeyPatch, nodes: list[Mock], most: int
+) -> None:
+    """It would wait for a node that has them, without a word."""
+    monkeypatch.setenv("KERNEL_GPUS", "2")
+    with pytest.raises(SystemExit, match=f"more than {most} of the generic resource NVIDIA-GPU"):
+        script.expect_gpus(Mock(**{"nodes.list.return_value": nodes}))
+
+
+@pytest.mark.parametrize(
+    ("image", "command"),
+    [
+        ("enterprise-gateway/kernel-r:1.2.3", " (in a checkout: scripts/images kernel-r)"),
+        (
+            "enterprise-gateway/kernel-tf-gpu-py:1",
+            " (in a checkout: scripts/images kernel-tf-gpu-py)",
+        ),
+        ("elyra/kernel-r:1.2.3", ""),
+        ("localhost:1/enterprise-gateway/kernel-r:1", ""),
+    ],
+)
+def test_command_is_told_for_our_own_images(script: Any, image: str, command: str) -> None:
+    """Nobody can pull them, but whoever has a checkout can build them."""
+    assert script.command_for(image) == command

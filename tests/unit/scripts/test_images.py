@@ -1,5 +1,6 @@
 """Which images are built, when, and from what."""
 
+import json
 import re
 import tarfile
 from pathlib import Path
@@ -13,14 +14,18 @@ from bringup.images import (
     KERNEL,
     MACHINE,
     PROXY,
+    STEPS,
+    TENSORFLOW_GPU_KERNEL,
     Image,
     context,
     digest,
     find_images,
     read_inputs,
 )
+from enterprise_gateway._version import __version__
 
 ROOT = Path(__file__).resolve().parents[3]
+KERNELSPECS = ROOT / "etc" / "kernelspecs"
 
 
 def write(root: Path) -> None:
@@ -65,8 +70,8 @@ def test_context_is_a_tar_of_the_files_without_times() -> None:
 
 
 def test_images_are_chosen_by_name_or_all() -> None:
-    """Without a name it is all of them."""
-    assert find_images([]) == IMAGES
+    """Without a name it is all of them but what few have a use for."""
+    assert set(find_images([])) == set(IMAGES) - {TENSORFLOW_GPU_KERNEL}
     assert find_images(["enterprise-gateway", "kernel-py"]) == (GATEWAY, KERNEL)
     with pytest.raises(SetupError, match=r"no such image: r-kernel \(there are kernel-py, "):
         find_images(["kernel-py", "r-kernel"])
@@ -75,7 +80,7 @@ def test_images_are_chosen_by_name_or_all() -> None:
 @pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.name)
 def test_dockerfile_copies_nothing_but_inputs(image: Image) -> None:
     """What a build uses decides whether it is repeated."""
-    inputs = (image.folder, MACHINE, *image.inputs)
+    inputs = (image.folder, MACHINE, STEPS, *image.inputs)
     lines = (ROOT / image.folder / "Dockerfile").read_text().splitlines()
     copies = [line.split()[1:-1] for line in lines if line.startswith("COPY ")]
     sources = [path for words in copies if not words[0].startswith("--from") for path in words]
@@ -90,3 +95,17 @@ def test_stack_names_the_images_of_this_version() -> None:
     stack = (ROOT / "etc" / "docker" / "docker-compose.yml").read_text()
     named = re.findall(r"image: \$\{\w+:-(.+)\}", stack)
     assert set(named) == {GATEWAY.tag, PROXY.tag}
+
+
+@pytest.mark.parametrize("spec", sorted(KERNELSPECS.glob("*/kernel.json")), ids=str)
+def test_kernelspec_names_an_image_that_is_built_here(spec: Path) -> None:
+    """Of this version, once it is installed."""
+    name = json.loads(spec.read_text())["metadata"]["process_proxy"]["config"]["image_name"]
+    assert name.replace("VERSION", __version__) in {image.tag for image in IMAGES}
+
+
+def test_image_of_a_kernel_says_that_it_has_an_agent() -> None:
+    """So that the gateway need not give it one."""
+    for image in IMAGES:
+        text = (ROOT / image.folder / "Dockerfile").read_text()
+        assert ("LABEL enterprise-gateway.agent=1\n" in text) is image.name.startswith("kernel-")

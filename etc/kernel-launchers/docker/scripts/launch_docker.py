@@ -31,6 +31,9 @@ IMAGE_NAME = re.compile(
     r"(?:@[A-Za-z0-9_+.-]+:[0-9a-fA-F]{32,})?"
 )
 
+# What nodes of a Swarm offer GPUs as: `node-generic-resources` in the daemon.json of their engine.
+GPU_RESOURCE = "NVIDIA-GPU"
+
 # The gateway's own way to the engine, and its PATH, are nothing to the kernel.
 NOT_FOR_KERNELS = {
     "PATH",
@@ -60,6 +63,10 @@ def container_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "group_add": kernel_groups(),
         "security_opt": ["no-new-privileges"],
     }
+    if gpus():
+        settings["device_requests"] = [
+            docker.types.DeviceRequest(count=gpus(), capabilities=[["gpu"]])
+        ]
     if os.environ.get("KERNEL_WORKING_DIR"):
         settings["working_dir"] = os.environ["KERNEL_WORKING_DIR"]
 
@@ -96,6 +103,8 @@ def service_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "user": os.environ.get("KERNEL_UID"),
         "groups": kernel_groups(),
     }
+    if gpus():
+        settings["resources"] = docker.types.Resources(generic_resources={GPU_RESOURCE: gpus()})
     if os.environ.get("KERNEL_WORKING_DIR"):
         settings["workdir"] = os.environ["KERNEL_WORKING_DIR"]
 
@@ -104,7 +113,7 @@ def service_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     # settings["constraints"] = ["node.labels.kernels == yes"]
     # settings["resources"] = docker.types.Resources(
     #     cpu_limit=1_500_000_000, mem_limit=2 * 1024**3, mem_reservation=1024**3
-    # )
+    # )  # for GPUs besides: generic_resources={GPU_RESOURCE: gpus()}
     return settings
 
 
@@ -121,6 +130,7 @@ def launch_docker_kernel(arguments: argparse.Namespace) -> None:
     try:
         client = docker.from_env()
         if mode == "swarm":
+            expect_gpus(client)
             client.services.create(image, **service_settings(arguments))
         else:
             client.containers.run(image, detach=True, **container_settings(arguments))
@@ -130,7 +140,14 @@ def launch_docker_kernel(arguments: argparse.Namespace) -> None:
         if is_missing(client, image):
             sys.exit(
                 f"The image {image} is not on this engine and cannot be pulled: {words_of(exc)} "
-                "Build or load it, or correct its name (image_name in kernel.json, KERNEL_IMAGE)."
+                f"Build or load it{command_for(image)}, or correct its name "
+                "(image_name in kernel.json, KERNEL_IMAGE)."
+            )
+        if gpus() and re.search("gpu|nvidia", words_of(exc), re.IGNORECASE):
+            sys.exit(
+                f"The kernel asks for GPUs (KERNEL_GPUS={gpus()}), but the Docker engine has none "
+                f"to give: {words_of(exc)}. Its host needs GPUs, their driver and the NVIDIA "
+                "Container Toolkit; KERNEL_GPUS=0 does without."
             )
         sys.exit(f"The Docker engine refused to start a container from {image}: {words_of(exc)}")
     except (docker.errors.DockerException, requests.exceptions.RequestException) as exc:
@@ -180,6 +197,47 @@ def kernel_groups() -> list[str]:
     return [group for group in (os.environ.get("KERNEL_GID"), "100") if group]
 
 
+def gpus() -> int:
+    """Return how many GPUs the kernel asks for."""
+    stated = os.environ.get("KERNEL_GPUS") or "0"
+    if not re.fullmatch("[0-9]{1,3}", stated):
+        sys.exit(f"KERNEL_GPUS is no number of GPUs: {stated}")
+    return int(stated)
+
+
+def expect_gpus(client: docker.DockerClient) -> None:
+    """End with a sentence if no node has as many GPUs as the kernel asks for.
+
+    Swarm itself would wait for such a node, in silence.
+    """
+    if not gpus():
+        return
+    nodes = [node.attrs for node in client.nodes.list()]
+    most = max((gpus_of(node) for node in nodes if is_in_use(node)), default=0)
+    if most < gpus():
+        sys.exit(
+            f"The kernel asks for GPUs (KERNEL_GPUS={gpus()}), but no node of the Swarm offers "
+            f"more than {most} of the generic resource {GPU_RESOURCE}. Say in the daemon.json of "
+            "nodes with GPUs what they offer (node-generic-resources); KERNEL_GPUS=0 does without."
+        )
+
+
+def is_in_use(node: dict[str, Any]) -> bool:
+    """Whether Swarm gives work to a node."""
+    return bool(node["Status"]["State"] == "ready" and node["Spec"]["Availability"] == "active")
+
+
+def gpus_of(node: dict[str, Any]) -> int:
+    """Return how many GPUs a node offers: each by its name, or all as a number."""
+    found = 0
+    for resource in node["Description"].get("Resources", {}).get("GenericResources") or ():
+        named = resource.get("NamedResourceSpec", {})
+        counted = resource.get("DiscreteResourceSpec", {})
+        found += named.get("Kind") == GPU_RESOURCE
+        found += counted.get("Value", 0) if counted.get("Kind") == GPU_RESOURCE else 0
+    return found
+
+
 def literal(text: str) -> str:
     """Return a text so that Swarm, which expands Go templates, makes the same text of it."""
     return text.replace("{{", '{{"{{"}}')
@@ -194,6 +252,12 @@ def is_missing(client: docker.DockerClient, image: str) -> bool:
     except (docker.errors.DockerException, requests.exceptions.RequestException):
         return False
     return False
+
+
+def command_for(image: str) -> str:
+    """Return what builds one of the project's own images."""
+    own = re.fullmatch(r"enterprise-gateway/(kernel-[a-z-]+):[^:@]+", image)
+    return f" (in a checkout: scripts/images {own[1]})" if own else ""
 
 
 def words_of(error: docker.errors.APIError) -> str:

@@ -1,0 +1,62 @@
+package enterprisegateway
+
+import scala.collection.JavaConverters._
+
+import com.typesafe.config.Config
+import org.apache.spark.sql.SparkSession
+import org.apache.toree.boot.layer._
+import org.apache.toree.boot.{CommandLineOptions, KernelBootstrap}
+import org.apache.toree.interpreter.Interpreter
+import org.apache.toree.utils.LogLike
+import sun.misc.{Signal, SignalHandler}
+
+/** Apache Toree with an interrupt that works.
+  *
+  * Toree's own creates a Spark context first, and asks the cell's thread to end: a loop that never
+  * looks goes on. A second one within three seconds ends the kernel.
+  */
+object InterruptibleToree extends App {
+  new KernelBootstrap(new CommandLineOptions(args).toConfig)
+    with StandardBareInitialization
+    with StandardComponentInitialization
+    with StandardHandlerInitialization
+    with InterruptHook
+  {}.initialize().waitForTermination().shutdown()
+}
+
+/** Interrupts cells on SIGINT, and on the signal of `--alternate-sigint`. */
+trait InterruptHook extends StandardHookInitialization {
+  this: KernelBootstrap with LogLike =>
+
+  /** Milliseconds that a cell has to end by itself, with its `finally` blocks run. */
+  private val Patience = 1000L
+
+  override def initializeHooks(config: Config, interpreter: Interpreter): Unit = {
+    val path = "alternate_sigint"
+    val names = "INT" +: (if (config.hasPath(path)) Seq(config.getString(path)) else Seq.empty)
+    for (name <- names) {
+      Signal.handle(new Signal(name), new SignalHandler {
+        override def handle(signal: Signal): Unit = interrupt()
+      })
+    }
+  }
+
+  private def interrupt(): Unit = {
+    SparkSession.getDefaultSession.foreach(_.sparkContext.cancelAllJobs())
+    val before = cells()
+    before.keys.foreach(_.interrupt())
+    if (before.nonEmpty) Thread.sleep(Patience)
+    // Deprecated, since locks are released whatever state they guard. The alternative is to kill the kernel.
+    for ((thread, cell) <- cells() if cell.isDefined && before.get(thread).contains(cell)) thread.stop()
+  }
+
+  /** The threads that compile or run a cell, not those that a cell has started; and the outermost class that
+    * the interpreter made of the cell, which no other cell has. A cell that is being compiled has none yet.
+    */
+  private def cells(): Map[Thread, Option[String]] =
+    for {
+      (thread, stack) <- Thread.getAllStackTraces.asScala.toMap
+      names = stack.map(_.getClassName)
+      if names.exists(_.startsWith("scala.tools.nsc.interpreter.IMain"))
+    } yield thread -> names.reverse.find(_.startsWith("$line"))
+}
