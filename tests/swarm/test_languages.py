@@ -28,11 +28,3 @@ def test_r_kernel_is_a_service_like_any_other(replicas: ReplicaGroup) -> None:
         expect_failure(channels, R.forgotten)
     assert replicas.request("DELETE", path).status_code == 204
     replicas.wait_until_no_kernels()
-
-
-def test_gpus_that_no_node_has_are_not_waited_for(replicas: ReplicaGroup) -> None:
-    """Swarm would, in silence, until the launch times out."""
-    body = {"name": "python_tf_gpu_docker", "env": {"KERNEL_USERNAME": replicas.username}}
-    response = replicas.request("POST", "/api/kernels", json=body, timeout=20)
-    assert not response.ok
-    assert "no node of the Swarm offers more than 0" in response.json()["message"]
