@@ -10,7 +10,7 @@ from pathlib import Path
 from bringup.console import run, say, step
 from bringup.host import ROOT, apt_install, can_install, distribution, which
 
-ORDER = ("unit", "contract", "integration", "docker", "swarm", "clients")
+ORDER = ("unit", "contract", "integration", "docker", "languages", "swarm", "clients")
 """The folders of tests that come first: what is quick, and what others build upon."""
 
 

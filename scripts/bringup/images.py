@@ -76,15 +76,7 @@ IMAGES = (
     TENSORFLOW_GPU_KERNEL,
 )
 USUAL_IMAGES = tuple(image for image in IMAGES if not image.is_optional)
-SWARM_IMAGES = (
-    KERNEL,
-    GATEWAY,
-    PROXY,
-    R_KERNEL,
-    SCALA_KERNEL,
-    TENSORFLOW_KERNEL,
-    TENSORFLOW_GPU_KERNEL,
-)
+SWARM_IMAGES = (KERNEL, GATEWAY, PROXY, R_KERNEL)
 """What the nodes of a Swarm on this machine get: the others are too large to be there twice."""
 
 MACHINE = "etc/docker/machine"

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.browser import PRINTING, Notebook, write_notebook
+from harness.browser import PRINTING, Notebook
 from harness.gateway import Gateway
+from harness.languages import R
 from harness.notebook_server import NotebookServer, jupyterlab
+from harness.notebooks import write_notebook
 from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.client, pytest.mark.kernel, pytest.mark.browser]
@@ -89,3 +91,34 @@ def test_user_works_in_a_notebook(
     page.locator(".jp-Dialog button.jp-mod-accept").click()
     notebook.run(0)
     expect(notebook.cell(0).locator(".jp-InputArea-prompt")).to_have_text("[1]:")
+
+
+@pytest.mark.docker
+def test_user_works_in_an_r_notebook(lab: NotebookServer, page: Page) -> None:
+    """Output, a value, a plot, `readline()`, an interrupt: as with Python."""
+    cells = [R.hello.code, R.value.code, R.plot, R.prompt, R.loop, R.value.code]
+    write_notebook(lab.notebooks / "r.ipynb", R.kernel, cells, language=R.name)
+    notebook = Notebook(page)
+    notebook.open(lab, "r.ipynb")
+
+    notebook.run(0)
+    expect(notebook.output(0)).to_contain_text(R.hello.shows.strip())
+    notebook.run(1)
+    expect(notebook.output(1)).to_contain_text("42")
+    notebook.run(2)
+    plot = notebook.output(2).locator("img")
+    expect(plot).to_be_visible()
+    assert plot.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+
+    notebook.run(3)
+    prompt = notebook.cell(3).locator("input.jp-Stdin-input")
+    prompt.fill("Ada")
+    prompt.press("Enter")
+    expect(notebook.output(3)).to_contain_text("hello Ada")
+
+    notebook.run(4)
+    expect(notebook.cell(4).locator(".jp-InputArea-prompt")).to_have_text("[*]:")
+    notebook.choose("Kernel", "Interrupt Kernel")
+    expect(notebook.cell(4).locator(".jp-InputArea-prompt")).not_to_have_text("[*]:")
+    notebook.run(5)
+    expect(notebook.output(5)).to_contain_text("42")

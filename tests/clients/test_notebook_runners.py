@@ -1,11 +1,10 @@
 """Programs that run whole notebooks, exactly as docs/clients.md shows them."""
 
 from pathlib import Path
-from typing import Any
 
-import nbformat
 import pytest
 from harness.gateway import Gateway
+from harness.notebooks import printed, read_outputs, write_notebook
 from harness.snippets import run_snippet
 
 pytestmark = [pytest.mark.client, pytest.mark.kernel]
@@ -14,49 +13,26 @@ SILENCE = 48
 """Seconds; nbclient's WebSocket gives up after 40 without a frame, and pings come every 30."""
 
 
-def write_notebook(folder: Path, *sources: str) -> None:
-    """Write `notebook.ipynb` with these code cells; `# parameters` at the head becomes a tag."""
-    notebook = nbformat.v4.new_notebook()
-    notebook.metadata["kernelspec"] = {
-        "name": "python3",
-        "display_name": "Python 3",
-        "language": "python",
-    }
-    for source in sources:
-        cell = nbformat.v4.new_code_cell(source)
-        if source.startswith("# parameters"):
-            cell.metadata["tags"] = ["parameters"]
-        notebook.cells.append(cell)
-    nbformat.write(notebook, folder / "notebook.ipynb")
-
-
-def read_outputs(folder: Path) -> list[list[dict[str, Any]]]:
-    """Return each code cell's outputs of `executed.ipynb`."""
-    notebook = nbformat.read(folder / "executed.ipynb", as_version=4)
-    return [cell.outputs for cell in notebook.cells]
-
-
-def printed(outputs: list[dict[str, Any]], name: str = "stdout") -> str:
-    """Return what a cell printed: a kernel may send a line in several pieces."""
-    return "".join(output["text"] for output in outputs if output.get("name") == name)
+def write_cells(folder: Path, *cells: str, **tags: int) -> None:
+    """Write `notebook.ipynb`; a tag is given with the number of the cell that has it."""
+    numbered = {number: tag.replace("_", "-") for tag, number in tags.items()}
+    write_notebook(folder / "notebook.ipynb", "python3", cells, tags=numbered)
 
 
 def test_nbclient_runs_a_notebook(gateway: Gateway, kernel_name: str, tmp_path: Path) -> None:
     """Streams, results, rich output and expected errors end up in the notebook; its kernel goes."""
-    write_notebook(
+    write_cells(
         tmp_path,
         "import sys\nprint('out')\nprint('err', file=sys.stderr)",
         "x = 6 * 7\nx",
         "from IPython.display import HTML, display\ndisplay(HTML('<b>bold</b>'))",
         "#% expected\nraise ValueError('on purpose')",
         "x + 1",
+        raises_exception=3,
     )
-    notebook = nbformat.read(tmp_path / "notebook.ipynb", as_version=4)
-    notebook.cells[3].metadata["tags"] = ["raises-exception"]
-    nbformat.write(notebook, tmp_path / "notebook.ipynb")
     run = run_snippet(gateway, "python", "nbclient", cwd=tmp_path, kernel_name=kernel_name)
     assert run.returncode == 0, run.stderr
-    outputs = read_outputs(tmp_path)
+    outputs = read_outputs(tmp_path / "executed.ipynb")
     assert printed(outputs[0]) == "out\n"
     assert printed(outputs[0], "stderr") == "err\n"
     assert outputs[1][0]["data"]["text/plain"] == "42"
@@ -70,7 +46,7 @@ def test_nbclient_reports_a_failing_cell(
     gateway: Gateway, kernel_name: str, tmp_path: Path
 ) -> None:
     """A cell that fails ends the run with its traceback, and leaves no kernel behind."""
-    write_notebook(tmp_path, "def f():\n    return 1 / 0\nf()", "print('never')")
+    write_cells(tmp_path, "def f():\n    return 1 / 0\nf()", "print('never')")
     run = run_snippet(gateway, "python", "nbclient", cwd=tmp_path, kernel_name=kernel_name)
     assert run.returncode != 0
     assert "CellExecutionError" in run.stderr
@@ -80,18 +56,18 @@ def test_nbclient_reports_a_failing_cell(
 
 def test_nbclient_survives_a_silent_cell(gateway: Gateway, tmp_path: Path) -> None:
     """A cell that says nothing for longer than the client's socket timeout still ends well."""
-    write_notebook(tmp_path, f"import time\ntime.sleep({SILENCE})\nprint('awake')")
+    write_cells(tmp_path, f"import time\ntime.sleep({SILENCE})\nprint('awake')")
     run = run_snippet(gateway, "python", "nbclient", cwd=tmp_path, kernel_name="python3")
     assert run.returncode == 0, run.stderr
-    assert printed(read_outputs(tmp_path)[0]) == "awake\n"
+    assert printed(read_outputs(tmp_path / "executed.ipynb")[0]) == "awake\n"
 
 
 def test_nbconvert_executes_a_notebook(gateway: Gateway, kernel_name: str, tmp_path: Path) -> None:
     """`jupyter nbconvert --execute` needs nothing but the kernel manager's name."""
-    write_notebook(tmp_path, "print(6 * 7)")
+    write_cells(tmp_path, "print(6 * 7)")
     run = run_snippet(gateway, "sh", "nbconvert", cwd=tmp_path, kernel_name=kernel_name)
     assert run.returncode == 0, run.stderr
-    assert printed(read_outputs(tmp_path)[0]) == "42\n"
+    assert printed(read_outputs(tmp_path / "executed.ipynb")[0]) == "42\n"
     gateway.wait_until_no_kernels()
 
 
@@ -100,10 +76,10 @@ def test_papermill_runs_twenty_cells_with_parameters(
 ) -> None:
     """Twenty cells run in order with the given parameters, each on what the last one left."""
     steps = [f"total += count\nprint({number}, name, total)" for number in range(2, 20)]
-    write_notebook(tmp_path, "# parameters\ncount = 1\nname = 'nobody'", "total = 0", *steps)
+    write_cells(tmp_path, "count = 1\nname = 'nobody'", "total = 0", *steps, parameters=0)
     run = run_snippet(gateway, "python", "papermill", cwd=tmp_path, kernel_name=kernel_name)
     assert run.returncode == 0, run.stderr
     # papermill puts a cell with the given parameters after the tagged one
-    lines = [printed(outputs) for outputs in read_outputs(tmp_path)[3:]]
+    lines = [printed(outputs) for outputs in read_outputs(tmp_path / "executed.ipynb")[3:]]
     assert lines == [f"{number} Ada {3 * (number - 1)}\n" for number in range(2, 20)]
     gateway.wait_until_no_kernels()

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.browser import PRINTING, Notebook, write_notebook
+from harness.browser import PRINTING, Notebook
 from harness.notebook_server import NotebookServer, jupyterlab
+from harness.notebooks import write_notebook
 from harness.stack import START_DEADLINE, ReplicaContainer, Stack
 from harness.waiting import wait_until
 from playwright.sync_api import Page, expect

@@ -3,9 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-import nbformat
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from harness.notebook_server import NotebookServer
@@ -92,11 +90,3 @@ class Notebook:
         for line in range(LINES):
             end = printed.find(f"{line}\n", end) + 1
             assert end, f"{line} is missing in {printed}"
-
-
-def write_notebook(path: Path, kernel_name: str, cells: list[str]) -> None:
-    """Write a notebook with code cells for a kernel."""
-    notebook = nbformat.v4.new_notebook()
-    notebook.metadata["kernelspec"] = {"name": kernel_name, "display_name": kernel_name}
-    notebook.cells = [nbformat.v4.new_code_cell(source) for source in cells]
-    nbformat.write(notebook, path)

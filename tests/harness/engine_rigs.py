@@ -22,6 +22,7 @@ from enterprise_gateway.services.processproxies.registry import (
     SWARM_PROCESS_PROXY,
 )
 from enterprise_gateway.settings import DockerSettings
+from harness.kernelspecs import add_setting
 from harness.proxies import ROOT, ProxyRig, stubborn_kernel
 from harness.swarm import remove_containers
 
@@ -74,13 +75,7 @@ class EngineRig(ProxyRig):
         """Return a request whose launch script was edited as a site would: one setting is added."""
         script = self.resource_dir / "scripts" / "launch_docker.py"
         edited = script.with_name(f"edited_{uuid.uuid4().hex[:6]}.py")
-        text = script.read_text()
-        assert "    return settings\n" in text
-        edited.write_text(
-            text.replace(
-                "    return settings\n", f"    settings[{name!r}] = {value}\n    return settings\n"
-            )
-        )
+        edited.write_text(add_setting(script.read_text(), name, value))
         argv = tuple(
             str(edited) if part.endswith("launch_docker.py") else part for part in self.spec["argv"]
         )

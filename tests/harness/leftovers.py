@@ -18,12 +18,20 @@ from harness.waiting import wait_until
 
 def find_containers(username: str) -> list[Container]:
     """Return the user's containers, in any state."""
+    found = list_containers("app=enterprise-gateway")
+    return [each for each in found if str(each.name).startswith(f"{username}-")]
+
+
+def find_kernel_containers(kernel_id: str) -> list[Container]:
+    """Return the kernel's containers, in any state: one, or none."""
+    return list_containers(f"kernel_id={kernel_id}")
+
+
+def list_containers(label: str) -> list[Container]:
+    """Return all containers with a label (`NAME=VALUE`), in any state."""
     client = docker.from_env()
     try:
-        found = client.containers.list(
-            all=True, filters={"label": "app=enterprise-gateway"}, ignore_removed=True
-        )
-        return [each for each in found if str(each.name).startswith(f"{username}-")]
+        return list(client.containers.list(all=True, filters={"label": label}, ignore_removed=True))
     finally:
         client.close()
 

@@ -1,7 +1,6 @@
 """Replicas of the gateway on a Swarm: whatever was done through one of them holds for all."""
 
 import itertools
-import json
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from harness.channels import Channels
+from harness.kernelspecs import derive_kernelspec
 from harness.replica import Replica, ReplicaGroup
 from harness.swarm import find_services
 from harness.waiting import wait_until
@@ -43,19 +43,15 @@ def trio(
         env={"EG_MAX_KERNELS": str(LIMIT)},
     )
     for replica in group.replicas:
-        install_culled_kernel(replica)
+        derive_kernelspec(
+            replica.home / "share/jupyter/kernels",
+            "python_docker",
+            CULLED,
+            cull_idle_timeout=CULL_IDLE_SECONDS,
+            cull_interval=1,
+        )
     with group.running():
         yield group
-
-
-def install_culled_kernel(replica: Replica) -> None:
-    """Install a kernelspec whose kernels end when nobody has used them for a moment."""
-    kernels = replica.home / "share/jupyter/kernels"
-    spec = json.loads((kernels / "python_docker/kernel.json").read_text())
-    spec["metadata"].update(cull_idle_timeout=CULL_IDLE_SECONDS, cull_interval=1)
-    (kernels / CULLED).mkdir()
-    (kernels / CULLED / "kernel.json").write_text(json.dumps(spec))
-    (kernels / CULLED / "scripts").symlink_to(kernels / "python_docker/scripts")
 
 
 def wait_until_all(trio: ReplicaGroup, probe: Callable[[Replica], bool], what: str) -> None:

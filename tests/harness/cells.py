@@ -1,0 +1,51 @@
+"""Run cells of the languages' table, and check what their user sees."""
+
+import base64
+import re
+from collections.abc import Callable
+
+from harness.channels import Channels, Execution, Message
+from harness.languages import Example, Failure
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def expect_example(channels: Channels, example: Example) -> None:
+    """Run the cell, which must show what it should."""
+    execution = channels.execute(example.code)
+    assert execution.status == "ok", execution.of_type("error")
+    assert execution.stdout + text_of_values(execution) == example.shows
+
+
+def text_of_values(execution: Execution) -> str:
+    """Return the text form of what a cell shows; R's values are displayed, not results."""
+    shown = [*execution.of_type("execute_result"), *execution.of_type("display_data")]
+    return "".join(str(message.content["data"]["text/plain"]) for message in shown)
+
+
+def expect_failure(channels: Channels, failure: Failure) -> None:
+    """Run the cell, which must fail with its error, in the reply and below the cell."""
+    execution = channels.execute(failure.code)
+    assert execution.status == "error"
+    for message in (*execution.of_type("execute_reply"), *execution.of_type("error")):
+        assert re.fullmatch(failure.name, message.content["ename"])
+        assert re.search(failure.value, message.content["evalue"])
+        assert message.content["traceback"]
+    assert len(execution.of_type("error")) == 1
+
+
+def is_output_of(request_id: str) -> Callable[[Message], bool]:
+    """Return a condition: the cell has printed something."""
+    return lambda message: message.type == "stream" and message.parent_id == request_id
+
+
+def expect_plot(channels: Channels, code: str) -> None:
+    """Run the cell, which must show a picture that browsers know."""
+    execution = channels.execute(code)
+    assert execution.status == "ok", execution.of_type("error")
+    (picture,) = (
+        message.content["data"]["image/png"]
+        for message in execution.of_type("display_data")
+        if "image/png" in message.content["data"]
+    )
+    assert base64.b64decode(picture).startswith(PNG_SIGNATURE)

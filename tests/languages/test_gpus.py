@@ -1,0 +1,42 @@
+"""The kernelspec with GPUs, on an engine that has none."""
+
+import re
+import time
+from collections.abc import Mapping
+
+import pytest
+from harness.gateway import Gateway
+
+from bringup.images import KERNEL
+
+pytestmark = [pytest.mark.docker, pytest.mark.kernel]
+
+ANSWER_SECONDS = 20.0
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ({"KERNEL_IMAGE": KERNEL.tag}, r"asks for GPUs \(KERNEL_GPUS=1\), but .* engine has none"),
+        ({}, "scripts/images kernel-tf-gpu-py|asks for GPUs"),
+    ],
+    ids=["any image", "its own image"],
+)
+def test_reason_is_told_soon(gateway: Gateway, env: Mapping[str, str], words: str) -> None:
+    """That the engine has no GPUs, or that the image, which is built on request, is missing."""
+    began = time.monotonic()
+    body = {
+        "name": "python_tf_gpu_docker",
+        "env": {"KERNEL_USERNAME": gateway.username, **env},
+    }
+    response = gateway.request("POST", "/api/kernels", json=body)
+    assert time.monotonic() - began < ANSWER_SECONDS
+    assert not response.ok
+    assert re.search(words, response.json()["message"]), response.text
+    gateway.wait_until_no_kernels()
+
+
+def test_kernel_does_without_gpus_if_told_so(gateway: Gateway) -> None:
+    """`KERNEL_GPUS=0`, as the error says."""
+    env = {"KERNEL_GPUS": "0", "KERNEL_IMAGE": KERNEL.tag}
+    gateway.delete_kernel(gateway.start_kernel("python_tf_gpu_docker", env))

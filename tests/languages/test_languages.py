@@ -1,0 +1,189 @@
+"""What users do with a kernel, the same for each language; harness/languages.py has the table.
+
+The tests share a kernel of each language. Those that end its process come last.
+"""
+
+import re
+from contextlib import closing
+
+import pytest
+from harness.cells import expect_example, expect_failure, expect_plot, is_output_of
+from harness.channels import Channels, Execution, Message, join_streams
+from harness.gateway import Gateway
+from harness.languages import Language, culled_kernel
+from harness.leftovers import find_kernel_containers
+from harness.notebook_server import NotebookServer
+from harness.waiting import wait_until
+
+pytestmark = [pytest.mark.docker, pytest.mark.kernel, pytest.mark.client]
+
+LINES = 250
+
+
+def test_kernel_says_what_it_speaks(channels: Channels, language: Language) -> None:
+    """Front ends choose their highlighting by it."""
+    reply = channels.request("kernel_info_request")
+    assert reply.content["language_info"]["name"] == language.name
+
+
+def test_output_and_value_are_shown(channels: Channels, language: Language) -> None:
+    """What a cell prints comes as it is, and its value as text."""
+    expect_example(channels, language.hello)
+    expect_example(channels, language.value)
+
+
+def test_variables_are_kept_from_cell_to_cell(channels: Channels, language: Language) -> None:
+    """A cell goes on where the last one ended."""
+    assert channels.execute(language.keep).status == "ok"
+    expect_example(channels, language.kept)
+
+
+def test_error_is_shown_and_the_kernel_goes_on(channels: Channels, language: Language) -> None:
+    """One of the program and one of its syntax; both with name, text and traceback."""
+    for failure in language.failures:
+        expect_failure(channels, failure)
+    expect_example(channels, language.value)
+
+
+def test_names_are_completed(channels: Channels, language: Language) -> None:
+    """With the place where the completion belongs."""
+    assert channels.execute(language.keep).status == "ok"
+    code = language.completion
+    reply = channels.request("complete_request", {"code": code, "cursor_pos": len(code)}).content
+    completed = {
+        code[: reply["cursor_start"]] + match + code[reply["cursor_end"] :]
+        for match in reply["matches"]
+    }
+    assert "zip_code" in completed
+
+
+def test_incomplete_code_is_told_apart(channels: Channels, language: Language) -> None:
+    """Consoles ask before they run a line."""
+    codes = (language.complete, language.incomplete, language.invalid)
+    replies = [channels.request("is_complete_request", {"code": code}) for code in codes]
+    told = [reply.content["status"] for reply in replies]
+    assert told == ["complete", "incomplete", "invalid"]
+
+
+def test_user_is_asked_for_input(channels: Channels, language: Language) -> None:
+    """A prompt waits for its answer."""
+    request_id = channels.start_execution(language.prompt, allow_stdin=True)
+    prompt = channels.receive_until(lambda message: message.type == "input_request")
+    assert prompt.content["prompt"] == "who? "
+    channels.send("input_reply", {"value": "Ada"}, channel="stdin", parent_header=prompt.header)
+    assert channels.finish_execution(request_id).stdout.strip() == "hello Ada"
+
+
+def test_plot_is_an_image(channels: Channels, language: Language) -> None:
+    """Such as a browser can show."""
+    expect_plot(channels, language.plot)
+
+
+@pytest.mark.parametrize("what", ["sleep", "loop"])
+def test_interrupt_ends_a_cell(
+    host: Gateway | NotebookServer, channels: Channels, kernel: str, language: Language, what: str
+) -> None:
+    """What it does nothing to is everything else: variables are kept."""
+    assert channels.execute(language.keep).status == "ok"
+    request_id = channels.start_execution(getattr(language, what))
+    channels.receive_until(is_output_of(request_id))
+    response = host.request("POST", f"/api/kernels/{kernel}/interrupt")
+    assert response.status_code == 204, response.text
+    execution = channels.finish_execution(request_id, timeout=10)
+    assert execution.status != "ok"
+    errors = [message.content["ename"] for message in execution.of_type("error")]
+    assert bool(errors) == bool(language.interruption)
+    assert all(re.fullmatch(language.interruption, name) for name in errors)
+    expect_example(channels, language.kept)
+
+
+def test_what_the_language_is_used_for_works(
+    gateway: Gateway, kernel: str, language: Language
+) -> None:
+    """Each on its own."""
+    with closing(gateway.connect(kernel)) as channels:
+        for example in language.specifics:
+            expect_example(channels, example)
+
+
+def test_output_outlives_the_gateway(gateway: Gateway, kernel: str, language: Language) -> None:
+    """`kill -9` under a printing cell: the same client session gets every line, in order."""
+    client = gateway.connect(kernel)
+    request_id = client.start_execution(language.lines.replace("COUNT", str(LINES)))
+    client.receive_until(is_output_of(request_id))
+    gateway.kill()
+    client.receive_until_lost()
+    gateway.start()
+    with closing(gateway.connect(kernel, session_id=client.session_id)) as again:
+        again.finish_execution(request_id)
+        execution = Execution(request_id)
+        for message in join_streams(client.received, again.received):
+            execution.add(message)
+    assert all(message.type != "execute_reply" for message in client.received)
+    assert execution.stdout == "".join(f"{number}\n" for number in range(LINES))
+    assert len(execution.of_type("execute_reply")) == 1
+    assert execution.status == "ok"
+
+
+def test_restart_forgets_all_but_the_connections(
+    gateway: Gateway, server: NotebookServer, kernel: str, language: Language
+) -> None:
+    """Whoever is connected, by whatever way, goes on with the new process."""
+    with closing(gateway.connect(kernel)) as mine, closing(server.connect(kernel)) as theirs:
+        assert mine.execute(language.keep).status == "ok"
+        response = server.request("POST", f"/api/kernels/{kernel}/restart")
+        assert response.status_code == 200, response.text
+        for client in (mine, theirs):
+            expect_failure(client, language.forgotten)
+            info = client.request("kernel_info_request").content
+            assert info["language_info"]["name"] == language.name
+        assert not any(map(is_restarting, mine.received)), "front ends take it for a crash"
+
+
+def is_restarting(message: Message) -> bool:
+    """Whether a message says that the kernel died and comes back."""
+    return message.content.get("execution_state") == "restarting"
+
+
+def test_kernel_that_was_killed_comes_back(
+    gateway: Gateway, kernel: str, language: Language
+) -> None:
+    """`kill -9` in the container: the client is told, and the model has the signal."""
+    with closing(gateway.connect(kernel)) as channels:
+        assert channels.execute(language.keep).status == "ok"
+        (container,) = find_kernel_containers(kernel)
+        # The agent is process 1, and the kernel its only child.
+        kill = container.exec_run(["sh", "-c", "kill -9 $(cat /proc/1/task/1/children)"])
+        assert kill.exit_code == 0, kill.output
+        channels.receive_until(is_restarting)
+        expect_failure(channels, language.forgotten)
+    expect_reason(gateway, kernel, "the kernel was killed by SIGKILL")
+
+
+def expect_reason(gateway: Gateway, kernel_id: str, reason: str) -> None:
+    """Wait until the kernel's model has the reason of its last death."""
+    wait_until(
+        lambda: gateway.list_kernels()[kernel_id].get("reason") == reason,
+        deadline=10,
+        what=f"reason '{reason}'",
+    )
+
+
+def test_kernel_that_takes_too_much_memory_comes_back(
+    gateway: Gateway, kernel: str, language: Language
+) -> None:
+    """The container's limit ends the kernel and nothing else, and that is told."""
+    with closing(gateway.connect(kernel)) as channels:
+        channels.start_execution(language.hog)
+        channels.receive_until(is_restarting)
+        expect_example(channels, language.value)
+    expect_reason(gateway, kernel, "the kernel was killed by SIGKILL (out of memory)")
+
+
+def test_idle_kernel_is_culled(gateway: Gateway, language: Language) -> None:
+    """After the time that its kernelspec says, nothing is left of it."""
+    kernel_id = gateway.start_kernel(culled_kernel(language))
+    with closing(gateway.connect(kernel_id)) as channels:
+        expect_example(channels, language.value)
+    gateway.wait_until_gone(kernel_id)
+    wait_until(lambda: not find_kernel_containers(kernel_id), what="end of the container")
