@@ -95,6 +95,7 @@ class KernelChannels:
             self._loop.add_reader(sock.fileno(), self._drain, channel)
         self.iopub_lost: "asyncio.Future[None]" = self._loop.create_future()
         self._loop.add_reader(self._monitor.fileno(), self._on_monitor)
+        self._on_monitor()  # ZeroMQ signals a first event only to who has looked in vain
 
     def send(self, channel: bytes, parts: Sequence[bytes]) -> None:
         """Sign and send a message. Never blocks: what the kernel does not take waits, in order."""
