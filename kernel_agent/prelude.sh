@@ -11,6 +11,7 @@ bootstrap=/usr/local/bin/bootstrap-kernel.sh
 
 # An image with an agent of its own
 if [ -r "$bootstrap" ] && [ -x "$bootstrap" ]; then
+    # shellcheck disable=SC2094 # it is executed after that
     while IFS= read -r line || [ -n "$line" ]; do
         case $line in
         *kernel_agent*) exec "$bootstrap" "$@" ;;
@@ -93,5 +94,6 @@ if [ -n "$tried" ]; then
 else
     missing="no python3 (looked in $path, the kernelspecs, /opt/conda/bin, /opt/venv/bin). Install python3 and pyzmq in the image"
 fi
-echo "kernel_agent: the image has $missing, or name another image in the kernelspec: the program that looks after the kernel needs Python 3.9 or later and pyzmq." >&2
+printf 'kernel_agent: the image has %s, or name another image in the kernelspec: %s\n' "$missing" \
+    "the program that looks after the kernel needs Python 3.9 or later and pyzmq." >&2
 exit 1

@@ -34,6 +34,7 @@ def static_checks() -> dict[str, list[str]]:
     """Return the commands that look at the source without running it, by what to call them."""
     files = [ROOT / ".ci" / "run", *sorted((ROOT / "scripts").iterdir())]
     shell_scripts = [str(file) for file in files if file.is_file() and not file.suffix]
+    shell_scripts.append(str(ROOT / "kernel_agent" / "prelude.sh"))
     return {
         **({"shellcheck": ["shellcheck", *shell_scripts]} if which("shellcheck") else {}),
         "ruff check": ["ruff", "check", "--output-format=concise"],
