@@ -61,8 +61,8 @@ def recording_engine(path: Path) -> Iterator[RecordingEngine]:
             self.send_response(200)
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            self.wfile.write(b"2\r\n{}\r\n")
             with suppress(OSError):
+                self.wfile.write(b"2\r\n{}\r\n")
                 while self.connection.recv(READ_BYTES):
                     pass
             engine.followers -= 1
