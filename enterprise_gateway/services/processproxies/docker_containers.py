@@ -88,7 +88,10 @@ class DockerContainers:
             async with self._engine.request() as docker:
                 await docker.containers.container(container_id).start()
         except (ConflictError, NotFoundError) as exc:
-            raise LaunchError(f"it needs a companion, which could not be made: {exc}") from exc
+            raise LaunchError(
+                f"it needs a companion, which could not be made from the image {companion.image} "
+                f"(EG_COMPANION_IMAGE): {exc}"
+            ) from exc
 
     async def _create(self, companion: Companion) -> str:
         async with self._engine.request() as docker:
