@@ -31,7 +31,8 @@ def image(shared_lab: SwarmLab) -> str:
     with closing(docker.from_env()) as source, closing(shared_lab.manager.client()) as manager:
         name = ensure_eg_image(source)
         if not manager.images.list(name):
-            manager.images.load(source.images.get(name).save(named=True))
+            saved: Any = source.images.get(name).save(named=True)  # a generator, which will do
+            manager.images.load(saved)
     return name
 
 

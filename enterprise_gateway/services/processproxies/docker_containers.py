@@ -5,7 +5,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypedDict
 
-from enterprise_gateway.errors import ConflictError, LaunchError, NotFoundError
+from enterprise_gateway.errors import (
+    ConflictError,
+    LaunchError,
+    NotFoundError,
+    UnavailableError,
+)
 from enterprise_gateway.services.processproxies.companion import Companion, container_config
 from enterprise_gateway.services.processproxies.docker_engine import DockerEngine
 from enterprise_gateway.services.processproxies.docker_workloads import (
@@ -71,34 +76,44 @@ class DockerContainers:
             LaunchError: the engine cannot.
             UnavailableError: it does not answer.
         """
-        config = container_config(companion)
         try:
             try:
-                container_id = await self._create(companion.name, config)
+                container_id = await self._create(companion)
             except ConflictError:  # left of an earlier life of the kernel
                 await self.remove(companion.name)
-                container_id = await self._create(companion.name, config)
+                container_id = await self._create(companion)
             except NotFoundError:
                 await self._pull(companion.image)
-                container_id = await self._create(companion.name, config)
+                container_id = await self._create(companion)
             async with self._engine.request() as docker:
                 await docker.containers.container(container_id).start()
         except (ConflictError, NotFoundError) as exc:
             raise LaunchError(
-                f"it needs a companion, which could not be made from {companion.image}: {exc} "
-                "Build or load that image, or set EG_COMPANION_IMAGE."
+                f"it needs a companion, which could not be made from the image {companion.image} "
+                f"(EG_COMPANION_IMAGE): {exc}"
             ) from exc
 
-    async def _pull(self, image: str) -> None:
-        """Pull an image, for as long as that takes; whether it is there then is not said."""
-        has_tag = ":" in image.rpartition("/")[2]
-        with self._engine.translated():
-            images = self._engine.connected().images
-            await images.pull(image if has_tag else f"{image}:latest", timeout=None)
-
-    async def _create(self, name: str, config: Mapping[str, Any]) -> str:
+    async def _create(self, companion: Companion) -> str:
         async with self._engine.request() as docker:
-            return (await docker.containers.create(dict(config), name=name)).id
+            config = container_config(companion)
+            return (await docker.containers.create(config, name=companion.name)).id
+
+    async def _pull(self, image: str) -> None:
+        """Pull an image, for as long as that takes.
+
+        Raises:
+            LaunchError: it cannot be pulled.
+        """
+        has_tag = ":" in image.rpartition("/")[2]
+        try:
+            with self._engine.translated():
+                images = self._engine.connected().images
+                await images.pull(image if has_tag else f"{image}:latest", timeout=None)
+        except (NotFoundError, UnavailableError) as exc:
+            raise LaunchError(
+                f"it needs a companion, whose image {image} is not on this engine and cannot be "
+                f"pulled: {exc} Build or load it, or set EG_COMPANION_IMAGE."
+            ) from exc
 
     async def environment(self, container_id: str) -> dict[str, str]:
         """Return the variables that a container was created with; its image's are not among them.

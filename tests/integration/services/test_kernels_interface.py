@@ -495,7 +495,7 @@ async def test_kernel_that_no_agent_can_restart_is_launched_again(
         session = {"path": "a.ipynb", "type": "notebook", "kernel": {"id": kernel_id}}
         assert (await one.ask("POST", "/api/sessions", json=session)).status == 201
         for service in (one, other):
-            await eventually(lambda service=service: is_state(service, kernel_id, "idle"))
+            await eventually(functools.partial(is_state, service, kernel_id, "idle"))
             engine.age(kernel_id, 10.0)
             agent = agent_of(engine, kernel_id)
             agent.is_companion = True
@@ -507,7 +507,7 @@ async def test_kernel_that_no_agent_can_restart_is_launched_again(
         first, *others = engine.requests
         assert others == [first, first]
         for service in (one, other):
-            await eventually(lambda service=service: is_state(service, kernel_id, "idle"))
+            await eventually(functools.partial(is_state, service, kernel_id, "idle"))
             assert [each["path"] for each in await service.get("/api/sessions")] == ["a.ipynb"]
 
 

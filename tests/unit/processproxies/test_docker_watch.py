@@ -1,106 +1,19 @@
 """How a gateway follows an engine's containers: kernels with companions, and half of them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
+from harness.fake_containers import FakeContainers
 
 from enterprise_gateway.services.processproxies import engine_watch
 from enterprise_gateway.services.processproxies.contract import Workload, WorkloadState
-from enterprise_gateway.services.processproxies.couples import COMPANION_LABEL
-from enterprise_gateway.services.processproxies.docker_containers import (
-    Container,
-    DockerContainers,
-)
 from enterprise_gateway.services.processproxies.docker_engine import DockerEngine
 from enterprise_gateway.services.processproxies.docker_watch import DockerWatch
 from enterprise_gateway.settings import DockerSettings
 
 DEADLINE = 5.0
 KERNEL, COMPANION = "kernel", "companion"
-
-
-class FakeContainers(DockerContainers):
-    """An engine whose containers only the test changes.
-
-    Attributes:
-        removed: what was removed, in order.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(DockerEngine(DockerSettings()), "")
-        self.removed: list[str] = []
-        self.changed = asyncio.Event()
-        self._entries: dict[str, Container] = {}
-        self._events: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue()
-
-    def put(self, container_id: str, *, companion_of: str = "") -> None:
-        """Have a container that runs."""
-        labels = {"kernel_id": "k", **({COMPANION_LABEL: companion_of} if companion_of else {})}
-        self._entries = {
-            container_id: {
-                "Id": container_id,
-                "Names": [f"/{container_id}"],
-                "Labels": labels,
-                "State": "running",
-                "Status": "Up",
-                "Created": 1_700_000_000,
-                "NetworkSettings": {"Networks": {"bridge": {"IPAddress": container_id}}},
-            },
-            **self._entries,  # the engine lists the newest first
-        }
-        self.tell(container_id, "create")
-        self.tell(container_id, "start")
-
-    def kill(self, container_id: str, *, is_kept: bool = False, exit_code: str = "137") -> None:
-        """End a container; the engine removes it unless it is to be kept."""
-        self.tell(container_id, "die", exitCode=exit_code)
-        entry = self._entries[container_id]
-        if is_kept:
-            entry["State"], entry["Status"] = "exited", f"Exited ({exit_code}) 1 second ago"
-        else:
-            del self._entries[container_id]
-            self.tell(container_id, "destroy", entry)
-
-    def forget(self, container_id: str) -> None:
-        """Have a container no longer, and tell nobody."""
-        del self._entries[container_id]
-
-    def tell(self, container_id: str, action: str, entry: Any = None, **more: str) -> None:
-        """Send an event."""
-        labels = (entry or self._entries[container_id])["Labels"]
-        attributes = {"name": container_id, **labels, **more}
-        actor = {"ID": container_id, "Attributes": attributes}
-        self._events.put_nowait({"Action": action, "Actor": actor, "timeNano": 1})
-
-    def end_events(self) -> None:
-        """Cut the connection."""
-        self._events.put_nowait(None)
-
-    async def list(self, kernel_id: str | None = None) -> list[Container]:
-        """See the base class."""
-        del kernel_id
-        return [*self._entries.values()]
-
-    async def remove(self, container_id: str) -> None:
-        """See the base class."""
-        self.removed.append(container_id)
-        if container_id in self._entries:
-            self.kill(container_id)
-        self.changed.set()
-
-    @asynccontextmanager
-    async def events(self, since: float) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:
-        """See the base class."""
-        del since
-
-        async def received() -> AsyncIterator[Mapping[str, Any]]:
-            while (event := await self._events.get()) is not None:
-                yield event
-
-        yield received()
 
 
 class Followed:
@@ -214,8 +127,7 @@ async def test_half_of_a_couple_is_removed_by_whoever_comes_later(
     containers.put(KERNEL)
     containers.put(COMPANION, companion_of=KERNEL)
     containers.kill(dead, is_kept=True)
-    while not containers._events.empty():
-        containers._events.get_nowait()
+    containers.drop_events()
     later = Followed(containers)
     try:
         if dead == KERNEL:

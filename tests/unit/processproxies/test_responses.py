@@ -17,7 +17,7 @@ from harness.launcher_payloads import connection, payload, payload_of_version_0
 from enterprise_gateway.errors import ConfigurationError, ConflictError
 from enterprise_gateway.services.processproxies import responses
 from enterprise_gateway.services.processproxies.launcher_reports import LauncherReports
-from enterprise_gateway.services.processproxies.reports import ReportStatus
+from enterprise_gateway.services.processproxies.reports import MAX_REPORT_BYTES, ReportStatus
 from enterprise_gateway.services.processproxies.responses import ResponseEndpoint, ResponseListener
 from enterprise_gateway.settings import LiveSettings, ResponseSettings, Settings
 
@@ -375,7 +375,7 @@ async def test_plain_peers_learn_nothing(
         b"GET / HTTP/1.1\r\n\r\n",
         base64.b64encode(json.dumps(envelope).encode()),
         payload(connection(kernel_id=KERNEL_ID[:-1] + "8"), endpoint.public_key),
-        b"A" * (responses.MAX_REPORT_BYTES + 1),
+        b"A" * (MAX_REPORT_BYTES + 1),
     ]
     reports = LauncherReports()
     with listener.expect(launcher_payloads.KERNEL_ID, TOKEN, reports):
