@@ -97,7 +97,8 @@ def test_user_works_in_a_notebook(
 def test_user_works_in_an_r_notebook(lab: NotebookServer, page: Page) -> None:
     """Output, a value, a plot, `readline()`, an interrupt: as with Python."""
     cells = [R.hello.code, R.value.code, R.plot, R.prompt, R.loop, R.value.code]
-    write_notebook(lab.notebooks / "r.ipynb", R.kernel, cells, language=R.name)
+    name = R.kernel.lower()  # as it is listed, and chosen from the list
+    write_notebook(lab.notebooks / "r.ipynb", name, cells, language=R.name)
     notebook = Notebook(page)
     notebook.open(lab, "r.ipynb")
 
