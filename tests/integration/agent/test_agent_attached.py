@@ -28,9 +28,9 @@ async def agent(kernel: AttachedKernel) -> AsyncIterator[Agent]:
         yield running
 
 
-async def start_loop(client: Client) -> str:
+async def start_loop(client: Client, before: str = "") -> str:
     """Run something endless; return the request's id."""
-    msg_id = await client.run("print('on')\nwhile True: pass")
+    msg_id = await client.run(f"{before}\nprint('on')\nwhile True: pass")
     await client.until(lambda message: message.type == "stream")
     return msg_id
 
@@ -74,20 +74,20 @@ async def test_restart_is_not_implemented(agent: Agent) -> None:
 async def test_shutdown_ends_kernel_and_launcher(agent: Agent, kernel: AttachedKernel) -> None:
     """Gracefully; the listener is let go when the kernel has ended, not before."""
     client = await agent.connect("s")
+    received = asyncio.create_task(until_closed(client))
     assert kernel.process is not None
     assert (await agent.request("POST", "/v1/shutdown"))[0] == 204
     assert await kernel.process.wait() == 0
     assert await agent.wait() == 0
     assert kernel.requests[-1] == {"shutdown": 1}
-    assert statuses(await until_closed(client))[-1] == "dead"
+    assert statuses(await received)[-1] == "dead"
 
 
 async def test_kernel_that_does_not_end_is_killed(agent: Agent, kernel: AttachedKernel) -> None:
     """By the same way as all signals go."""
     client = await agent.connect("s")
-    code = "import signal\nfor n in (2, 15): signal.signal(n, signal.SIG_IGN)"
-    await client.execute(code)
-    await start_loop(client)
+    # ipykernel takes SIGINT back at each request
+    await start_loop(client, "import signal\nfor n in (2, 15): signal.signal(n, signal.SIG_IGN)")
     assert kernel.process is not None
     assert (await agent.request("POST", "/v1/shutdown"))[0] == 204
     assert await kernel.process.wait() == -9
