@@ -80,7 +80,10 @@ def missing_arguments(rig: DockerRig) -> LaunchRequest:
     ("make_request", "words"),
     [
         (missing_image, rf"{NO_SUCH_IMAGE} is not on this engine and cannot be pulled: .*1.*Build"),
-        (missing_image_of_ours, r"Build or load it \(in a checkout: scripts/images kernel-r\)"),
+        (
+            missing_image_of_ours,
+            r"is not pulled\. Build it \(in a checkout: scripts/images kernel-r\)",
+        ),
         (malformed_image, r"KERNEL_IMAGE is no image name"),
         (image_without_agent, r"exit code 1\.\n.*no python3"),
         (unknown_language, r"exit code 1\.\nUnrecognized value for KERNEL_LANGUAGE: 'cobol'!"),

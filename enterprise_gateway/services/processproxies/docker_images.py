@@ -48,6 +48,11 @@ def has_agent(labels: Mapping[str, str]) -> bool:
     return bool(labels.get(_AGENT_LABEL))
 
 
+def is_own_image(name: str) -> bool:
+    """Say whether an image is one that the project builds, and no registry is to be asked for."""
+    return name.startswith("enterprise-gateway/")
+
+
 def is_image_name(text: str) -> bool:
     """Say whether a text can be asked for; users may choose it (`KERNEL_IMAGE`)."""
     return _REFERENCE.fullmatch(text) is not None

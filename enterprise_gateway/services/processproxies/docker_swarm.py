@@ -24,7 +24,7 @@ from enterprise_gateway.services.processproxies.docker_environment import (
     AGENT_VOLUME,
     DockerMode,
 )
-from enterprise_gateway.services.processproxies.docker_images import has_agent
+from enterprise_gateway.services.processproxies.docker_images import has_agent, is_own_image
 from enterprise_gateway.services.processproxies.docker_launch import ContainerLaunch
 from enterprise_gateway.services.processproxies.docker_network import KernelNetwork
 from enterprise_gateway.services.processproxies.docker_services import DockerServices
@@ -93,7 +93,7 @@ class DockerProcessProxy(EngineProcessProxy):
     async def _lacks_agent(self, env: Mapping[str, str]) -> bool:
         image = env["KERNEL_IMAGE"]
         labels = await self._images.labels(image)
-        if labels is None:
+        if labels is None and not is_own_image(image):
             await self._pull(image, env)
             labels = await self._images.labels(image)
         return labels is not None and not has_agent(labels)  # None: the launch script says why

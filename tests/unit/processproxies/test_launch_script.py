@@ -165,18 +165,11 @@ def test_swarm_with_too_few_gpus_is_not_asked(
         script.expect_gpus(Mock(**{"nodes.list.return_value": nodes}))
 
 
-@pytest.mark.parametrize(
-    ("image", "command"),
-    [
-        ("enterprise-gateway/kernel-r:1.2.3", " (in a checkout: scripts/images kernel-r)"),
-        (
-            "enterprise-gateway/kernel-tf-gpu-py:1",
-            " (in a checkout: scripts/images kernel-tf-gpu-py)",
-        ),
-        ("elyra/kernel-r:1.2.3", ""),
-        ("localhost:1/enterprise-gateway/kernel-r:1", ""),
-    ],
-)
-def test_command_is_told_for_our_own_images(script: Any, image: str, command: str) -> None:
-    """Nobody can pull them, but whoever has a checkout can build them."""
-    assert script.command_for(image) == command
+def test_missing_image_of_ours_is_not_pulled(script: Any) -> None:
+    """In a public registry its name may be anybody's; who has a checkout can build it."""
+    missing = Mock(**{"images.get.side_effect": script.docker.errors.ImageNotFound("none")})
+    with pytest.raises(SystemExit, match="scripts/images kernel-r"):
+        script.expect_own_image(missing, "enterprise-gateway/kernel-r:1.2.3")
+    for image in ("elyra/kernel-r:1.2.3", "localhost:1/enterprise-gateway/kernel-r:1"):
+        script.expect_own_image(missing, image)
+    script.expect_own_image(Mock(), "enterprise-gateway/kernel-r:1.2.3")

@@ -163,6 +163,7 @@ def launch_docker_kernel(arguments: argparse.Namespace) -> None:
             lend_agent(settings)
             client.services.create(image, **settings)
         else:
+            expect_own_image(client, image)
             settings = container_settings(arguments)
             lend_agent(settings)
             client.containers.run(image, detach=True, **settings)
@@ -268,8 +269,7 @@ def why_refused(client: docker.DockerClient, image: str, words: str) -> str:
     if is_missing(client, image):
         return (
             f"The image {image} is not on this engine and cannot be pulled: {words} "
-            f"Build or load it{command_for(image)}, or correct its name "
-            "(image_name in kernel.json, KERNEL_IMAGE)."
+            "Build or load it, or correct its name (image_name in kernel.json, KERNEL_IMAGE)."
         )
     if gpus() and re.search("gpu|nvidia", words, re.IGNORECASE):
         return (
@@ -296,10 +296,18 @@ def is_missing(client: docker.DockerClient, image: str) -> bool:
     return False
 
 
-def command_for(image: str) -> str:
-    """Return what builds one of the project's own images."""
+def expect_own_image(client: docker.DockerClient, image: str) -> None:
+    """End with a sentence if an image of the project's own is missing.
+
+    It would be pulled otherwise, and in a public registry its name may be anybody's.
+    """
     own = re.fullmatch(r"enterprise-gateway/(kernel-[a-z-]+):[^:@]+", image)
-    return f" (in a checkout: scripts/images {own[1]})" if own else ""
+    if own and is_missing(client, image):
+        sys.exit(
+            f"The image {image} is not on this engine, and is not pulled. Build it (in a checkout: "
+            f"scripts/images {own[1]}) or load it, or name the one in your own registry "
+            "(image_name in kernel.json, KERNEL_IMAGE)."
+        )
 
 
 def words_of(error: docker.errors.APIError) -> str:
