@@ -11,6 +11,9 @@ pytestmark = [pytest.mark.client, pytest.mark.kernel]
 
 SILENCE = 48
 """Seconds; nbclient's WebSocket gives up after 40 without a frame, and pings come every 30."""
+WHERE = "import os\nprint('container' if os.path.exists('/.dockerenv') else 'process')"
+PLACES = {"python3": "process\n", "python_docker": "container\n"}
+"""What `WHERE` prints, by kernel name: a manager of kernels may forget what it was told."""
 
 
 def write_cells(folder: Path, *cells: str, **tags: int) -> None:
@@ -28,6 +31,7 @@ def test_nbclient_runs_a_notebook(gateway: Gateway, kernel_name: str, tmp_path: 
         "from IPython.display import HTML, display\ndisplay(HTML('<b>bold</b>'))",
         "#% expected\nraise ValueError('on purpose')",
         "x + 1",
+        WHERE,
         raises_exception=3,
     )
     run = run_snippet(gateway, "python", "nbclient", cwd=tmp_path, kernel_name=kernel_name)
@@ -39,6 +43,7 @@ def test_nbclient_runs_a_notebook(gateway: Gateway, kernel_name: str, tmp_path: 
     assert outputs[2][0]["data"]["text/html"] == "<b>bold</b>"
     assert outputs[3][0]["ename"] == "ValueError"
     assert outputs[4][0]["data"]["text/plain"] == "43"
+    assert printed(outputs[5]) == PLACES[kernel_name]
     gateway.wait_until_no_kernels()
 
 
@@ -64,10 +69,10 @@ def test_nbclient_survives_a_silent_cell(gateway: Gateway, tmp_path: Path) -> No
 
 def test_nbconvert_executes_a_notebook(gateway: Gateway, kernel_name: str, tmp_path: Path) -> None:
     """`jupyter nbconvert --execute` needs nothing but the kernel manager's name."""
-    write_cells(tmp_path, "print(6 * 7)")
+    write_cells(tmp_path, WHERE)
     run = run_snippet(gateway, "sh", "nbconvert", cwd=tmp_path, kernel_name=kernel_name)
     assert run.returncode == 0, run.stderr
-    assert printed(read_outputs(tmp_path / "executed.ipynb")[0]) == "42\n"
+    assert printed(read_outputs(tmp_path / "executed.ipynb")[0]) == PLACES[kernel_name]
     gateway.wait_until_no_kernels()
 
 
@@ -76,10 +81,11 @@ def test_papermill_runs_twenty_cells_with_parameters(
 ) -> None:
     """Twenty cells run in order with the given parameters, each on what the last one left."""
     steps = [f"total += count\nprint({number}, name, total)" for number in range(2, 20)]
-    write_cells(tmp_path, "count = 1\nname = 'nobody'", "total = 0", *steps, parameters=0)
+    write_cells(tmp_path, "count = 1\nname = 'nobody'", "total = 0", *steps, WHERE, parameters=0)
     run = run_snippet(gateway, "python", "papermill", cwd=tmp_path, kernel_name=kernel_name)
     assert run.returncode == 0, run.stderr
     # papermill puts a cell with the given parameters after the tagged one
     lines = [printed(outputs) for outputs in read_outputs(tmp_path / "executed.ipynb")[3:]]
-    assert lines == [f"{number} Ada {3 * (number - 1)}\n" for number in range(2, 20)]
+    totals = [f"{number} Ada {3 * (number - 1)}\n" for number in range(2, 20)]
+    assert lines == [*totals, PLACES[kernel_name]]
     gateway.wait_until_no_kernels()

@@ -45,6 +45,7 @@ def run_snippet(
 ) -> subprocess.CompletedProcess[str]:
     """Run an example with all of the page's exports; `kernel_name` replaces the page's."""
     code = read_snippet(language, name).replace("python_docker", kernel_name)
+    (cwd / "gateway_kernels.py").write_text(read_snippet("python", "gateway-kernels"))
     if language == "python":
         (cwd / "example.py").write_text(code)
         code = f"{sys.executable} example.py"
