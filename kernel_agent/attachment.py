@@ -21,7 +21,6 @@ from kernel_agent.command import Attachment
 from kernel_agent.connection_file import PORT_NAMES, ConnectionInfo
 from kernel_agent.lifecycle import ExitReason
 from kernel_agent.process import OutputTail, SpawnError
-from kernel_agent.settings import SettingsError
 
 if TYPE_CHECKING:
     from kernel_agent.reaper import Reaper
@@ -216,7 +215,7 @@ def read_attachment(text: str) -> Attachment:
     """Decode `EG_AGENT_ATTACH` of the wire contract.
 
     Raises:
-        SettingsError: it is missing or malformed; its value is not told.
+        ValueError: it is missing or malformed; its value is not told.
     """
     try:
         document = json.loads(text)
@@ -225,7 +224,7 @@ def read_attachment(text: str) -> Attachment:
         ip, key = document["ip"], document["key"]
         comm_port = int(document.get("comm_port", 0))
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise SettingsError("EG_AGENT_ATTACH does not say how to reach a kernel") from exc
+        raise ValueError("EG_AGENT_ATTACH does not say how to reach a kernel") from exc
     if not (isinstance(ip, str) and isinstance(key, str) and scheme == "hmac" and digest):
-        raise SettingsError("EG_AGENT_ATTACH does not say how to reach a kernel")
+        raise ValueError("EG_AGENT_ATTACH does not say how to reach a kernel")
     return Attachment(ConnectionInfo(ports, key, ip, digest), comm_port)

@@ -15,7 +15,7 @@ from kernel_agent.attachment import (
 )
 from kernel_agent.command import Attachment
 from kernel_agent.process import SpawnError
-from kernel_agent.settings import SettingsError, read_settings
+from kernel_agent.settings import read_settings
 
 PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
 DOCUMENT = {
@@ -91,7 +91,7 @@ def test_attachment_is_read_from_the_environment() -> None:
 def test_malformed_attachment_is_refused(changes: dict[str, Any]) -> None:
     """Without telling what it holds: a key is among it."""
     for text in ("", "[]", "7", json.dumps({**DOCUMENT, **changes})):
-        with pytest.raises(SettingsError, match="EG_AGENT_ATTACH") as failure:
+        with pytest.raises(ValueError, match="EG_AGENT_ATTACH") as failure:
             read_attachment(text)
         assert "secret" not in str(failure.value)
 
