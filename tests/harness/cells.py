@@ -10,17 +10,25 @@ from harness.languages import Example, Failure
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
-def expect_example(channels: Channels, example: Example) -> None:
-    """Run the cell, which must show what it should."""
+def expect_example(channels: Channels, example: Example, *, after_error: bool = False) -> None:
+    """Run the cell, which must show what it should.
+
+    `after_error` is whether the one before failed: Toree shows its `lastException` first.
+    """
     execution = channels.execute(example.code)
     assert execution.status == "ok", execution.of_type("error")
-    assert execution.stdout + text_of_values(execution) == example.shows
+    shown = show(execution)
+    is_right = shown.endswith(example.shows) if after_error else shown == example.shows
+    assert is_right, shown
 
 
-def text_of_values(execution: Execution) -> str:
-    """Return the text form of what a cell shows; R's values are displayed, not results."""
-    shown = [*execution.of_type("execute_result"), *execution.of_type("display_data")]
-    return "".join(str(message.content["data"]["text/plain"]) for message in shown)
+def show(execution: Execution) -> str:
+    """Return what was printed, and the text of values; R's are displayed, not results."""
+    return execution.stdout + "".join(
+        str(message.content["data"]["text/plain"])
+        for message in execution.messages
+        if message.type in ("execute_result", "display_data")
+    )
 
 
 def expect_failure(channels: Channels, failure: Failure) -> None:
@@ -30,7 +38,7 @@ def expect_failure(channels: Channels, failure: Failure) -> None:
     for message in (*execution.of_type("execute_reply"), *execution.of_type("error")):
         assert re.fullmatch(failure.name, message.content["ename"])
         assert re.search(failure.value, message.content["evalue"])
-        assert message.content["traceback"]
+        assert bool(message.content["traceback"]) == failure.has_traceback
     assert len(execution.of_type("error")) == 1
 
 

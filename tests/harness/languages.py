@@ -24,6 +24,7 @@ class Failure:
     """`ename` of the error, a regular expression."""
     value: str
     """`evalue`, likewise, to be found somewhere in it."""
+    has_traceback: bool = True
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ class Language:
     complete: str
     incomplete: str
     invalid: str
-    """For `is_complete_request`."""
+    """For `is_complete_request`; all are "" if the kernel cannot tell."""
     prompt: str
-    """Asks `who? `, and greets whom the answer names; "" if the kernel knows no stdin."""
+    """Asks `who? `, and greets whom the answer names; "" if its kernel asks nobody."""
     plot: str
     """Shows a PNG image."""
     sleep: str
@@ -62,7 +63,7 @@ class Language:
     loop: str
     """Prints, then does nothing for minutes, as busily as it can."""
     interruption: str
-    """`ename` of the error that an interrupt makes of both, a regular expression; "": none."""
+    """What is in the error that an interrupt makes of both, a regular expression; "": no error."""
     lines: str
     """Prints the numbers from 0 below COUNT, each at once and on a line of its own, 10 ms apart."""
     parameters: str
@@ -164,16 +165,17 @@ SCALA = Language(
     value=Example("6 * 7", "42"),
     keep="val zip_code = 12345",
     kept=Example("zip_code", "12345"),
-    forgotten=Failure("zip_code", ".*", "not found: value zip_code"),
+    forgotten=Failure("zip_code", ".*", "not found: value zip_code", has_traceback=False),
     failures=(
         Failure("1 / 0", "java.lang.ArithmeticException", "/ by zero"),
-        Failure('val text: Int = "no number"', ".*", "type mismatch"),
+        Failure('val text: Int = "no number"', ".*", "type mismatch", has_traceback=False),
     ),
     completion="zip_c",
-    complete="val x = 1",
-    incomplete="for (i <- 1 to 3) {",
-    invalid="val val",
-    prompt="",
+    # Once Toree has found one incomplete it takes all for invalid, and the next cell never ends.
+    complete="",
+    incomplete="",
+    invalid="",
+    prompt="",  # a cell that reads waits until it is interrupted
     plot=(
         "import java.io.ByteArrayOutputStream\n"
         "import java.awt.image.BufferedImage\n"
@@ -185,7 +187,7 @@ SCALA = Language(
     ),
     sleep='println("on")\nThread.sleep(300000)',
     loop='println("on")\nwhile (true) {}',
-    interruption="java.lang.(InterruptedException|ThreadDeath)",
+    interruption="InterruptedException|ThreadDeath",
     lines="for (n <- 0 until COUNT) { println(n); Thread.sleep(10) }",
     parameters='val count = 1\nval name = "nobody"',
     use='println(s"$name $count")',
@@ -197,7 +199,10 @@ SCALA = Language(
         "memory.setMemory(memory.allocateMemory(4L << 30), 4L << 30, 1)"
     ),
     specifics=(
-        Example("case class Point(x: Int, y: Int)\nList(Point(1, 2)).map(_.y).sum", "2"),
+        Example(
+            "case class Point(x: Int, y: Int)\nList(Point(1, 2)).map(_.y).sum",
+            "defined class Point\n2",
+        ),
         Example("org.apache.spark.sql.SparkSession.getDefaultSession.isEmpty", "true"),
     ),
 )

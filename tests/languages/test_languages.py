@@ -42,7 +42,7 @@ def test_error_is_shown_and_the_kernel_goes_on(channels: Channels, language: Lan
     """One of the program and one of its syntax; both with name, text and traceback."""
     for failure in language.failures:
         expect_failure(channels, failure)
-    expect_example(channels, language.value)
+    expect_example(channels, language.value, after_error=True)
 
 
 def test_names_are_completed(channels: Channels, language: Language) -> None:
@@ -59,6 +59,8 @@ def test_names_are_completed(channels: Channels, language: Language) -> None:
 
 def test_incomplete_code_is_told_apart(channels: Channels, language: Language) -> None:
     """Consoles ask before they run a line."""
+    if not language.complete:
+        pytest.skip("its kernel cannot tell")
     codes = (language.complete, language.incomplete, language.invalid)
     replies = [channels.request("is_complete_request", {"code": code}) for code in codes]
     told = [reply.content["status"] for reply in replies]
@@ -67,6 +69,8 @@ def test_incomplete_code_is_told_apart(channels: Channels, language: Language) -
 
 def test_user_is_asked_for_input(channels: Channels, language: Language) -> None:
     """A prompt waits for its answer."""
+    if not language.prompt:
+        pytest.skip("its kernel does not ask clients")
     request_id = channels.start_execution(language.prompt, allow_stdin=True)
     prompt = channels.receive_until(lambda message: message.type == "input_request")
     assert prompt.content["prompt"] == "who? "
@@ -91,10 +95,10 @@ def test_interrupt_ends_a_cell(
     assert response.status_code == 204, response.text
     execution = channels.finish_execution(request_id, timeout=10)
     assert execution.status != "ok"
-    errors = [message.content["ename"] for message in execution.of_type("error")]
-    assert bool(errors) == bool(language.interruption)
-    assert all(re.fullmatch(language.interruption, name) for name in errors)
-    expect_example(channels, language.kept)
+    errors = [str(message.content) for message in execution.of_type("error")]
+    assert len(errors) == bool(language.interruption), errors
+    assert all(re.search(language.interruption, error) for error in errors), errors
+    expect_example(channels, language.kept, after_error=True)
 
 
 def test_what_the_language_is_used_for_works(
