@@ -6,7 +6,7 @@ import ipaddress
 import json
 import ssl
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from harness.fake_containers import FakeContainers
 from harness.launcher_payloads import connection, payload
 
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
+from enterprise_gateway.services.processproxies.agent_bundle import BundleMaker
 from enterprise_gateway.services.processproxies.companion import Companion
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
 from enterprise_gateway.services.processproxies.docker_network import KernelNetwork
@@ -73,6 +74,10 @@ class Proxy(DockerProcessProxy):
         self._watch = DockerWatch(tools.engine, engine, lambda: "bridge")
         self._late_removals = LateRemovals(self._watch)
 
+    async def _lacks_agent(self, env: Mapping[str, str]) -> bool:
+        del env
+        return False  # there are no images; and the script would not take what it was lent
+
     async def _kernel_network(self, name: str) -> KernelNetwork:
         return KernelNetwork(name, (ipaddress.IPv4Network("127.0.0.0/8"),), "127.0.0.1")
 
@@ -85,7 +90,9 @@ class Rig:
         self.engine.kernel_id = str(uuid.uuid4())
         settings = Settings(response=ResponseSettings(port=0, port_retries=0))
         live = LiveSettings(settings)
-        self.tools = LaunchTools(ResponseListener(live), ScriptRunner(), self.engine._engine)
+        self.tools = LaunchTools(
+            ResponseListener(live), ScriptRunner(), self.engine._engine, BundleMaker()
+        )
         self.proxy = Proxy(live, self.tools, self.engine)
 
     def request(self, timeout: float = 20.0) -> LaunchRequest:
