@@ -7,6 +7,7 @@ from collections.abc import Callable
 from harness.channels import Channels, Execution, Message
 from harness.languages import Example, Failure
 
+LATE_SECONDS = 10.0
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -17,7 +18,8 @@ def expect_example(channels: Channels, example: Example, *, after_error: bool = 
     """
     execution = channels.execute(example.code)
     assert execution.status == "ok", execution.of_type("error")
-    shown = show(execution)
+    while not (shown := show(execution)):  # Toree may send the value after the idle status
+        execution.add(channels.receive(timeout=LATE_SECONDS))
     is_right = shown.endswith(example.shows) if after_error else shown == example.shows
     assert is_right, shown
 

@@ -53,7 +53,7 @@ class Language:
     complete: str
     incomplete: str
     invalid: str
-    """For `is_complete_request`; all are "" if the kernel cannot tell."""
+    """For `is_complete_request`; "" if it is better not asked."""
     prompt: str
     """Asks `who? `, and greets whom the answer names; "" if its kernel asks nobody."""
     plot: str
@@ -171,11 +171,11 @@ SCALA = Language(
         Failure('val text: Int = "no number"', ".*", "type mismatch", has_traceback=False),
     ),
     completion="zip_c",
-    # Once Toree has found one incomplete it takes all for invalid, and the next cell never ends.
-    complete="",
-    incomplete="",
+    complete="val x = 1",
+    incomplete="for (i <- 1 to 3) {",
+    # After one that is invalid Toree takes all for invalid, and the next cell never ends.
     invalid="",
-    prompt="",  # a cell that reads waits until it is interrupted
+    prompt="",  # whatever reads is at the end of its input
     plot=(
         "import java.io.ByteArrayOutputStream\n"
         "import java.awt.image.BufferedImage\n"
