@@ -3,6 +3,9 @@
 import base64
 import re
 from collections.abc import Callable
+from contextlib import suppress
+
+from websocket import WebSocketTimeoutException
 
 from harness.channels import Channels, Execution, Message
 from harness.languages import Example, Failure
@@ -18,10 +21,20 @@ def expect_example(channels: Channels, example: Example, *, after_error: bool = 
     """
     execution = channels.execute(example.code)
     assert execution.status == "ok", execution.of_type("error")
-    while not (shown := show(execution)):  # Toree may send the value after the idle status
-        execution.add(channels.receive(timeout=LATE_SECONDS))
-    is_right = shown.endswith(example.shows) if after_error else shown == example.shows
-    assert is_right, shown
+
+    def is_shown() -> bool:
+        shown = show(execution)
+        return shown.endswith(example.shows) if after_error else shown == example.shows
+
+    await_late(channels, execution, is_shown)
+    assert is_shown(), show(execution)
+
+
+def await_late(channels: Channels, execution: Execution, is_complete: Callable[[], bool]) -> None:
+    """Wait for what an execution lacks: Toree may send messages after the idle status."""
+    with suppress(WebSocketTimeoutException):
+        while not is_complete():
+            execution.add(channels.receive(timeout=LATE_SECONDS))
 
 
 def show(execution: Execution) -> str:
@@ -37,6 +50,7 @@ def expect_failure(channels: Channels, failure: Failure) -> None:
     """Run the cell, which must fail with its error, in the reply and below the cell."""
     execution = channels.execute(failure.code)
     assert execution.status == "error"
+    await_late(channels, execution, lambda: bool(execution.of_type("error")))
     for message in (*execution.of_type("execute_reply"), *execution.of_type("error")):
         assert re.fullmatch(failure.name, message.content["ename"])
         assert re.search(failure.value, message.content["evalue"])

@@ -7,7 +7,7 @@ import re
 from contextlib import closing, suppress
 
 import pytest
-from harness.cells import expect_example, expect_failure, expect_plot, is_output_of
+from harness.cells import await_late, expect_example, expect_failure, expect_plot, is_output_of
 from harness.channels import Channels, Execution, Message, join_streams
 from harness.gateway import Gateway
 from harness.languages import Language, culled_kernel
@@ -94,6 +94,8 @@ def test_interrupt_ends_a_cell(
     assert response.status_code == 204, response.text
     execution = channels.finish_execution(request_id, timeout=10)
     assert execution.status != "ok"
+    if language.interruption:
+        await_late(channels, execution, lambda: bool(execution.of_type("error")))
     errors = [str(message.content) for message in execution.of_type("error")]
     assert len(errors) == bool(language.interruption), errors
     assert all(re.search(language.interruption, error) for error in errors), errors
