@@ -28,7 +28,7 @@ LAUNCH_MARGIN = 5.0
 
 @dataclass(frozen=True, slots=True)
 class _Appointment:
-    occasion: tuple[WorkloadState, str, bool]
+    occasion: tuple[WorkloadState, str, bool, bool]
     due: float
 
 
@@ -52,13 +52,13 @@ class SwarmBroom:
 
         Args:
             service_id: of a kernel, or a companion.
-            workload: as it is, with the exit reason of the two.
+            workload: as it is; if it has ended, what the two are as one.
             now: the time.
             launch_timeout: seconds that it may take to run.
             is_kept: whether it is to stay when it has ended.
             is_left: whether it runs though its other half has ended.
         """
-        occasion = (workload.state, workload.exit_reason, is_left)
+        occasion = (workload.state, workload.exit_reason, workload.is_tombstone, is_left)
         known = self._appointments.get(service_id)
         if known is not None and known.occasion == occasion:
             return

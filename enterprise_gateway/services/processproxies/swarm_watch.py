@@ -202,12 +202,9 @@ class SwarmWatch(EngineWatch):
             service = self._picture.services.get(part.engine_id)
             if service is None:
                 continue
-            workload = part.workload
-            if part.is_dead:
-                workload = dataclasses.replace(workload, exit_reason=couple.workload.exit_reason)
             self._broom.note(
                 part.engine_id,
-                workload,
+                couple.workload if part.is_dead else part.workload,
                 now,
                 launch_timeout=launch_timeout_of(service),
                 is_kept=is_kept(service),

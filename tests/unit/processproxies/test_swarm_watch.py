@@ -358,6 +358,18 @@ async def test_orderly_end_of_a_companion_is_that_of_both(accompanied: Followed)
     assert await services(accompanied) == {"older"}
 
 
+async def test_kernel_that_ended_by_itself_is_told_of_as_long_as_its_companion(
+    accompanied: Followed,
+) -> None:
+    """Exit code 0 of the kernel is no orderly end, since nobody asked for one."""
+    accompanied.swarm.put("old", "complete")
+    dead = await accompanied.until("old", WorkloadState.DEAD)
+    assert dead.exit_reason.startswith("its container ended by itself")
+    accompanied.swarm.put("agent", "failed")
+    await accompanied.until("old", WorkloadState.GONE)
+    assert await services(accompanied) == {"older"}
+
+
 async def test_couple_is_found_as_one_by_whoever_comes_later(accompanied: Followed) -> None:
     """In whatever order the swarm lists the two."""
     accompanied.swarm.put("agent", "failed")
