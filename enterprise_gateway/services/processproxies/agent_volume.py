@@ -60,13 +60,13 @@ class AgentVolume:
     def __init__(self, engine: DockerEngine, containers: DockerContainers) -> None:
         self._engine = engine
         self._containers = containers
-        self._filling = asyncio.Lock()
+        self._filling: asyncio.Task[None] | None = None
         self._complete = ""
 
     async def ensure(self, bundle: AgentBundle, image: str) -> None:
         """Have the volume, which is called as the bundle, filled.
 
-        Not to be cancelled, since it would leave the lock to others to be broken.
+        Goes on if whoever wants it is cancelled: the lock would be left to others to be broken.
 
         Args:
             bundle: what is to be in it.
@@ -74,17 +74,24 @@ class AgentVolume:
         """
         if await self._is_known_complete(bundle):
             return
-        async with self._filling:
-            if await self._is_known_complete(bundle):
-                return
-            try:
-                async with asyncio.timeout(_DEADLINE):
-                    while not await self._fill(bundle, image):
-                        await self._until_unlocked(bundle.name)
-            except TimeoutError as exc:
-                raise UnavailableError(
-                    f"The Docker volume {bundle.name} was not filled within {_DEADLINE:g} s."
-                ) from exc
+        if self._filling is None or self._filling.done():
+            self._filling = asyncio.create_task(self._keep_filling(bundle, image))
+        await asyncio.shield(self._filling)
+
+    async def close(self) -> None:
+        """Finish what is under way."""
+        if self._filling is not None:
+            await asyncio.gather(self._filling, return_exceptions=True)
+
+    async def _keep_filling(self, bundle: AgentBundle, image: str) -> None:
+        try:
+            async with asyncio.timeout(_DEADLINE):
+                while not await self._fill(bundle, image):
+                    await self._until_unlocked(bundle.name)
+        except TimeoutError as exc:
+            raise UnavailableError(
+                f"The Docker volume {bundle.name} was not filled within {_DEADLINE:g} s."
+            ) from exc
 
     async def _is_known_complete(self, bundle: AgentBundle) -> bool:
         created_at = await self._created_at(bundle.name)

@@ -69,6 +69,14 @@ class DockerContainers:
             inspected: Mapping[str, Any] = await docker.containers.container(container_id).show()
         return inspected
 
+    async def labels(self, container_id: str) -> Mapping[str, str]:
+        """Return the labels of a container.
+
+        Raises:
+            NotFoundError: it is gone.
+        """
+        return (await self.inspect(container_id))["Config"]["Labels"] or {}
+
     async def create_companion(self, companion: Companion) -> None:
         """Make a companion's container and start it; the image is pulled if it is not there.
 

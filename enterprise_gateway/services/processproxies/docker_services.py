@@ -24,6 +24,7 @@ from enterprise_gateway.services.processproxies.docker_workloads import (
     is_of_cluster,
 )
 from enterprise_gateway.services.processproxies.swarm_objects import Node, Service, Task
+from enterprise_gateway.services.processproxies.swarm_workloads import environment_of
 
 _MANY_IDS = 100
 """From so many on, all are asked for: request lines must not get too long for proxies."""
@@ -94,6 +95,22 @@ class DockerServices:
         """
         return await self._fetch(f"services/{service_id}", Service)
 
+    async def labels(self, service_id: str) -> Mapping[str, str]:
+        """Return the labels of a service.
+
+        Raises:
+            NotFoundError: it is gone.
+        """
+        return (await self.inspect(service_id)).spec.labels or {}
+
+    async def environment(self, service_id: str) -> dict[str, str]:
+        """Return the environment of a service's container, as the launch script had it.
+
+        Raises:
+            NotFoundError: it is gone.
+        """
+        return environment_of(await self.inspect(service_id))
+
     async def create_companion(self, companion: Companion) -> None:
         """Make a companion's service.
 
@@ -105,8 +122,7 @@ class DockerServices:
             try:
                 await self._create(service_spec(companion))
             except ConflictError:  # left of an earlier life of the kernel
-                with suppress(NotFoundError):
-                    await self.remove(companion.name)
+                await self.remove(companion.name)
                 await self._create(service_spec(companion))
         except (ConflictError, NotFoundError) as exc:
             raise LaunchError(f"it needs a companion, which the swarm refused: {exc}") from exc
@@ -118,26 +134,29 @@ class DockerServices:
             )
 
     async def remove(self, service_id: str) -> None:
-        """Remove a service. Its container is told to end some seconds later.
+        """Remove a service; gone already is no error.
 
-        Raises:
-            NotFoundError: it is gone.
+        Its container is told to end some seconds later.
         """
-        async with self._request() as docker:
-            await docker.services.delete(service_id)
+        with suppress(NotFoundError):
+            async with self._request() as docker:
+                await docker.services.delete(service_id)
 
     async def log_tail(self, service_id: str, max_lines: int) -> str:
         """Return the last lines that a service's container printed, wherever it is or was.
 
+        "" if the service is gone.
+
         Raises:
-            NotFoundError: the service is gone.
             UnavailableError: its node does not answer.
         """
-        async with self._request(deadline=_LOG_TIMEOUT) as docker:
-            logs: Any = docker.services.logs(
-                service_id, stdout=True, stderr=True, tail=str(max_lines)
-            )
-            return "".join(await logs)
+        with suppress(NotFoundError):
+            async with self._request(deadline=_LOG_TIMEOUT) as docker:
+                logs: Any = docker.services.logs(
+                    service_id, stdout=True, stderr=True, tail=str(max_lines)
+                )
+                return "".join(await logs)
+        return ""
 
     @asynccontextmanager
     async def events(self, since: float) -> AsyncIterator[AsyncIterator[Mapping[str, Any]]]:

@@ -5,26 +5,22 @@ The module's name is the documented one.
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 
-from enterprise_gateway.errors import ConfigurationError, NotFoundError
-from enterprise_gateway.services.processproxies.agent_bundle import AgentBundle
+from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.processproxies.agent_config import AgentConfig
+from enterprise_gateway.services.processproxies.agent_loan import ConfigLender, VolumeLender
 from enterprise_gateway.services.processproxies.agent_volume import AgentVolume
-from enterprise_gateway.services.processproxies.companion import Companion
 from enterprise_gateway.services.processproxies.contract import Workload
 from enterprise_gateway.services.processproxies.couples import Couples
 from enterprise_gateway.services.processproxies.docker_containers import DockerContainers
 from enterprise_gateway.services.processproxies.docker_engine import NotAManagerError
 from enterprise_gateway.services.processproxies.docker_environment import (
-    AGENT_CONFIG,
-    AGENT_VOLUME,
     DockerMode,
 )
-from enterprise_gateway.services.processproxies.docker_images import has_agent, is_own_image
+from enterprise_gateway.services.processproxies.docker_images import DockerImages
 from enterprise_gateway.services.processproxies.docker_launch import ContainerLaunch
 from enterprise_gateway.services.processproxies.docker_network import KernelNetwork
 from enterprise_gateway.services.processproxies.docker_services import DockerServices
@@ -55,8 +51,9 @@ class DockerProcessProxy(EngineProcessProxy):
     def __init__(self, settings: LiveSettings, tools: LaunchTools) -> None:
         self._containers = DockerContainers(tools.engine, settings.current.cluster_id)
         watch = DockerWatch(tools.engine, self._containers, lambda: settings.current.docker.network)
-        super().__init__(settings, tools, watch)
-        self._agent_volume = AgentVolume(tools.engine, self._containers)
+        volume = AgentVolume(tools.engine, self._containers)
+        lender = VolumeLender(DockerImages(tools.engine), tools.bundles, volume, tools.scripts)
+        super().__init__(settings, tools, self._containers, watch, lender)
 
     async def created(self, workload: Workload) -> float:
         """See the base class."""
@@ -71,45 +68,8 @@ class DockerProcessProxy(EngineProcessProxy):
         ]
         return Couples(part for part in found if part is not None)
 
-    async def _environment(self, engine_id: str) -> dict[str, str]:
-        return await self._containers.environment(engine_id)
-
-    async def _read_tail(self, engine_id: str, max_lines: int) -> str:
-        return await self._containers.log_tail(engine_id, max_lines)
-
-    async def _remove(self, engine_id: str) -> None:
-        await self._containers.remove(engine_id)
-
-    async def _labels(self, engine_id: str) -> Mapping[str, str]:
-        inspected = await self._containers.inspect(engine_id)
-        return inspected["Config"]["Labels"] or {}
-
-    async def _create_companion(self, companion: Companion) -> None:
-        await self._containers.create_companion(companion)
-
     def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
         return ContainerLaunch(self._containers, predecessors)
-
-    async def _lacks_agent(self, env: Mapping[str, str]) -> bool:
-        image = env["KERNEL_IMAGE"]
-        labels = await self._images.labels(image)
-        if labels is None and not is_own_image(image):
-            await self._pull(image, env)
-            labels = await self._images.labels(image)
-        return labels is not None and not has_agent(labels)  # None: the launch script says why
-
-    async def _place_agent(self, bundle: AgentBundle, image: str) -> dict[str, str]:
-        await asyncio.shield(self._begin(self._agent_volume.ensure(bundle, image)))
-        return {AGENT_VOLUME: bundle.name}
-
-    async def _pull(self, image: str, env: Mapping[str, str]) -> None:
-        """Pull an image, or try to."""
-        argv = [sys.executable, str(_PULL), image]
-        pulling = await self.tools.scripts.run(argv, env, "/")
-        try:
-            await asyncio.wait({pulling.result})
-        finally:
-            await pulling.kill()
 
     async def _kernel_network(self, name: str) -> KernelNetwork:
         network = await self._inspect_network(name)
@@ -135,8 +95,9 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
         self._swarm = SwarmWatch(
             tools.engine, self._services, lambda: settings.current.docker.network
         )
-        super().__init__(settings, tools, self._swarm)
-        self._agent_config = AgentConfig(tools.engine)
+        config = AgentConfig(tools.engine)
+        lender = ConfigLender(DockerImages(tools.engine), tools.bundles, config)
+        super().__init__(settings, tools, self._services, self._swarm, lender)
 
     async def check(self) -> None:
         """See the base class."""
@@ -173,38 +134,8 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
             if service.kernel_id
         )
 
-    async def _environment(self, engine_id: str) -> dict[str, str]:
-        try:
-            return environment_of(await self._services.inspect(engine_id))
-        except NotAManagerError:
-            return {}
-
-    async def _read_tail(self, engine_id: str, max_lines: int) -> str:
-        with contextlib.suppress(NotFoundError):
-            return await self._services.log_tail(engine_id, max_lines)
-        return ""
-
-    async def _remove(self, engine_id: str) -> None:
-        with contextlib.suppress(NotFoundError):
-            await self._services.remove(engine_id)
-
-    async def _labels(self, engine_id: str) -> Mapping[str, str]:
-        return (await self._services.inspect(engine_id)).spec.labels or {}
-
-    async def _create_companion(self, companion: Companion) -> None:
-        await self._services.create_companion(companion)
-
     def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
         return ServiceLaunch(self._services, predecessors)
-
-    async def _lacks_agent(self, env: Mapping[str, str]) -> bool:
-        # An image that this manager does not have may be on nodes. If it has an agent after all,
-        # what is lent gives way to it.
-        return not has_agent(await self._images.labels(env["KERNEL_IMAGE"]) or {})
-
-    async def _place_agent(self, bundle: AgentBundle, image: str) -> dict[str, str]:
-        del image
-        return {AGENT_CONFIG: f"{await self._agent_config.ensure(bundle)}:{bundle.name}"}
 
     async def _kernel_network(self, name: str) -> KernelNetwork:
         try:

@@ -12,6 +12,7 @@ from enterprise_gateway.services.processproxies.contract import (
     WorkloadState,
 )
 from enterprise_gateway.services.processproxies.engine_watch import Sighting
+from enterprise_gateway.services.processproxies.launcher_reports import LauncherReports
 from enterprise_gateway.services.processproxies.reporting import check_report
 from enterprise_gateway.services.processproxies.reports import Report
 from enterprise_gateway.services.processproxies.scripts import ScriptRun
@@ -106,6 +107,35 @@ def explain_companions_death(reason: str, output: str) -> str:
         f"{reason}. EG_COMPANION_IMAGE must be an image that the engine can have, with the kernel "
         f"agent in it.\n{output.strip()}"
     )
+
+
+async def until_launcher_reports(
+    reports: LauncherReports, progress: LaunchProgress
+) -> tuple[Sighting, str]:
+    """Wait until a launcher that is no agent reports from the kernel's container.
+
+    What one reports is believed for the address from which it comes: it must be the one that the
+    engine gave the container.
+
+    Returns:
+        The kernel, and `EG_AGENT_ATTACH` for its companion.
+    """
+    while True:
+        kernel = progress.latest
+        address = kernel.workload.endpoint if kernel is not None else None
+        info = reports.get(address.host) if address is not None else None
+        if kernel is not None and address is not None and info is not None:
+            return kernel, info.attachment(address.host)
+        reports.arrived.clear()
+        progress.moved.clear()
+        changes = [
+            asyncio.ensure_future(event.wait()) for event in (reports.arrived, progress.moved)
+        ]
+        try:
+            await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for change in changes:
+                change.cancel()
 
 
 async def until_ready(

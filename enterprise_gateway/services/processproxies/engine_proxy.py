@@ -20,11 +20,10 @@ from enterprise_gateway.errors import (
     GatewayError,
     LaunchError,
     NotFoundError,
-    UnavailableError,
 )
-from enterprise_gateway.services.processproxies.agent_bundle import AgentBundle
+from enterprise_gateway.services.processproxies.agent_loan import AgentLender
 from enterprise_gateway.services.processproxies.argv import format_argv
-from enterprise_gateway.services.processproxies.companion import Companion, plan_companion
+from enterprise_gateway.services.processproxies.companion import plan_companion
 from enterprise_gateway.services.processproxies.contract import (
     AgentEndpoint,
     LaunchRequest,
@@ -36,7 +35,6 @@ from enterprise_gateway.services.processproxies.docker_environment import (
     DockerMode,
     launch_environment,
 )
-from enterprise_gateway.services.processproxies.docker_images import DockerImages, is_image_name
 from enterprise_gateway.services.processproxies.docker_network import (
     KernelNetwork,
     check_network_name,
@@ -44,9 +42,14 @@ from enterprise_gateway.services.processproxies.docker_network import (
     response_ip,
     source_towards,
 )
-from enterprise_gateway.services.processproxies.engine_launch import LaunchProgress, until_ready
+from enterprise_gateway.services.processproxies.engine_launch import (
+    LaunchProgress,
+    until_launcher_reports,
+    until_ready,
+)
 from enterprise_gateway.services.processproxies.engine_removal import LateRemovals
 from enterprise_gateway.services.processproxies.engine_watch import EngineWatch
+from enterprise_gateway.services.processproxies.engine_workloads import EngineWorkloads
 from enterprise_gateway.services.processproxies.launcher_reports import LauncherReports
 from enterprise_gateway.services.processproxies.reporting import (
     LaunchTools,
@@ -74,49 +77,25 @@ class EngineProcessProxy(ReportingProcessProxy):
 
     mode: ClassVar[DockerMode]
 
-    def __init__(self, settings: LiveSettings, tools: LaunchTools, watch: EngineWatch) -> None:
+    def __init__(
+        self,
+        settings: LiveSettings,
+        tools: LaunchTools,
+        workloads: EngineWorkloads,
+        watch: EngineWatch,
+        lender: AgentLender,
+    ) -> None:
         """Store what is given; nothing is contacted yet."""
         super().__init__(settings, tools)
+        self._workloads = workloads
         self._watch = watch
+        self._lender = lender
         self._watching: asyncio.Task[None] | None = None
         self._late_removals = LateRemovals(watch)
-        self._images = DockerImages(tools.engine)
 
     @abstractmethod
     async def _find(self, kernel_id: str | None = None) -> Couples:
         """Return what there is of all kernels, or of one."""
-
-    @abstractmethod
-    async def _environment(self, engine_id: str) -> dict[str, str]:
-        """Return the environment that a workload was made with; its name will do for the id.
-
-        Raises:
-            NotFoundError: it is gone.
-        """
-
-    @abstractmethod
-    async def _read_tail(self, engine_id: str, max_lines: int) -> str:
-        """Return the last lines that a workload printed, "" if it is gone."""
-
-    @abstractmethod
-    async def _remove(self, engine_id: str) -> None:
-        """Remove a workload by force; gone already is no error."""
-
-    @abstractmethod
-    async def _labels(self, engine_id: str) -> Mapping[str, str]:
-        """Return the labels of a kernel's container or service.
-
-        Raises:
-            NotFoundError: it is gone.
-        """
-
-    @abstractmethod
-    async def _create_companion(self, companion: Companion) -> None:
-        """Have the engine make and start a companion.
-
-        Raises:
-            LaunchError: it cannot, and says why.
-        """
 
     @abstractmethod
     def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
@@ -130,22 +109,6 @@ class EngineProcessProxy(ReportingProcessProxy):
             ConfigurationError: they cannot be, or not on this engine at all.
         """
 
-    @abstractmethod
-    async def _lacks_agent(self, env: Mapping[str, str]) -> bool:
-        """Say whether the image that a launch script is to use brings no kernel agent.
-
-        Args:
-            env: the launch script's environment.
-        """
-
-    @abstractmethod
-    async def _place_agent(self, bundle: AgentBundle, image: str) -> dict[str, str]:
-        """Have the gateway's agent where the launch script can mount it.
-
-        Returns:
-            What tells the launch script, to be added to its environment.
-        """
-
     async def start(self) -> None:
         """Begin to follow the engine, whether it answers yet or not."""
         self._watching = asyncio.create_task(self._watch.run())
@@ -154,6 +117,7 @@ class EngineProcessProxy(ReportingProcessProxy):
     async def close(self) -> None:
         """Stop following; the kernels go on."""
         await self._late_removals.close()
+        await self._lender.close()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
@@ -188,7 +152,7 @@ class EngineProcessProxy(ReportingProcessProxy):
             try:
                 with self._watch.observe(request.kernel_id, progress.observe):
                     async with asyncio.timeout_at(deadline):
-                        env |= await self._lend_agent(request, env)
+                        env |= await self._lender.lend(request, env)
                         cwd = request.resource_dir or "/"
                         script = await self.tools.scripts.run(argv, env, cwd)
                         await until_ready(request, report, script, progress, accompanying)
@@ -216,19 +180,19 @@ class EngineProcessProxy(ReportingProcessProxy):
     async def observe(self, kernel_id: str) -> Workload | None:
         """See the base class."""
         return max(
-            await self._workloads(kernel_id),
+            await self._list(kernel_id),
             key=lambda workload: (workload.state is not WorkloadState.DEAD, workload.created),
             default=None,
         )
 
     async def list(self) -> list[Workload]:
         """See the base class."""
-        return await self._workloads()
+        return await self._list()
 
     async def launched_with(self, workload: Workload) -> Mapping[str, str]:
         """See the base class."""
         try:
-            return await self._environment(workload.name)
+            return await self._workloads.environment(workload.name)
         except NotFoundError:
             return {}
 
@@ -250,22 +214,22 @@ class EngineProcessProxy(ReportingProcessProxy):
             parts.values(), key=lambda part: (not part.companion_of, part.workload.created)
         )
         lines = max(1, max_bytes // _LOG_LINE_BYTES)
-        tail = (await self._read_tail(newest.engine_id, lines)).encode()[-max_bytes:]
+        tail = (await self._workloads.log_tail(newest.engine_id, lines)).encode()[-max_bytes:]
         return tail.decode(errors="replace")
 
     async def remove(self, kernel_id: str) -> None:
         """See the base class."""
         for engine_id in (await self._find(kernel_id)).parts:
-            await self._remove(engine_id)
+            await self._workloads.remove(engine_id)
 
     async def sweep(self, workload: Workload) -> None:
         """See the base class."""
         for couple in await self._find(workload.kernel_id):
             if not couple.workload.succeeds(workload):
                 for part in couple.parts:
-                    await self._remove(part.engine_id)
+                    await self._workloads.remove(part.engine_id)
 
-    async def _workloads(self, kernel_id: str | None = None) -> WorkloadList:
+    async def _list(self, kernel_id: str | None = None) -> WorkloadList:
         return [couple.workload for couple in await self._find(kernel_id)]
 
     async def _preload(self) -> None:
@@ -288,7 +252,7 @@ class EngineProcessProxy(ReportingProcessProxy):
         if any(couple.workload.state is not WorkloadState.DEAD for couple in present):
             raise _exists(kernel_id)
         for engine_id in present.parts:
-            await self._remove(engine_id)
+            await self._workloads.remove(engine_id)
         return {part.subject for part in present.parts.values()}
 
     async def _accompany(
@@ -301,30 +265,14 @@ class EngineProcessProxy(ReportingProcessProxy):
     ) -> None:
         """Give the kernel a companion once a launcher that is no agent reports from its container.
 
-        Never ends if none does. What a launcher reports is believed for the address from which it
-        comes: it must be the one that the engine gave the kernel's container.
+        Never ends if none does.
 
         Raises:
             LaunchError, UnavailableError: the engine makes no companion.
         """
-        while True:
-            changes = [
-                asyncio.ensure_future(event.wait()) for event in (reports.arrived, progress.moved)
-            ]
-            try:
-                await asyncio.wait(changes, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for change in changes:
-                    change.cancel()
-            reports.arrived.clear()
-            progress.moved.clear()
-            kernel = progress.latest
-            address = kernel.workload.endpoint if kernel is not None else None
-            info = reports.get(address.host) if address is not None else None
-            if kernel is not None and address is not None and info is not None:
-                break
+        kernel, attachment = await until_launcher_reports(reports, progress)
         try:
-            labels = await self._labels(kernel.engine_id)
+            labels = await self._workloads.labels(kernel.engine_id)
         except NotFoundError:
             return  # it has died; others will say so
         companion = plan_companion(
@@ -332,14 +280,14 @@ class EngineProcessProxy(ReportingProcessProxy):
             env,
             kernel,
             labels,
-            info.attachment(address.host),
+            attachment,
             endpoint,
             image=self.settings.current.docker.companion_image,
             network=_network_name(env),
         )
         _log.info("Kernel %s gets the companion %s", request.kernel_id, companion.name)
         progress.is_accompanied = True
-        await self._create_companion(companion)
+        await self._workloads.create_companion(companion)
 
     async def _response_endpoint(self, env: Mapping[str, str]) -> ResponseEndpoint:
         name = _network_name(env)
@@ -347,22 +295,6 @@ class EngineProcessProxy(ReportingProcessProxy):
         network = await self._kernel_network(name)
         ip = response_ip(network, self.settings.current.response, source_towards)
         return await self.tools.responses.open(ip)
-
-    async def _lend_agent(self, request: LaunchRequest, env: Mapping[str, str]) -> dict[str, str]:
-        """Return what tells the launch script of the gateway's agent, if the image has none."""
-        image = env["KERNEL_IMAGE"]
-        # One that has no name of an image is for the launch script to refuse.
-        if not is_image_name(image) or not await self._lacks_agent(env):
-            return {}
-        try:
-            return await self._place_agent(await self.tools.bundles.bundle(), image)
-        except GatewayError as exc:
-            kind = UnavailableError if isinstance(exc, UnavailableError) else LaunchError
-            raise kind(
-                f"Kernel {request.kernel_id} ({request.kernel_name}) did not start: the image "
-                f"{image} brings no kernel agent, and the gateway's could not be lent to it. {exc} "
-                "An image with an agent of its own (docs/custom-images.md) does without."
-            ) from exc
 
     async def _inspect_network(self, name: str, options: str = "") -> KernelNetwork:
         """Return a network of the engine; `options` are those that it would have to be made with.
@@ -429,7 +361,7 @@ class EngineProcessProxy(ReportingProcessProxy):
     async def _is_taken(self, kernel_id: str) -> bool:
         """Say whether another gateway process was faster; our own workload has been removed."""
         with contextlib.suppress(GatewayError):
-            found = await self._workloads(kernel_id)
+            found = await self._list(kernel_id)
             return any(workload.state is not WorkloadState.DEAD for workload in found)
         return False
 
@@ -441,10 +373,10 @@ class EngineProcessProxy(ReportingProcessProxy):
         """
         for engine_id in (await self._find(kernel_id)).parts:
             with contextlib.suppress(NotFoundError):
-                env = await self._environment(engine_id)
+                env = await self._workloads.environment(engine_id)
                 keys = {value for name, value in env.items() if name.endswith("PUBLIC_KEY")}
                 if keys <= {"", public_key}:
-                    await self._remove(engine_id)
+                    await self._workloads.remove(engine_id)
 
 
 def _templates(

@@ -170,8 +170,7 @@ class SwarmWatch(EngineWatch):
             service = self._picture.services[service_id]
             _log.info("Removing the service %s of kernel %s", service.spec.name, service.kernel_id)
             self._broom.postpone(service_id, now + _SWEEP_PAUSE)
-            with contextlib.suppress(NotFoundError):
-                await self._services.remove(service_id)
+            await self._services.remove(service_id)
             self._drop(service_id)
 
     def _show(self, service_ids: Iterable[str]) -> None:
