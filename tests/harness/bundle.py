@@ -1,44 +1,30 @@
 """The agent's bundle as a file, for tests that start it as a container does."""
 
-import io
 import re
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
-import h11
-import wsproto
-
 import kernel_agent
+from enterprise_gateway.services.processproxies.agent_bundle import (
+    MAIN,
+    pack_bundle,
+    read_modules,
+)
 
-AGENT = Path(kernel_agent.__file__).parent
-PACKAGES = {"kernel_agent": AGENT} | {
-    package.__name__: Path(package.__file__).parent for package in (h11, wsproto)
-}
+_PRELUDE = Path(kernel_agent.__file__).with_name("prelude.sh")
 
 
-def build(modules: dict[str, bytes] | None = None, root: Path | None = None) -> bytes:
+def build(agent: Mapping[str, bytes] | None = None, root: Path | None = None) -> bytes:
     """Make the bundle.
 
     Args:
-        modules: what its archive holds in place of the agent, by name.
+        agent: what its archive holds in place of the agent, by name.
         root: a folder that stands for `/` where the shell script looks into /opt and /usr.
     """
-    prelude = (AGENT / "prelude.sh").read_text()
+    prelude = _PRELUDE.read_text()
     if root is not None:
         prelude = re.sub(r"/(opt|usr)/", rf"{root}/\1/", prelude)
-    content = io.BytesIO()
-    content.write(prelude.encode())
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("__main__.py", (AGENT / "archive_main.py").read_bytes())
-        for name, data in (modules if modules is not None else agent_modules()).items():
-            archive.writestr(name, data)
-    return content.getvalue()
-
-
-def agent_modules() -> dict[str, bytes]:
-    """Return the agent and what it needs, by the names in the archive."""
-    return {
-        f"{package}/{path.relative_to(folder)}": path.read_bytes()
-        for package, folder in PACKAGES.items()
-        for path in folder.rglob("*.py")
-    }
+    modules = read_modules()
+    if agent is not None:
+        modules = {MAIN: modules[MAIN], **agent}
+    return pack_bundle(prelude.encode(), modules).content

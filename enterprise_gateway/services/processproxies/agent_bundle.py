@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +25,8 @@ FOLDER = "/opt/enterprise-gateway"
 """Where the bundle is in a container: a folder, since a volume is one."""
 FILE = "agent"
 """The bundle's name in it."""
+MAIN = "__main__.py"
+"""What Python runs of an archive."""
 LABELS = {"app": "enterprise-gateway", "component": "agent"}
 """Labels of volumes, configs and containers for the bundle."""
 
@@ -75,13 +77,28 @@ def build_bundle() -> AgentBundle:
             f"The package kernel_agent in {agent} has no {_PRELUDE}: install it from the same "
             "release as the gateway."
         )
+    return pack_bundle((agent / _PRELUDE).read_bytes(), read_modules())
+
+
+def read_modules() -> dict[str, bytes]:
+    """Return the agent and what it needs, by the names in the archive."""
+    modules = {MAIN: (_folder("kernel_agent") / _MAIN).read_bytes()}
+    for package in PACKAGES:
+        for name, path in _modules(_folder(package), package):
+            modules[name] = path.read_bytes()
+    return modules
+
+
+def pack_bundle(prelude: bytes, modules: Mapping[str, bytes]) -> AgentBundle:
+    """Return a shell script with an archive behind it: of the same the same bytes."""
     content = io.BytesIO()
-    content.write((agent / _PRELUDE).read_bytes())
+    content.write(prelude)
     with zipfile.ZipFile(content, "w") as archive:
-        _add(archive, "__main__.py", (agent / _MAIN).read_bytes())
-        for package in PACKAGES:
-            for name, path in _modules(_folder(package), package):
-                _add(archive, name, path.read_bytes())
+        for name, source in modules.items():
+            entry = zipfile.ZipInfo(name, _DATE)
+            entry.external_attr = _FILE_MODE
+            entry.create_system = 3  # Unix, whatever this is made on
+            archive.writestr(entry, source, zipfile.ZIP_DEFLATED, compresslevel=9)
     made = content.getvalue()
     digest = hashlib.sha256(made).hexdigest()[:_DIGEST_CHARS]
     return AgentBundle(f"{NAME_PREFIX}{digest}", made)
@@ -102,10 +119,3 @@ def _folder(package: str) -> Path:
     assert spec is not None  # noqa: S101 - the gateway depends on it
     assert spec.submodule_search_locations  # noqa: S101 - it is a package
     return Path(next(iter(spec.submodule_search_locations)))
-
-
-def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    entry = zipfile.ZipInfo(name, _DATE)
-    entry.external_attr = _FILE_MODE
-    entry.create_system = 3  # Unix, whatever this is made on
-    archive.writestr(entry, content, zipfile.ZIP_DEFLATED, compresslevel=9)
