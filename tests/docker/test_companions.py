@@ -12,6 +12,8 @@ from harness.site_kernels import (
     NEW_ARGUMENTS,
     OLD_ARGUMENTS,
     ensure_eg_image,
+    expect_input_and_interrupt,
+    expect_output_beyond_the_gateway,
     install_site_kernelspec,
 )
 from harness.waiting import wait_until
@@ -21,8 +23,6 @@ from enterprise_gateway.services.processproxies.companion import DEFAULT_COMPANI
 from enterprise_gateway.services.processproxies.couples import COMPANION_LABEL
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel, pytest.mark.client]
-
-LOOP = "import time\nfor number in range(400):\n    print(number, flush=True)\n    time.sleep(0.01)"
 
 
 @pytest.fixture(scope="module")
@@ -102,17 +102,7 @@ def test_kernel_with_a_companion_is_a_kernel_like_any_other(
     kernel_id = site.start_kernel("site_eg")
     client = site.connect(kernel_id)
     assert client.execute("open('/data/note').read()").result == "'from the volume'"
-    asking = client.start_execution("input('who? ')", allow_stdin=True)
-    prompt = client.receive_until(lambda message: message.type == "input_request")
-    client.send("input_reply", {"value": "Ada"}, channel="stdin", parent_header=prompt.header)
-    assert client.finish_execution(asking).result == "'Ada'"
-
-    endless = client.start_execution("x = 1\nprint('on')\nwhile True: pass")
-    client.receive_until(lambda message: message.type == "stream")
-    assert site.request("POST", f"/api/kernels/{kernel_id}/interrupt").status_code == 204
-    (error,) = client.finish_execution(endless).of_type("error")
-    assert error.content["ename"] == "KeyboardInterrupt"
-    assert client.execute("x").result == "1"
+    expect_input_and_interrupt(site, client, kernel_id)
 
     before = {each.id for each in containers(engine, kernel_id)}
     restart = site.request("POST", f"/api/kernels/{kernel_id}/restart", timeout=60)
@@ -133,21 +123,7 @@ def test_output_goes_on_after_the_gateway_was_killed(
 ) -> None:
     """Another process finds the kernel where its companion is, and no line is lost."""
     kernel_id = site.start_kernel("site_eg")
-    client = site.connect(kernel_id)
-    printing = client.start_execution(LOOP)
-    client.receive_until(lambda message: message.type == "stream")
-    site.kill()
-    client.receive_until_lost()
-    site.start()
-    again = site.connect(kernel_id, session_id=client.session_id)
-    again.finish_execution(printing)
-    texts = [
-        message.content["text"]
-        for message in (*client.received, *again.received)
-        if message.type == "stream"
-    ]
-    printed = [int(line) for line in "".join(texts).split()]
-    assert sorted(set(printed)) == list(range(400))
+    expect_output_beyond_the_gateway(site, kernel_id)
     assert site.request("POST", f"/api/kernels/{kernel_id}/restart", timeout=60).ok
     assert site.connect(kernel_id).execute("1 + 1").result == "2"
     site.delete_kernel(kernel_id)

@@ -16,12 +16,17 @@ from enterprise_gateway.services.processproxies.registry import (
     DOCKER_PROCESS_PROXY,
     SWARM_PROCESS_PROXY,
 )
+from harness.channels import Channels
+from harness.gateway import Gateway
 from harness.proxies import ROOT
 
 EG_IMAGE = f"enterprise-gateway/eg-kernel-py:{__version__}"
 """As `elyra/kernel-py`: Enterprise Gateway's entry point and launcher, and no agent."""
 _FOLDER = "tests/harness/eg_image"
 _INPUTS = (_FOLDER, "requirements/test.txt")
+
+LINES = 400
+"""That a kernel prints when its gateway is killed."""
 
 OLD_ARGUMENTS = "--RemoteProcessProxy."
 NEW_ARGUMENTS = "--"
@@ -97,3 +102,41 @@ def install_site_kernelspec(
     }
     (folder / "kernel.json").write_text(json.dumps(spec))
     return folder
+
+
+def expect_input_and_interrupt(gateway: Gateway, client: Channels, kernel_id: str) -> None:
+    """Have a Python kernel ask its user, and stop what would never end; `x` is 1 then."""
+    asking = client.start_execution("input('who? ')", allow_stdin=True)
+    prompt = client.receive_until(lambda message: message.type == "input_request")
+    client.send("input_reply", {"value": "Ada"}, channel="stdin", parent_header=prompt.header)
+    assert client.finish_execution(asking).result == "'Ada'"
+
+    endless = client.start_execution("x = 1\nprint('on')\nwhile True: pass")
+    client.receive_until(lambda message: message.type == "stream")
+    assert gateway.request("POST", f"/api/kernels/{kernel_id}/interrupt").status_code == 204
+    (error,) = client.finish_execution(endless).of_type("error")
+    assert error.content["ename"] == "KeyboardInterrupt"
+    assert client.execute("x").result == "1"
+
+
+def expect_output_beyond_the_gateway(gateway: Gateway, kernel_id: str) -> None:
+    """Kill the gateway under a Python kernel that prints: the next one has every line."""
+    client = gateway.connect(kernel_id)
+    printing = client.start_execution(
+        f"import time\nfor number in range({LINES}):\n    print(number, flush=True)\n"
+        "    time.sleep(0.01)"
+    )
+    client.receive_until(lambda message: message.type == "stream")
+    gateway.kill()
+    client.receive_until_lost()
+    gateway.start()
+    again = gateway.connect(kernel_id, session_id=client.session_id)
+    again.finish_execution(printing)
+    texts = [
+        message.content["text"]
+        for message in (*client.received, *again.received)
+        if message.type == "stream"
+    ]
+    # What both have received is sent twice.
+    printed = [int(line) for line in "".join(texts).split()]
+    assert sorted(set(printed)) == list(range(LINES))
