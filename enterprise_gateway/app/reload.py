@@ -4,15 +4,34 @@ import asyncio
 import logging
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Protocol, Self
 
 from enterprise_gateway.errors import ConfigurationError
-from enterprise_gateway.settings import LiveSettings
-
-if TYPE_CHECKING:
-    from enterprise_gateway.app.application import EnterpriseGatewayApp
+from enterprise_gateway.settings import LiveSettings, Settings
 
 _log = logging.getLogger(__name__)
+
+
+class Configuration(Protocol):
+    """What was read of files, command line and environment."""
+
+    @property
+    def loaded_config_files(self) -> list[str]:
+        """The files."""
+
+    @property
+    def dynamic_config_interval(self) -> int:
+        """Seconds between two looks at them, 0 to look never again."""
+
+    def read_again(self) -> "Configuration":
+        """Return what they say now.
+
+        Raises:
+            ConfigurationError: one cannot be read.
+        """
+
+    def read_settings(self, previous: Settings) -> Settings:
+        """Return it as settings; what is read only at start is taken from those in force."""
 
 
 class Watch:
@@ -22,18 +41,18 @@ class Watch:
     file that cannot be read leaves the settings as they are.
     """
 
-    def __init__(self, app: "EnterpriseGatewayApp", live: LiveSettings) -> None:
-        self._app = app
+    def __init__(self, configuration: Configuration, live: LiveSettings) -> None:
+        self._configuration = configuration
         self._live = live
-        self._seen = _fingerprint(app.loaded_config_files)
+        self._seen = _fingerprint(configuration.loaded_config_files)
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Start watching, if the interval says so."""
-        if self._app.dynamic_config_interval > 0:
+        if self._configuration.dynamic_config_interval > 0:
             _log.info(
                 "Configuration files are checked for changes every %d s.",
-                self._app.dynamic_config_interval,
+                self._configuration.dynamic_config_interval,
             )
             self._task = asyncio.create_task(self._watch(), name="configuration watch")
         return self
@@ -50,22 +69,23 @@ class Watch:
             await asyncio.wait([self._task])
 
     async def _watch(self) -> None:
-        app = self._app
-        while app.dynamic_config_interval > 0:
-            await asyncio.sleep(app.dynamic_config_interval)
-            now = _fingerprint(app.loaded_config_files)
+        configuration = self._configuration
+        while configuration.dynamic_config_interval > 0:
+            await asyncio.sleep(configuration.dynamic_config_interval)
+            now = _fingerprint(configuration.loaded_config_files)
             if now == self._seen:
                 continue
             self._seen = now
             try:
-                fresh = app.read_again()
+                fresh = configuration.read_again()
                 self._live.replace(fresh.read_settings(self._live.current))
             except ConfigurationError as exc:
                 _log.error("The changed configuration is not used: %s", exc)
                 continue
-            app = fresh
+            configuration = fresh
             _log.info(
-                "The changed configuration is in force: %s", ", ".join(app.loaded_config_files)
+                "The changed configuration is in force: %s",
+                ", ".join(configuration.loaded_config_files),
             )
         _log.warning("Dynamic configuration is now off; only a restart switches it on again.")
 
