@@ -131,7 +131,7 @@ def test_kernel_is_usable_or_gone(
     check_usable(other, kernel_id)
     check_usable(launching, kernel_id)
     launching.delete_kernel(kernel_id)
-    assert state_of(other, kernel_id) == "404"
+    wait_until(lambda: state_of(other, kernel_id) == "404", what="the other replica's news of it")
 
 
 def test_all_replicas_die(

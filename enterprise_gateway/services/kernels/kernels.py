@@ -207,14 +207,16 @@ class Kernels:
                         min(deadline, record.found + FIRST_STATE_SECONDS)
                     ):
                         await record.is_known.wait()
-        public = [record for record in self._registry if not record.is_pending]
+        public = [
+            record for record in self._registry if not record.is_pending and not record.has_ended
+        ]
         return sorted(public, key=lambda record: record.workload.created)
 
     async def _current_record(self, kernel_id: str) -> Record:
         """Return a record whose state is as new as it can be had."""
         record = await self._find(kernel_id)
         await self._registry.refresh(record)
-        if self._registry.known(kernel_id) is not record:
+        if self._registry.known(kernel_id) is not record or record.has_ended:
             raise NotFoundError(f"Kernel does not exist: {kernel_id}")
         return record
 

@@ -83,6 +83,11 @@ class Record:
         return not self.is_public and time.time() < self.pending_until
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it has ended because somebody wanted it to, though it is not forgotten yet."""
+        return self.death is None and self.state is not None and self.state.has_ended
+
+    @property
     def is_starting(self) -> bool:
         """Whether its agent has not said yet that it is ready."""
         return self.state is None or self.state.is_starting

@@ -40,6 +40,11 @@ class AgentState(msgspec.Struct, frozen=True):
         return self.execution_state == "dead"
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the kernel has ended because somebody wanted it to: there is no more to come."""
+        return self.is_dead and self.reason is None
+
+    @property
     def is_starting(self) -> bool:
         """Whether the kernel has never answered; no restart leads back to this."""
         return self.execution_state == "starting"

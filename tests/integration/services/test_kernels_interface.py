@@ -428,17 +428,30 @@ async def test_delete_of_a_client_that_leaves_comes_to_its_end(
     assert engine.removals == [kernel_id]
 
 
-@pytest.mark.parametrize("last_words", [True, False])
+@pytest.mark.parametrize("told", ["by its agent", "by its agent's end", "by the engine"])
 async def test_kernel_that_ends_on_purpose_is_forgotten(
-    service: Service, engine: FakeEngine, *, last_words: bool
+    service: Service, engine: FakeEngine, told: str
 ) -> None:
-    """After culling or a client's shutdown_request it is 404 at once, whoever tells first."""
+    """After culling or a client's shutdown_request it is 404 at once, and never called dead."""
     kernel_id = await service.start_kernel()
-    if last_words:
-        agent_of(engine, kernel_id).end()
+    agent = agent_of(engine, kernel_id)
+    agent.change(execution_state="terminating")
+    await eventually(lambda: is_state(service, kernel_id, "terminating"))
+    if told == "by its agent":
+        agent.change(execution_state="dead")
+    elif told == "by its agent's end":
+        agent.end()
     else:
         await engine.kill(kernel_id, "exit code 0")
-    await eventually(lambda: is_state(service, kernel_id, "gone"))
+    seen = set()
+
+    async def is_gone() -> bool:
+        answer = await service.ask("GET", f"/api/kernels/{kernel_id}")
+        seen.add(answer.body.get("execution_state"))
+        return answer.status == 404
+
+    await eventually(is_gone)
+    assert seen <= {"terminating", None}
     assert await service.get("/api/kernels") == []
 
 
