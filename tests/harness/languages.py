@@ -12,7 +12,7 @@ class Example:
 
     code: str
     shows: str
-    """What it prints, or the text form of its value."""
+    """What it prints, and the text form of its value."""
 
 
 @dataclass(frozen=True)
@@ -204,6 +204,18 @@ SCALA = Language(
             "defined class Point\n2",
         ),
         Example("org.apache.spark.sql.SparkSession.getDefaultSession.isEmpty", "true"),
+        # messages of two types in turn
+        Example(
+            "for (n <- 0 until 100) {\n"
+            "    kernel.stream.sendAll(n.toString)\n"
+            '    kernel.display.content("text/plain", ";")\n'
+            "}",
+            "".join(f"{n};" for n in range(100)),
+        ),
+        # a line's end that is sent alone
+        Example('print("a")\nThread.sleep(200)\nprintln()\nThread.sleep(200)\nprint("b")', "a\nb"),
+        # characters of two bytes, over many messages
+        Example('print("é" * 1000000)', "é" * 1000000),
     ),
 )
 

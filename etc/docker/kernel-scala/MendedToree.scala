@@ -1,30 +1,57 @@
-package enterprisegateway
+package org.apache.toree.enterprisegateway
 
 import scala.collection.JavaConverters._
+import scala.language.reflectiveCalls
 
+import akka.actor.ActorSystem
 import com.typesafe.config.Config
 import org.apache.spark.sql.SparkSession
 import org.apache.toree.boot.layer._
 import org.apache.toree.boot.{CommandLineOptions, KernelBootstrap}
 import org.apache.toree.interpreter.Interpreter
+import org.apache.toree.kernel.protocol.v5.kernel.ActorLoader
+import org.apache.toree.kernel.protocol.v5.{MessageType, SocketType}
 import org.apache.toree.utils.LogLike
 import sun.misc.{Signal, SignalHandler}
 
-/** Apache Toree with an interrupt that works.
-  *
-  * Toree's own creates a Spark context first, and asks the cell's thread to end: a loop that never
-  * looks goes on. A second one within three seconds ends the kernel.
-  */
-object InterruptibleToree extends App {
-  new KernelBootstrap(new CommandLineOptions(args).toConfig)
-    with StandardBareInitialization
+/** Apache Toree, mended where output was lost. */
+object MendedToree extends App {
+  private val kernel = new KernelBootstrap(new CommandLineOptions(args).toConfig)
+    with OrderedOutput
     with StandardComponentInitialization
     with StandardHandlerInitialization
     with InterruptHook
-  {}.initialize().waitForTermination().shutdown()
+
+  kernel.initialize()
+  kernel.waitForTermination().shutdown()
 }
 
-/** Interrupts cells on SIGINT, and on the signal of `--alternate-sigint`. */
+/** Sends what goes to iopub there directly.
+  *
+  * Toree has an actor between for each type of message, so that a cell's idle status may overtake its
+  * value or its error. Clients that listen until a cell is idle would never see them.
+  */
+trait OrderedOutput extends StandardBareInitialization {
+  this: LogLike =>
+
+  private val published: Set[Enumeration#Value] = {
+    import MessageType.Outgoing._
+    Set(ClearOutput, CommClose, CommMsg, CommOpen, DisplayData, Error, ExecuteInput, ExecuteResult, Status, Stream)
+  }
+
+  override protected def createActorLoader(actorSystem: ActorSystem): ActorLoader = {
+    val loader = super.createActorLoader(actorSystem)
+    new ActorLoader {
+      override def load(actor: Enumeration#Value) = loader.load(if (published(actor)) SocketType.IOPub else actor)
+    }
+  }
+}
+
+/** Interrupts cells on SIGINT, and on the signal of `--alternate-sigint`.
+  *
+  * Toree's own interrupt creates a Spark context first, and asks the cell's thread to end: a loop that
+  * never looks goes on. A second one within three seconds ends the kernel.
+  */
 trait InterruptHook extends StandardHookInitialization {
   this: KernelBootstrap with LogLike =>
 
