@@ -53,7 +53,6 @@ class Language:
     complete: str
     incomplete: str
     invalid: str
-    """For `is_complete_request`; "" if it is better not asked."""
     prompt: str
     """Asks `who? `, and greets whom the answer names; "" if its kernel asks nobody."""
     plot: str
@@ -173,8 +172,7 @@ SCALA = Language(
     completion="zip_c",
     complete="val x = 1",
     incomplete="for (i <- 1 to 3) {",
-    # After one that is invalid Toree takes all for invalid, and the next cell never ends.
-    invalid="",
+    invalid="val = 3",
     prompt="",  # whatever reads is at the end of its input
     plot=(
         "import java.io.ByteArrayOutputStream\n"

@@ -60,11 +60,11 @@ def test_names_are_completed(channels: Channels, language: Language) -> None:
 
 
 def test_incomplete_code_is_told_apart(channels: Channels, language: Language) -> None:
-    """Consoles ask before they run a line."""
+    """Consoles ask before they run a line, and run the next."""
     for status in ("complete", "incomplete", "invalid"):
-        if code := getattr(language, status):
-            reply = channels.request("is_complete_request", {"code": code})
-            assert reply.content["status"] == status
+        reply = channels.request("is_complete_request", {"code": getattr(language, status)})
+        assert reply.content["status"] == status
+    expect_example(channels, language.value)
 
 
 def test_user_is_asked_for_input(channels: Channels, language: Language) -> None:

@@ -1,22 +1,31 @@
-package org.apache.toree.enterprisegateway
+package org.apache.toree.enterprisegateway // whose neighbours may see `iMain`
+
+import java.io.OutputStream
 
 import scala.collection.JavaConverters._
 import scala.language.reflectiveCalls
 
 import akka.actor.ActorSystem
-import com.typesafe.config.Config
+import com.typesafe.config.{Config, ConfigValueFactory}
 import org.apache.spark.sql.SparkSession
 import org.apache.toree.boot.layer._
 import org.apache.toree.boot.{CommandLineOptions, KernelBootstrap}
-import org.apache.toree.interpreter.Interpreter
+import org.apache.toree.interpreter.{Interpreter, Results}
+import org.apache.toree.kernel.interpreter.scala.ScalaInterpreter
+import org.apache.toree.kernel.interpreter.sql.SqlInterpreter
 import org.apache.toree.kernel.protocol.v5.kernel.ActorLoader
 import org.apache.toree.kernel.protocol.v5.{MessageType, SocketType}
 import org.apache.toree.utils.LogLike
 import sun.misc.{Signal, SignalHandler}
 
-/** Apache Toree, mended where output was lost. */
+/** Apache Toree, mended where kernels were lost, or their output was. */
 object MendedToree extends App {
-  private val kernel = new KernelBootstrap(new CommandLineOptions(args).toConfig)
+  private val interpreters = Seq("Scala" -> classOf[AnsweringInterpreter], "SQL" -> classOf[SqlInterpreter])
+  private val config = new CommandLineOptions(args).toConfig.withValue(
+    "default_interpreter_plugin",
+    ConfigValueFactory.fromIterable(interpreters.map { case (name, made) => s"$name:${made.getName}" }.asJava)
+  )
+  private val kernel = new KernelBootstrap(config)
     with OrderedOutput
     with StandardComponentInitialization
     with StandardHandlerInitialization
@@ -45,6 +54,20 @@ trait OrderedOutput extends StandardBareInitialization {
       override def load(actor: Enumeration#Value) = loader.load(if (published(actor)) SocketType.IOPub else actor)
     }
   }
+}
+
+/** Scala's interpreter, with an answer to each cell. */
+class AnsweringInterpreter(config: Config) extends ScalaInterpreter(config) {
+
+  /** The errors of code that is asked for would be taken for those of the next cell. */
+  override def isComplete(code: String): (String, String) =
+    try super.isComplete(code) finally iMain.reporter.reset()
+
+  /** Toree looks for an error's text in vain if there is none, as after `%showoutput off`. */
+  override def interpret(code: String, silent: Boolean, output: Option[OutputStream]) =
+    try super.interpret(code, silent, output) catch {
+      case _: NoSuchElementException => (Results.Error, Right(interpretConstructExecuteError("")))
+    }
 }
 
 /** Interrupts cells on SIGINT, and on the signal of `--alternate-sigint`.
