@@ -202,6 +202,7 @@ SCALA = Language(
             "defined class Point\n2",
         ),
         Example("org.apache.spark.sql.SparkSession.getDefaultSession.isEmpty", "true"),
+        Example("sc.parallelize(1 to 10).sum", "55.0"),
         # messages of two types in turn
         Example(
             "for (n <- 0 until 100) {\n"

@@ -7,6 +7,7 @@ import scala.language.reflectiveCalls
 
 import akka.actor.ActorSystem
 import com.typesafe.config.{Config, ConfigValueFactory}
+import org.apache.hadoop.security.UserGroupInformation
 import org.apache.spark.sql.SparkSession
 import org.apache.toree.boot.layer._
 import org.apache.toree.boot.{CommandLineOptions, KernelBootstrap}
@@ -20,6 +21,10 @@ import sun.misc.{Signal, SignalHandler}
 
 /** Apache Toree, mended where kernels were lost, or their output was. */
 object MendedToree extends App {
+  // Spark asks Hadoop for its user, and Hadoop the system, which knows none of most user ids.
+  if (sys.props("user.name") == "?")
+    UserGroupInformation.setLoginUser(UserGroupInformation.createRemoteUser("jovyan"))
+
   private val interpreters = Seq("Scala" -> classOf[AnsweringInterpreter], "SQL" -> classOf[SqlInterpreter])
   private val config = new CommandLineOptions(args).toConfig.withValue(
     "default_interpreter_plugin",
@@ -31,7 +36,11 @@ object MendedToree extends App {
     with StandardHandlerInitialization
     with InterruptHook
 
-  kernel.initialize()
+  try kernel.initialize() catch {
+    case failure: Throwable => // other threads would go on without a kernel
+      failure.printStackTrace()
+      sys.exit(1)
+  }
   kernel.waitForTermination().shutdown()
 }
 
