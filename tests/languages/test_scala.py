@@ -1,4 +1,4 @@
-"""What only Scala has: Spark. Spark that starts when it is used is in the table."""
+"""What only Scala has: Spark and magics. Spark that starts when it is used is in the table."""
 
 import re
 from collections.abc import Iterator
@@ -39,6 +39,13 @@ def test_reason_is_told_if_spark_does_not_start(gateway: Gateway) -> None:
     assert re.search("exit.* 1.*System memory", response.json()["message"], re.DOTALL), (
         response.text
     )
+
+
+def test_magics_work(channels: Channels) -> None:
+    """Those of Toree, which `%lsmagic` lists."""
+    assert "%%html" in execute(channels, "%lsmagic").stdout
+    (result,) = execute(channels, "%%html <b>x</b>").of_type("execute_result")
+    assert result.content["data"] == {"text/html": "<b>x</b>"}
 
 
 def test_error_is_told_without_its_text(channels: Channels) -> None:
