@@ -12,7 +12,7 @@ class Example:
 
     code: str
     shows: str
-    """What it prints, or the text form of its value."""
+    """What it prints, and the text form of its value."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,6 @@ class Language:
     complete: str
     incomplete: str
     invalid: str
-    """For `is_complete_request`; "" if it is better not asked."""
     prompt: str
     """Asks `who? `, and greets whom the answer names; "" if its kernel asks nobody."""
     plot: str
@@ -173,8 +172,7 @@ SCALA = Language(
     completion="zip_c",
     complete="val x = 1",
     incomplete="for (i <- 1 to 3) {",
-    # After one that is invalid Toree takes all for invalid, and the next cell never ends.
-    invalid="",
+    invalid="val = 3",
     prompt="",  # whatever reads is at the end of its input
     plot=(
         "import java.io.ByteArrayOutputStream\n"
@@ -204,6 +202,19 @@ SCALA = Language(
             "defined class Point\n2",
         ),
         Example("org.apache.spark.sql.SparkSession.getDefaultSession.isEmpty", "true"),
+        Example("sc.parallelize(1 to 10).sum", "55.0"),
+        # messages of two types in turn
+        Example(
+            "for (n <- 0 until 100) {\n"
+            "    kernel.stream.sendAll(n.toString)\n"
+            '    kernel.display.content("text/plain", ";")\n'
+            "}",
+            "".join(f"{n};" for n in range(100)),
+        ),
+        # a line's end that is sent alone
+        Example('print("a")\nThread.sleep(200)\nprintln()\nThread.sleep(200)\nprint("b")', "a\nb"),
+        # characters of two bytes, over many messages
+        Example('print("é" * 1000000)', "é" * 1000000),
     ),
 )
 

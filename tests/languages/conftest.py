@@ -21,7 +21,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
     Its launch scripts are edited as a site would: each language has its limit of memory.
     """
-    shared = Gateway(tmp_path_factory.mktemp("gateway"))
+    env = {"EG_CLIENT_ENVS": "JDK_JAVA_OPTIONS"}
+    shared = Gateway(tmp_path_factory.mktemp("gateway"), env=env)
     kernels = shared.home / "share/jupyter/kernels"
     try:
         for language in LANGUAGES:

@@ -7,7 +7,7 @@ import re
 from contextlib import closing, suppress
 
 import pytest
-from harness.cells import await_late, expect_example, expect_failure, expect_plot, is_output_of
+from harness.cells import expect_example, expect_failure, expect_plot, is_output_of
 from harness.channels import Channels, Execution, Message, join_streams
 from harness.gateway import Gateway
 from harness.languages import Language, culled_kernel
@@ -18,6 +18,7 @@ from harness.waiting import wait_until
 pytestmark = [pytest.mark.docker, pytest.mark.kernel, pytest.mark.client]
 
 LINES = 250
+QUICK_CELLS = 20
 REASON_SECONDS = 10.0
 
 
@@ -59,11 +60,11 @@ def test_names_are_completed(channels: Channels, language: Language) -> None:
 
 
 def test_incomplete_code_is_told_apart(channels: Channels, language: Language) -> None:
-    """Consoles ask before they run a line."""
+    """Consoles ask before they run a line, and run the next."""
     for status in ("complete", "incomplete", "invalid"):
-        if code := getattr(language, status):
-            reply = channels.request("is_complete_request", {"code": code})
-            assert reply.content["status"] == status
+        reply = channels.request("is_complete_request", {"code": getattr(language, status)})
+        assert reply.content["status"] == status
+    expect_example(channels, language.value)
 
 
 def test_user_is_asked_for_input(channels: Channels, language: Language) -> None:
@@ -94,8 +95,6 @@ def test_interrupt_ends_a_cell(
     assert response.status_code == 204, response.text
     execution = channels.finish_execution(request_id, timeout=10)
     assert execution.status != "ok"
-    if language.interruption:
-        await_late(channels, execution, lambda: bool(execution.of_type("error")))
     errors = [str(message.content) for message in execution.of_type("error")]
     assert len(errors) == bool(language.interruption), errors
     assert all(re.search(language.interruption, error) for error in errors), errors
@@ -109,6 +108,14 @@ def test_what_the_language_is_used_for_works(
     with closing(gateway.connect(kernel)) as channels:
         for example in language.specifics:
             expect_example(channels, example)
+
+
+def test_idle_comes_last_of_all(gateway: Gateway, kernel: str, language: Language) -> None:
+    """However quick the cells are, each with what it is for."""
+    with closing(gateway.connect(kernel)) as channels:
+        for _ in range(QUICK_CELLS // 2):
+            expect_example(channels, language.value, after_error=True)
+            expect_failure(channels, language.failures[0])
 
 
 def test_output_outlives_the_gateway(gateway: Gateway, kernel: str, language: Language) -> None:
