@@ -15,20 +15,14 @@ from typing import Any
 
 import msgspec
 
-from enterprise_gateway.errors import (
-    ConflictError,
-    NotFoundError,
-    UnavailableError,
-)
+from enterprise_gateway.errors import ConflictError, NotFoundError, UnavailableError
 from enterprise_gateway.services.processproxies.agent_bundle import (
     FILE,
     FOLDER,
     LABELS,
     AgentBundle,
 )
-from enterprise_gateway.services.processproxies.docker_containers import (
-    DockerContainers,
-)
+from enterprise_gateway.services.processproxies.docker_containers import DockerContainers
 from enterprise_gateway.services.processproxies.docker_engine import DockerEngine
 
 PATIENCE = 15.0

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 from collections.abc import Collection, Mapping
 from datetime import datetime
-from pathlib import Path
 
 from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.processproxies.agent_config import AgentConfig
@@ -17,9 +16,7 @@ from enterprise_gateway.services.processproxies.contract import Workload
 from enterprise_gateway.services.processproxies.couples import Couples
 from enterprise_gateway.services.processproxies.docker_containers import DockerContainers
 from enterprise_gateway.services.processproxies.docker_engine import NotAManagerError
-from enterprise_gateway.services.processproxies.docker_environment import (
-    DockerMode,
-)
+from enterprise_gateway.services.processproxies.docker_environment import DockerMode
 from enterprise_gateway.services.processproxies.docker_images import DockerImages
 from enterprise_gateway.services.processproxies.docker_launch import ContainerLaunch
 from enterprise_gateway.services.processproxies.docker_network import KernelNetwork
@@ -40,7 +37,6 @@ from enterprise_gateway.settings import LiveSettings
 
 _OVERLAY = "--driver overlay --attachable "
 """What `docker network create` needs for a network that services and containers can share."""
-_PULL = Path(__file__).with_name("pull_image.py")
 
 
 class DockerProcessProxy(EngineProcessProxy):
