@@ -82,7 +82,10 @@ class LaunchServer:
                     self._selector.unregister(script.output_fd)
 
     def _receive(self) -> None:
-        data = self._control.recv(1 << 20)
+        try:
+            data = self._control.recv(1 << 20)
+        except ConnectionResetError:  # the gateway was killed before it had read all of ours
+            data = b""
         if not data:
             self._selector.unregister(self._control)
             self._deadline = time.monotonic() + _GRACE
