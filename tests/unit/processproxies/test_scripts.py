@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import pytest
 from harness.leftovers import find_processes
 from harness.waiting import wait_until
 
+from enterprise_gateway.services.processproxies.launch_server import LaunchServer
 from enterprise_gateway.services.processproxies.scripts import ScriptResult, ScriptRunner
 
 MARKER = f"SCRIPT_TEST=run-{os.getpid()}"
@@ -173,6 +175,15 @@ async def test_server_that_ended_is_replaced(runner: ScriptRunner) -> None:
     assert result.ending == "lost"
     await asyncio.to_thread(wait_until, lambda: not find_processes(MARKER))
     assert (await outcome(runner, ["echo", "again"])).output == "again\n"
+
+
+def test_server_ends_in_order_if_the_gateway_has_not_read_all() -> None:
+    """That is another end of the connection than if it had."""
+    gateway, control = socket.socketpair()
+    with control:
+        control.sendall(b"the end of a script")
+        gateway.close()
+        LaunchServer(control).serve()
 
 
 def test_server_ends_with_a_gateway_that_was_killed() -> None:
