@@ -7,13 +7,14 @@ from typing import Any
 
 import docker
 import pytest
+from harness.cells import expect_output_beyond_the_gateway
 from harness.gateway import Gateway
+from harness.languages import PYTHON
 from harness.site_kernels import (
     NEW_ARGUMENTS,
     OLD_ARGUMENTS,
     ensure_eg_image,
     expect_input_and_interrupt,
-    expect_output_beyond_the_gateway,
     install_site_kernelspec,
 )
 from harness.waiting import wait_until
@@ -123,7 +124,7 @@ def test_output_goes_on_after_the_gateway_was_killed(
 ) -> None:
     """Another process finds the kernel where its companion is, and no line is lost."""
     kernel_id = site.start_kernel("site_eg")
-    expect_output_beyond_the_gateway(site, kernel_id)
+    expect_output_beyond_the_gateway(site, kernel_id, PYTHON.lines)
     assert site.request("POST", f"/api/kernels/{kernel_id}/restart", timeout=60).ok
     assert site.connect(kernel_id).execute("1 + 1").result == "2"
     site.delete_kernel(kernel_id)

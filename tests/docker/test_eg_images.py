@@ -5,12 +5,13 @@ from collections.abc import Iterator
 
 import docker
 import pytest
+from harness.cells import expect_output_beyond_the_gateway
 from harness.gateway import Gateway
+from harness.languages import PYTHON
 from harness.leftovers import find_containers
 from harness.site_kernels import (
     ensure_eg_image,
     expect_input_and_interrupt,
-    expect_output_beyond_the_gateway,
 )
 from harness.waiting import wait_until
 
@@ -48,7 +49,7 @@ def test_kernel_of_an_unchanged_image_gets_the_full_service(
 
 def test_output_goes_on_after_the_gateway_was_killed(own_gateway: Gateway, kernel_id: str) -> None:
     """The agent holds it, whoever started the kernel: complete and in order."""
-    expect_output_beyond_the_gateway(own_gateway, kernel_id)
+    expect_output_beyond_the_gateway(own_gateway, kernel_id, PYTHON.lines)
 
 
 def test_killed_kernel_comes_back_with_its_signal_for_a_reason(

@@ -3,10 +3,14 @@
 import base64
 import re
 from collections.abc import Callable
+from contextlib import closing
 
-from harness.channels import Channels, Execution, Message
+from harness.channels import Channels, Execution, Message, join_streams
+from harness.gateway import Gateway
 from harness.languages import Example, Failure
 
+LINES = 400
+"""That a kernel prints when its gateway is killed."""
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -71,3 +75,25 @@ def expect_plot(channels: Channels, code: str) -> None:
         if "image/png" in message.content["data"]
     )
     assert base64.b64decode(picture).startswith(PNG_SIGNATURE)
+
+
+def expect_output_beyond_the_gateway(gateway: Gateway, kernel_id: str, lines: str) -> None:
+    """`kill -9` under a printing cell: the same client session gets every line, in order.
+
+    `lines` is what `Language.lines` is.
+    """
+    client = gateway.connect(kernel_id)
+    request_id = client.start_execution(lines.replace("COUNT", str(LINES)))
+    client.receive_until(is_output_of(request_id))
+    gateway.kill()
+    client.receive_until_lost()
+    gateway.start()
+    with closing(gateway.connect(kernel_id, session_id=client.session_id)) as again:
+        again.finish_execution(request_id)
+        execution = Execution(request_id)
+        for message in join_streams(client.received, again.received):
+            execution.add(message)
+    assert all(message.type != "execute_reply" for message in client.received)
+    assert execution.stdout == "".join(f"{number}\n" for number in range(LINES))
+    assert len(execution.of_type("execute_reply")) == 1
+    assert execution.status == "ok"

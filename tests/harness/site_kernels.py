@@ -25,9 +25,6 @@ EG_IMAGE = f"enterprise-gateway/eg-kernel-py:{__version__}"
 _FOLDER = "tests/harness/eg_image"
 _INPUTS = (_FOLDER, "requirements/test.txt")
 
-LINES = 400
-"""That a kernel prints when its gateway is killed."""
-
 OLD_ARGUMENTS = "--RemoteProcessProxy."
 NEW_ARGUMENTS = "--"
 
@@ -117,26 +114,3 @@ def expect_input_and_interrupt(gateway: Gateway, client: Channels, kernel_id: st
     (error,) = client.finish_execution(endless).of_type("error")
     assert error.content["ename"] == "KeyboardInterrupt"
     assert client.execute("x").result == "1"
-
-
-def expect_output_beyond_the_gateway(gateway: Gateway, kernel_id: str) -> None:
-    """Kill the gateway under a Python kernel that prints: the next one has every line."""
-    client = gateway.connect(kernel_id)
-    printing = client.start_execution(
-        f"import time\nfor number in range({LINES}):\n    print(number, flush=True)\n"
-        "    time.sleep(0.01)"
-    )
-    client.receive_until(lambda message: message.type == "stream")
-    gateway.kill()
-    client.receive_until_lost()
-    gateway.start()
-    again = gateway.connect(kernel_id, session_id=client.session_id)
-    again.finish_execution(printing)
-    texts = [
-        message.content["text"]
-        for message in (*client.received, *again.received)
-        if message.type == "stream"
-    ]
-    # What both have received is sent twice.
-    printed = [int(line) for line in "".join(texts).split()]
-    assert sorted(set(printed)) == list(range(LINES))

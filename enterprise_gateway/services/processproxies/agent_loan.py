@@ -57,9 +57,6 @@ class AgentLender(ABC):
                 "An image with an agent of its own (docs/custom-images.md) does without."
             ) from exc
 
-    async def close(self) -> None:  # noqa: B027 - a hook: not every lender has something under way
-        """Finish what is under way."""
-
     @abstractmethod
     async def _lacks_agent(self, env: Mapping[str, str]) -> bool:
         """Say whether the image that a launch script is to use brings no kernel agent."""
@@ -82,10 +79,6 @@ class VolumeLender(AgentLender):
         super().__init__(images, bundles)
         self._volume = volume
         self._scripts = scripts
-
-    async def close(self) -> None:
-        """See the base class."""
-        await self._volume.close()
 
     async def _lacks_agent(self, env: Mapping[str, str]) -> bool:
         image = env["KERNEL_IMAGE"]

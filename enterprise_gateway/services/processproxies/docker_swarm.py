@@ -47,9 +47,16 @@ class DockerProcessProxy(EngineProcessProxy):
     def __init__(self, settings: LiveSettings, tools: LaunchTools) -> None:
         self._containers = DockerContainers(tools.engine, settings.current.cluster_id)
         watch = DockerWatch(tools.engine, self._containers, lambda: settings.current.docker.network)
-        volume = AgentVolume(tools.engine, self._containers)
-        lender = VolumeLender(DockerImages(tools.engine), tools.bundles, volume, tools.scripts)
+        self._agent_volume = AgentVolume(tools.engine, self._containers)
+        lender = VolumeLender(
+            DockerImages(tools.engine), tools.bundles, self._agent_volume, tools.scripts
+        )
         super().__init__(settings, tools, self._containers, watch, lender)
+
+    async def close(self) -> None:
+        """See the base class."""
+        await self._agent_volume.close()
+        await super().close()
 
     async def created(self, workload: Workload) -> float:
         """See the base class."""

@@ -117,7 +117,6 @@ class EngineProcessProxy(ReportingProcessProxy):
     async def close(self) -> None:
         """Stop following; the kernels go on."""
         await self._late_removals.close()
-        await self._lender.close()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)

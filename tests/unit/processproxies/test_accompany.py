@@ -6,7 +6,7 @@ import ipaddress
 import json
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,11 +15,9 @@ from harness.fake_containers import FakeContainers
 from harness.launcher_payloads import connection, payload
 
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
-from enterprise_gateway.services.processproxies.agent_bundle import AgentBundle, BundleMaker
-from enterprise_gateway.services.processproxies.agent_loan import AgentLender
+from enterprise_gateway.services.processproxies.agent_bundle import BundleMaker
 from enterprise_gateway.services.processproxies.companion import Companion
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
-from enterprise_gateway.services.processproxies.docker_images import DockerImages
 from enterprise_gateway.services.processproxies.docker_network import KernelNetwork
 from enterprise_gateway.services.processproxies.docker_swarm import DockerProcessProxy
 from enterprise_gateway.services.processproxies.docker_watch import DockerWatch
@@ -67,17 +65,6 @@ class Engine(FakeContainers):
         writer.close()
 
 
-class NoLender(AgentLender):
-    """Lends nothing: there are no images, and the script would not take what it was lent."""
-
-    async def _lacks_agent(self, env: Mapping[str, str]) -> bool:
-        del env
-        return False
-
-    async def _place(self, bundle: AgentBundle, image: str) -> dict[str, str]:
-        raise NotImplementedError
-
-
 class Proxy(DockerProcessProxy):
     """The Docker process proxy on such an engine, in a network that this machine is in."""
 
@@ -85,7 +72,6 @@ class Proxy(DockerProcessProxy):
         super().__init__(settings, tools)
         self._containers = engine
         self._workloads = engine
-        self._lender = NoLender(DockerImages(tools.engine), tools.bundles)
         self._watch = DockerWatch(tools.engine, engine, lambda: "bridge")
         self._late_removals = LateRemovals(self._watch)
 
@@ -115,7 +101,7 @@ class Rig:
             argv=("true",),
             env={},
             resource_dir="",
-            config={},
+            config={"image_name": "?"},  # no name of an image: nothing is lent
             agent_settings={},
             agent_token=TOKEN,
             timeout=timeout,
