@@ -11,7 +11,17 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.bench import Bench
-from benchmarks.figures import boot, cold_start, many, relay, round_trip, scale, swarm
+from benchmarks.figures import (
+    away,
+    boot,
+    cold_start,
+    many,
+    relay,
+    round_trip,
+    scale,
+    sessions,
+    swarm,
+)
 from benchmarks.kernelspecs import write_kernelspecs
 from benchmarks.machine import Machine, describe_machine
 from benchmarks.report import Figure, to_json, to_markdown
@@ -22,6 +32,8 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "cold-start": cold_start.measure,
     "round-trip": round_trip.measure,
     "relay": relay.measure,
+    "sessions": sessions.measure,
+    "away": away.measure,
     "many": many.measure,
     "swarm": swarm.measure,
     "scale": scale.measure,

@@ -1,4 +1,4 @@
-"""What every measurement is given: folders, rounds, servers, and a way to note what failed."""
+"""The context of every measurement: folders, rounds, servers, and a list of failures."""
 
 import time
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import zmq
 
+from benchmarks.client.rest import RestError
 from benchmarks.engine import EngineMissingError
 from benchmarks.peers import PeerUnreachableError
 from benchmarks.report import Figure
-from benchmarks.rest import RestError
 from benchmarks.servers import Column, Server, ServerError, run_server
-from benchmarks.websocket import WebSocketClosedError
+from jupyter_wire.websocket import WebSocketClosedError
 
 REASON_CHARACTERS = 600
 FAILURES = (
@@ -25,7 +25,7 @@ FAILURES = (
     WebSocketClosedError,
     zmq.Again,
 )
-"""What may go wrong with one column without spoiling the others; TimeoutError is an OSError."""
+"""Errors that cost one column and not the others; TimeoutError is an OSError."""
 
 
 @dataclass

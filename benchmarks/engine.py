@@ -10,7 +10,7 @@ import docker
 from docker.errors import APIError, DockerException, NotFound
 from requests.exceptions import RequestException
 
-from benchmarks.channel import Connection
+from benchmarks.client.channel import Connection
 
 PORTS = {
     "shell_port": 5001,

@@ -5,8 +5,9 @@ its messages before the flood and blocks, rather than drops, when a reader is sl
 measured is that of the path and every message counts. It speaks as much of the Jupyter protocol as
 servers need to take it for a kernel. An execute_request carries in `code` the JSON object
 `{"messages": n, "bytes": size, "marker": text}`: n messages of `size` bytes of text (`display_data`
-from 64 KiB on, else `stream`), then a short one that holds `marker`. It runs on its own, not as
-part of the package.
+from 64 KiB on, else `stream`), then a short one that holds `marker`. The `msg_id` of each message
+ends in `_` and a number that grows by one, so that a reader sees order and gaps. It runs on its
+own, not as part of the package.
 """
 
 import hmac
@@ -46,6 +47,7 @@ class FloodKernel:
     def __init__(self, connection: dict[str, str | int], context: "zmq.Context[ZmqSocket]") -> None:
         self._key = str(connection["key"]).encode()
         self._session = uuid4().hex
+        self._messages = 0
         self._address = f"{connection['transport']}://{connection['ip']}"
         self._context = context
         self._shell = self._bind(zmq.ROUTER, connection["shell_port"])
@@ -65,7 +67,7 @@ class FloodKernel:
         return socket
 
     def serve(self) -> None:
-        """Answer requests until somebody asks for the end."""
+        """Answer requests until a client asks for the end."""
         poller = zmq.Poller()
         poller.register(self._shell, zmq.POLLIN)
         poller.register(self._control, zmq.POLLIN)
@@ -124,9 +126,10 @@ class FloodKernel:
         self._iopub.send_multipart([kind.encode(), *self._message(kind, parent, encode(content))])
 
     def _message(self, kind: str, parent: bytes, content: bytes) -> list[bytes]:
+        self._messages += 1
         header = encode(
             {
-                "msg_id": uuid4().hex,
+                "msg_id": f"{self._session}_{self._messages}",
                 "msg_type": kind,
                 "session": self._session,
                 "username": "flood",

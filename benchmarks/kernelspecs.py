@@ -4,18 +4,17 @@ import json
 import secrets
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from uuid import uuid4
 
 from jupyter_client.connect import LocalPortCache
 
 from benchmarks import processes
-from benchmarks.channel import Connection
+from benchmarks.client.channel import Connection
+from enterprise_gateway.app.commands import kernelspecs
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOOD = "bench_flood"
@@ -54,14 +53,12 @@ def install_kernelspecs(prefix: Path, mode: str) -> Path:
 
     Args:
         prefix: where.
-        mode: of `install.py`: whether kernels are containers ("docker") or services ("swarm").
+        mode: whether kernels are containers ("docker") or services ("swarm").
 
     Returns:
         A folder for `JUPYTER_PATH`.
     """
-    installer = ROOT / "etc" / "kernelspecs" / "install.py"
-    options = ["--prefix", str(prefix), "--version", version("enterprise-gateway"), "--mode", mode]
-    subprocess.run([sys.executable, str(installer), *options], check=True)
+    kernelspecs.install_kernelspecs(prefix / "share/jupyter/kernels", kernelspecs.Mode(mode))
     return prefix / "share" / "jupyter"
 
 

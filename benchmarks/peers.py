@@ -1,4 +1,4 @@
-"""What the gateway is compared with, installed in environments of their own."""
+"""The servers to compare the gateway with, installed in environments of their own."""
 
 import os
 import subprocess

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks import eg_containers, engine, kernelspecs
 from benchmarks.bench import Bench
-from benchmarks.channel import Connection, ZmqChannel
+from benchmarks.client.channel import Connection, ZmqChannel
 from benchmarks.report import Figure
 from benchmarks.servers import SERVERS, Column, Server
 

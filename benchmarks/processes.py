@@ -71,6 +71,13 @@ def memory_bytes(pid: int) -> tuple[int, int]:
     return sizes["Rss"], sizes["Pss"]
 
 
+def peak_bytes(pid: int) -> int:
+    """The largest resident set size so far."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    return int(fields["VmHWM"].split()[0]) * 1024
+
+
 def server_pids(main_pid: int) -> list[int]:
     """A server's main process and its helpers, without kernels and their agents."""
     children: dict[int, list[int]] = {}
@@ -93,7 +100,12 @@ def agent_pids(kernel_ids: Sequence[str]) -> list[int]:
 
 def kernel_pids(kernel_ids: Sequence[str]) -> list[int]:
     """Every process that has one of `kernel_ids` as `KERNEL_ID` in its environment."""
-    wanted = {b"KERNEL_ID=" + kernel_id.encode() for kernel_id in kernel_ids}
+    return marked_pids([f"KERNEL_ID={kernel_id}" for kernel_id in kernel_ids])
+
+
+def marked_pids(marks: Sequence[str]) -> list[int]:
+    """Every process that has one of `marks`, such as `NAME=VALUE`, in its environment."""
+    wanted = {mark.encode() for mark in marks}
     found = []
     for pid in _all_pids():
         try:

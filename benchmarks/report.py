@@ -1,4 +1,4 @@
-"""What a run found: figures, their targets, and how they are shown."""
+"""The results of a run: figures, their targets, and their table."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ class Bound(Enum):
 
 @dataclass(frozen=True)
 class Target:
-    """What a figure is to reach."""
+    """The value that a figure is to reach."""
 
     bound: Bound
     limit: float
@@ -82,7 +82,7 @@ class Figure:
         return self.target.bound.value.format(limit=self.target.limit, unit=self.unit)
 
     def describe(self, column: Column) -> str:
-        """One cell: median, spread, and what it is in multiples of the gateway's."""
+        """Return one cell: median, spread, and the ratio to the gateway's."""
         middle = self.median(column)
         if middle is None:
             return self.remarks.get(column, "-")

@@ -12,12 +12,13 @@ from enum import StrEnum
 from pathlib import Path
 
 from benchmarks import engine, peers, processes
-from benchmarks.channel import WebSocketChannel
-from benchmarks.protocol import Codec
-from benchmarks.rest import Rest, RestError
+from benchmarks.client.channel import WebSocketChannel
+from benchmarks.client.rest import Rest, RestError
+from jupyter_wire.messages import Codec
 
 BOOT_SECONDS = 60.0
 BOOT_POLL_SECONDS = 0.005
+MODEL_POLL_SECONDS = 0.05
 
 
 class Column(StrEnum):
@@ -43,6 +44,7 @@ class Server:
     Attributes:
         boot_seconds: from its start to its first answer.
         kernel_ids: what it was asked to start and not to end yet.
+        balancer_pids: the processes of the load balancer in front of it.
     """
 
     column: Column
@@ -50,6 +52,7 @@ class Server:
     pid: int
     boot_seconds: float
     kernel_ids: list[str] = field(default_factory=list)
+    balancer_pids: list[int] = field(default_factory=list)
 
     def start_kernel(self, name: str) -> str:
         """Start a kernel that goes with the server."""
@@ -62,6 +65,18 @@ class Server:
         self.rest.delete_kernel(kernel_id)
         self.kernel_ids.remove(kernel_id)
 
+    def wait_for_kernel(self, kernel_id: str, key: str, value: object, seconds: float) -> None:
+        """Wait until a kernel's model has a value.
+
+        Raises:
+            ServerError: after `seconds`.
+        """
+        deadline = time.monotonic() + seconds
+        while (found := self.rest.kernel(kernel_id)[key]) != value:
+            if time.monotonic() > deadline:
+                raise ServerError(f"{key} of the kernel is {found}, not {value}")
+            time.sleep(MODEL_POLL_SECONDS)
+
     @contextmanager
     def kernel(self, name: str) -> Iterator[str]:
         """A kernel for the time of a block."""
@@ -72,10 +87,12 @@ class Server:
             self.delete_kernel(kernel_id)
 
     @contextmanager
-    def connect(self, kernel_id: str, codec: Codec = Codec.V1) -> Iterator[WebSocketChannel]:
-        """A WebSocket for the time of a block."""
+    def connect(
+        self, kernel_id: str, codec: Codec = Codec.V1, session: str = ""
+    ) -> Iterator[WebSocketChannel]:
+        """A WebSocket for the time of a block, of a session that is new or named."""
         channel = WebSocketChannel(
-            self.rest.host, self.rest.port, self.rest.token, kernel_id, codec
+            self.rest.host, self.rest.port, self.rest.token, kernel_id, codec, session
         )
         try:
             yield channel
@@ -205,7 +222,7 @@ def _environment(
         "EG_PORT_RETRIES": "0",
         "EG_AUTH_TOKEN": token,
         "EG_LIST_KERNELS": "True",
-        "EG_INHERITED_ENVS": "PATH",
+        "EG_INHERITED_ENVS": "PATH,DOCKER_HOST",
         "EG_RESPONSE_PORT": str(_free_port()),
         "EG_KERNEL_LAUNCH_TIMEOUT": "60",
     }

@@ -10,8 +10,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from benchmarks import processes
+from benchmarks.client.rest import KeptConnection
 from benchmarks.kernelspecs import ROOT
-from benchmarks.rest import KeptConnection
 from benchmarks.servers import Server, ServerError
 from benchmarks.simulation.documents import NETWORK_NAME
 from benchmarks.simulation.kernel import AGENT_PORT, CONTROL_ADDRESS, Place
@@ -57,7 +57,8 @@ def run_cluster(folder: Path, place: Place, kernels: int) -> Iterator[SimulatedC
     work.mkdir(parents=True)
     socket, log = work / "engine.sock", work / "log"
     command = [sys.executable, "-m", "benchmarks.simulation", str(socket), place, str(kernels)]
-    process = processes.spawn(command, {"PATH": "/usr/bin:/bin", "HOME": str(work)}, log, ROOT)
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(work), "PYTHONPATH": str(ROOT / "tools")}
+    process = processes.spawn(command, env, log, ROOT)
     try:
         deadline = time.monotonic() + START_SECONDS
         while not socket.exists():

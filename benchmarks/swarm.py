@@ -1,6 +1,7 @@
 """A Docker Swarm of three nodes, and in its network the servers, a load balancer and a client."""
 
 import json
+import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -15,20 +16,20 @@ from docker.models.services import Service
 from docker.types import EndpointSpec, RestartPolicy
 
 from benchmarks import engine, kernelspecs, processes
-from benchmarks.channel import Connection, ZmqChannel
+from benchmarks.balancers import PORT, Balancer, WebSockets, run_balancer
+from benchmarks.client.channel import Connection, ZmqChannel
+from benchmarks.client.rest import Rest
 from benchmarks.engine import EngineMissingError
 from benchmarks.kernelspecs import ROOT
 from benchmarks.places import BareKernel, Place
-from benchmarks.rest import Rest
 from benchmarks.servers import Column, Server, ServerError, Site, run_server
-from bringup.console import SetupError
-from bringup.images import PROXY
-from bringup.swarm_lab import SwarmLab, swarm_lab
-from bringup.swarm_machine import only_child
-from bringup.swarm_seat import Seat, enter_network
+from devtools.console import SetupError
+from devtools.images import PROXY
+from swarmlab.endpoint import NetworkEndpoint, enter_network
+from swarmlab.lab import SwarmLab, swarm_lab
+from swarmlab.machine import only_child
 
 NODES = 3
-PORT = 8888
 NETWORK = "enterprise-gateway-bench"
 ALIAS = "enterprise-gateway"
 """The name by which the stack's load balancer looks for gateways."""
@@ -65,26 +66,30 @@ class Stage:
     Attributes:
         folder: temporary.
         jupyter_path: kernelspecs whose kernels are services.
-        seats: where servers run, one at a time each.
+        endpoints: where servers run, one at a time each.
         client: where raw clients are.
-        balancer: host and port of the stack's load balancer.
+        secret: file with the secret of gateway and load balancer.
+        balancers: the stack's load balancer, which WebSockets pass on their way to a gateway, and
+            the same one to which gateways hand them over.
     """
 
     lab: SwarmLab
     folder: Path
     jupyter_path: Path
-    seats: Mapping[Column, Seat]
-    client: Seat
-    balancer: tuple[str, int]
+    endpoints: Mapping[Column, NetworkEndpoint]
+    client: NetworkEndpoint
+    secret: Path
+    balancers: Mapping[WebSockets, Balancer]
 
     def place(self, kernels: dict[Column, str], bare: BareKernel | None) -> Place:
         """Kernels as services, by way of servers that clients reach directly."""
         return Place("Swarm", kernels, bare, self._serve, self._dial, PAUSE_SECONDS)
 
-    def balanced(self, place: Place) -> Place:
-        """The same through the load balancer, behind which is only the gateway."""
+    def balanced(self, place: Place, websockets: WebSockets) -> Place:
+        """The same through a load balancer, behind which is only the gateway."""
         kernels = {Column.GATEWAY: place.kernels[Column.GATEWAY]}
-        return replace(place, kernels=kernels, serve=self._serve_balanced)
+        serve = partial(self._serve_balanced, self.balancers[websockets])
+        return replace(place, kernels=kernels, serve=serve)
 
     def bare_ipykernel(self, image: str) -> BareKernel:
         """Makes services that are nothing but ipykernel."""
@@ -98,32 +103,37 @@ class Stage:
 
     @contextmanager
     def _serve(self, column: Column) -> Iterator[Server]:
-        seat = self.seats[column]
-        env = {"DOCKER_HOST": self.lab.manager.host, "EG_DOCKER_NETWORK": NETWORK}
+        endpoint = self.endpoints[column]
+        env = {
+            "DOCKER_HOST": self.lab.manager.host,
+            "EG_DOCKER_NETWORK": NETWORK,
+            "EG_BALANCER_SECRET_FILE": str(self.secret),
+        }
         if column is Column.ENTERPRISE_GATEWAY:
-            env["EG_RESPONSE_IP"] = seat.ip  # it takes the first of its addresses otherwise
+            env["EG_RESPONSE_IP"] = endpoint.ip  # it takes the first of its addresses otherwise
             env["EG_INHERITED_ENVS"] = "PATH,DOCKER_HOST"
         site = Site(
             "0.0.0.0",
             PORT,
-            seat.node.ip,
-            seat.published,
+            endpoint.node.ip,
+            endpoint.published,
             env,
-            seat.enter,
+            endpoint.enter,
             only_child,
         )
         with run_server(column, self.folder, self.jupyter_path, site) as server:
             yield server
 
     @contextmanager
-    def _serve_balanced(self, column: Column) -> Iterator[Server]:
+    def _serve_balanced(self, balancer: Balancer, column: Column) -> Iterator[Server]:
         with self._serve(column) as server:
-            server.rest = Rest(*self.balancer, server.rest.token)
+            server.rest = Rest(balancer.host, balancer.port, server.rest.token)
             deadline = time.monotonic() + BALANCER_SECONDS
             while not server.rest.answers():
                 if time.monotonic() > deadline:
                     raise ServerError("the load balancer does not find the gateway")
                 time.sleep(BALANCER_POLL_SECONDS)
+            server.balancer_pids = balancer.pids()
             yield server
 
     def _dial(self, connection: Connection) -> ZmqChannel:
@@ -174,20 +184,22 @@ def run_stage(folder: Path, jupyter_path: Path, images: list[str]) -> Iterator[S
             manager = lab.manager
             client = stack.enter_context(closing(manager.client()))
             client.networks.create(NETWORK, driver="overlay", attachable=True)
-            sit = partial(Seat, manager, NETWORK, PORT, PROXY.tag)
+            sit = partial(NetworkEndpoint, manager, NETWORK, PORT, PROXY.tag)
             gateway, peer, raw = sit(aliases=[ALIAS]), sit(), sit()
-            balancer = client.containers.run(
-                PROXY.tag, network=NETWORK, ports={f"{PORT}/tcp": None}, detach=True
-            )
-            balancer.reload()
-            published = balancer.attrs["NetworkSettings"]["Ports"][f"{PORT}/tcp"][0]["HostPort"]
+            secret = folder / "balancer-secret"
+            secret.write_text(secrets.token_hex(32), encoding="ascii")
+            secret.chmod(0o644)
             yield Stage(
                 lab,
                 folder,
                 jupyter_path,
                 {Column.GATEWAY: gateway, Column.ENTERPRISE_GATEWAY: peer},
                 raw,
-                (manager.ip, int(published)),
+                secret,
+                {
+                    each: run_balancer(client, manager.ip, NETWORK, secret, each)
+                    for each in WebSockets
+                },
             )
     except SetupError as error:
         raise EngineMissingError(str(error)) from error

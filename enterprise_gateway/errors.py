@@ -1,8 +1,11 @@
-"""What can go wrong, named by who has to act.
+"""The errors of the gateway, named by the party that has to act.
 
 No HTTP here: `enterprise_gateway.web.errors` maps every class to a status code. Messages are
 written for the person who reads them in a notebook: what happened, to what, and what to do. They
 must never hold a token, a key or an environment value.
+
+The names of the classes are public: values of the label `error` of the metric
+`eg_kernel_start_failures_total`, and so in the alerts of docs/operations.md.
 """
 
 
@@ -19,11 +22,11 @@ class ForbiddenError(GatewayError):
 
 
 class NotFoundError(GatewayError):
-    """The named thing does not exist, for certain; out of reach is `UnavailableError`."""
+    """The thing certainly does not exist; one that is out of reach is an `UnavailableError`."""
 
 
 class ConflictError(GatewayError):
-    """The request contradicts what is there, such as a kernel id in use or a dead kernel."""
+    """The request contradicts the present state, such as a kernel id in use or a dead kernel."""
 
 
 class UnavailableError(GatewayError):
@@ -32,11 +35,11 @@ class UnavailableError(GatewayError):
     def __init__(self, message: str, *, retry_after: float = 5.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
-        """Seconds after which asking again makes sense."""
+        """Seconds after which the client should try again."""
 
 
 class LaunchError(GatewayError):
-    """A kernel did not start; the text says why, in the words of whoever knew."""
+    """A kernel did not start; the text has the reason from its agent, launch script or engine."""
 
 
 class LaunchTimeoutError(LaunchError):
@@ -44,4 +47,4 @@ class LaunchTimeoutError(LaunchError):
 
 
 class ConfigurationError(GatewayError):
-    """A setting or a kernelspec is wrong; the operator has to mend it."""
+    """A setting or a kernelspec is wrong; the operator has to correct it."""

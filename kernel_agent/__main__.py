@@ -1,26 +1,36 @@
-"""`python3 -m kernel_agent -- KERNEL_COMMAND…`, or without arguments: with the image's own kernel.
+"""The command `python3 -m kernel_agent`.
 
-`--attach` is for a kernel in another container.
+`-- KERNEL_COMMAND…` runs that command, `--attach` serves a kernel in another container, and without
+arguments the image's own kernel is run.
 
-Spawns the kernel first, then imports what serving needs while the kernel boots.
+The agent hides its process from the kernel, spawns the kernel, and imports the server's modules
+while the kernel boots.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Dict, Union
 
-from kernel_agent.command import Attachment, BootstrapScript, Command, Kernel
-from kernel_agent.connection_file import NoFolderError, PrivateFolder
-from kernel_agent.home import is_writable, replace_home
-from kernel_agent.lifecycle import ExitReason
-from kernel_agent.listener import Listener
-from kernel_agent.process import CommandLauncher, SpawnError
+from kernel_agent.kernel.lifecycle import ExitReason
+from kernel_agent.kernel.process import CommandSpawner, SpawnError
+from kernel_agent.launch.command import (
+    Attachment,
+    BootstrapScript,
+    Command,
+    Kernel,
+    with_kernel_class,
+)
+from kernel_agent.launch.connection_file import NoFolderError, PrivateFolder
+from kernel_agent.launch.home import is_writable, name_user, replace_home
+from kernel_agent.server.listener import Listener
 from kernel_agent.settings import AgentSettings, SettingsError, kernel_environment, read_settings
+from kernel_agent.system.prctl import adopt_orphans, hide_process
 
 if TYPE_CHECKING:
-    from kernel_agent.launcher import KernelProcess, Launcher
+    from kernel_agent.kernel.spawner import KernelProcess, KernelSpawner
 
 EXIT_USAGE = 2
 EXIT_SOFTWARE = 70
@@ -29,6 +39,8 @@ EXIT_SOFTWARE = 70
 
 def main() -> int:
     """Run the agent; return its exit code."""
+    hide_process()
+    adopt_orphans()
     try:
         settings = read_settings(os.environ, sys.argv[1:])
         kernel = settings.kernel or _find_kernel(settings)
@@ -42,7 +54,7 @@ def main() -> int:
     except NoFolderError as exc:
         sys.stderr.write(f"kernel_agent: {exc}\n")
         return EXIT_USAGE
-    except Exception as exc:  # noqa: BLE001  # users are shown the end of stderr: a sentence
+    except Exception as exc:  # noqa: BLE001  # users see the end of stderr: a sentence
         failure = f"{type(exc).__name__}: {exc} (at {_places(exc)})"
         sys.stderr.write(f"kernel_agent: the agent failed with {failure}\n")
         return EXIT_SOFTWARE
@@ -51,9 +63,9 @@ def main() -> int:
 
 
 def _find_kernel(settings: AgentSettings) -> Union[Kernel, ExitReason]:
-    """Return what to run, or why that is not known: a launch that failed, reported as such."""
-    from kernel_agent.image import find_kernel  # noqa: PLC0415  # only where it is needed
-    from kernel_agent.kernelspecs import NoKernelError  # noqa: PLC0415  # likewise
+    """Find the kernel of the image; return an ExitReason, to be reported, if there is none."""
+    from kernel_agent.launch.image import find_kernel  # noqa: PLC0415  # only where it is needed
+    from kernel_agent.launch.kernelspecs import NoKernelError  # noqa: PLC0415  # likewise
 
     environ = kernel_environment(os.environ)
     try:
@@ -70,36 +82,38 @@ def _run(
         first, kernel = kernel, Command(())
     if isinstance(kernel, Command) and kernel.interrupt_by_message:
         settings = settings._replace(interrupt_by_message=True)
-    launcher = _make_launcher(settings, kernel, folder)
+    spawner = _make_spawner(settings, kernel, folder)
     try:
-        first = first or launcher.spawn()
+        first = first or spawner.spawn()
     except SpawnError as exc:
         first = ExitReason(str(exc))
     try:
-        return _serve(settings, launcher, listener, first)
+        return _serve(settings, spawner, listener, first)
     except BaseException:
         if not isinstance(first, ExitReason):
             first.kill()
         raise
 
 
-def _make_launcher(settings: AgentSettings, kernel: Kernel, folder: str) -> "Launcher":
+def _make_spawner(settings: AgentSettings, kernel: Kernel, folder: str) -> "KernelSpawner":
     if isinstance(kernel, Attachment):
-        from kernel_agent.attachment import AttachLauncher  # noqa: PLC0415  # few need it
+        from kernel_agent.eg.attachment import AttachSpawner  # noqa: PLC0415  # few need it
 
-        return AttachLauncher(kernel)
-    env = _environment(folder)
+        return AttachSpawner(kernel)
+    _enter(os.environ.get("KERNEL_WORKING_DIR", ""))
+    env = _environment(settings.username, folder)
     if isinstance(kernel, BootstrapScript):
-        from kernel_agent.bootstrap import BootstrapLauncher  # noqa: PLC0415  # for few images
+        from kernel_agent.eg.bootstrap import BootstrapSpawner  # noqa: PLC0415  # for few images
 
-        return BootstrapLauncher(
+        return BootstrapSpawner(
             kernel.path,
             env,
             settings.kernel_id,
             settings.port_range,
             settings.output_file_max_bytes,
         )
-    return CommandLauncher(
+    kernel = with_kernel_class(kernel, env)
+    return CommandSpawner(
         kernel.argv,
         {**env, **kernel.env},
         settings.port_range,
@@ -108,21 +122,37 @@ def _make_launcher(settings: AgentSettings, kernel: Kernel, folder: str) -> "Lau
     )
 
 
-def _environment(folder: str) -> Dict[str, str]:
-    """Return the kernel's environment, with folders that it can write to."""
+def _enter(folder: str) -> None:
+    """Change to the working directory that a client asked for; on failure stay where it is.
+
+    The engine's own option for this would create a missing folder, owned by root.
+    """
+    if not folder:
+        return
+    try:
+        if not os.path.isabs(folder):
+            raise NotADirectoryError(errno.ENOTDIR, "it is not an absolute path")
+        os.chdir(folder)
+    except OSError as exc:
+        text = f"the kernel starts in {os.getcwd()}, not in KERNEL_WORKING_DIR: {exc.strerror}"
+        sys.stderr.write(f"kernel_agent: {text}\n")
+
+
+def _environment(username: str, folder: str) -> Dict[str, str]:
+    """Return the kernel's environment, with a writable home and a user name."""
     environ = kernel_environment(os.environ)
     if not is_writable(environ.get("HOME", "")):
         home = f"{folder}/home"
         os.mkdir(home, mode=0o700)
         environ = replace_home(environ, home)
-    if not is_writable(environ.get("TMPDIR") or "/tmp"):  # noqa: S108  # only looked at
+    if not is_writable(environ.get("TMPDIR") or "/tmp"):  # noqa: S108  # not written
         environ["TMPDIR"] = folder
-    return environ
+    return name_user(environ, username, folder)
 
 
 def _serve(
     settings: AgentSettings,
-    launcher: "Launcher",
+    spawner: "KernelSpawner",
     listener: Listener,
     first: "Union[KernelProcess, ExitReason]",
 ) -> int:
@@ -130,17 +160,15 @@ def _serve(
     import logging  # noqa: PLC0415  # likewise
 
     from kernel_agent.agent import run  # noqa: PLC0415  # likewise
-    from kernel_agent.privacy import hide_process  # noqa: PLC0415  # likewise
 
-    hide_process()
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    return asyncio.run(run(settings, launcher, listener, first))
+    return asyncio.run(run(settings, spawner, listener, first))
 
 
 def _places(exc: BaseException) -> str:
-    """Return what a traceback tells of where it happened, in one line."""
+    """Return the file names and line numbers of a traceback, in one line."""
     places = []
     step = exc.__traceback__
     while step is not None:

@@ -1,54 +1,69 @@
-"""Puts the agent together and runs it from the kernel's first process to the end."""
+"""The agent: its composition, and its run from the kernel's first process to its end."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import signal
-from typing import TYPE_CHECKING, Any, Dict, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Union
 
-from kernel_agent.activity import ExecutionState
-from kernel_agent.codec import Request
-from kernel_agent.culling import Culler, Usage
-from kernel_agent.delivery import Delivery
-from kernel_agent.handshake import Handshake
-from kernel_agent.http import HttpServer
-from kernel_agent.lifecycle import ExitReason, Next
-from kernel_agent.listener import Listener
-from kernel_agent.message import decode_object, encode_json
-from kernel_agent.notices import MessageFactory, timestamp
-from kernel_agent.reaper import Reaper
-from kernel_agent.relay import Relay
-from kernel_agent.report import ReportAnswer, send_report
-from kernel_agent.routes import Routes
-from kernel_agent.sessions import Session, Sessions
+from kernel_agent.kernel.activity import ExecutionState, Running
+from kernel_agent.kernel.culler import Culler
+from kernel_agent.kernel.culling import Usage
+from kernel_agent.kernel.executions import Executions
+from kernel_agent.kernel.lifecycle import BY_CLIENT, ExitReason, Next
+from kernel_agent.kernel.pending import EXECUTE_REQUEST
+from kernel_agent.kernel.supervisor import KernelDeadError, KernelSupervisor
+from kernel_agent.server.executions import ExecutionRoutes
+from kernel_agent.server.executor import Executor
+from kernel_agent.server.http import HttpServer
+from kernel_agent.server.listener import Listener
+from kernel_agent.server.report import ReportAnswer, send_report
+from kernel_agent.server.routes import Routes
+from kernel_agent.server.state import State
 from kernel_agent.settings import AgentSettings
-from kernel_agent.state import State
-from kernel_agent.supervisor import KernelDeadError, KernelSupervisor
-from kernel_agent.websocket import WebSocket
+from kernel_agent.system.cgroup import memory_limit
+from kernel_agent.system.reaper import Reaper
+from kernel_agent.system.spill_files import SpillFiles, find_folder
+from kernel_agent.wire.agent_messages import MessageFactory, timestamp
+from kernel_agent.wire.client_sessions import ClientSession, ClientSessions, Replay
+from kernel_agent.wire.codec import Request
+from kernel_agent.wire.handshake import Handshake
+from kernel_agent.wire.message import EMPTY, SHELL, Message, decode_object, encode_json
+from kernel_agent.wire.message_log import Limits, MessageLog
+from kernel_agent.wire.websocket import WebSocket
 
 if TYPE_CHECKING:
-    from kernel_agent.launcher import KernelProcess, Launcher
+    from kernel_agent.kernel.spawner import KernelProcess, KernelSpawner
 
 VERSION = 1
-"""Of the wire contract, docs/agent-interface.md."""
-FLUSH_TIMEOUT = 2.0
-"""Seconds at the end for clients to acknowledge the last messages."""
-CLOSE_TIMEOUT = 2.0
-"""Seconds at the end for requests under way."""
+"""Version of the wire contract, docs/agent-interface.md."""
+FLUSH_TIMEOUT_SECONDS = 2.0
+"""How long clients have at the end to acknowledge the last messages."""
+CLOSE_TIMEOUT_SECONDS = 2.0
+"""How long requests under way may take at the end."""
 KERNEL_INFO_MAX_BYTES = 60 * 1024
 """A report must not exceed 64 KiB."""
 EXIT_CODES = {Next.END: 0, Next.FAIL: 1, Next.LOSE: 3, Next.STOP: 143}
-"""The last is that of a process which SIGTERM ended, as shells and engines show it."""
+"""143 is 128 + SIGTERM, as shells and engines report it."""
 GOING_AWAY = 1001
+LEAST_EXPIRY_SECONDS = 1.0
+"""Shortest time between two looks for what is too old."""
+MEMORY_FRACTION = 16
+"""The log takes at most this fraction of the container's memory: it belongs to the kernel."""
+LEAST_LOG_BYTES = 1024 * 1024
+REPLAY_RUNNING = "running"
+"""Value of `replay` that stands for the ids of the requests that run."""
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class Agent:
-    """The composition; it lives as long as the event loop."""
+    """Composes the agent; lives as long as the event loop."""
 
-    def __init__(self, settings: AgentSettings, launcher: "Launcher", listener: Listener) -> None:
+    def __init__(
+        self, settings: AgentSettings, spawner: "KernelSpawner", listener: Listener
+    ) -> None:
         self._settings = settings
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -58,36 +73,50 @@ class Agent:
         self._expiry: Optional[asyncio.TimerHandle] = None
         self._flushed = asyncio.Event()
         self._factory = MessageFactory()
-        self._sessions = Sessions(
-            settings.outbox_max_bytes, settings.outbox_max_age, self._loop.time
-        )
+        self._log = _make_log(settings, self._loop.time, self._factory)
+        self._sessions = ClientSessions(self._log, self._factory.loss)
         self._sessions.subscribe(self._on_progress)
         self._state = State(self._describe)
         self._reaper = Reaper()
         self._supervisor = KernelSupervisor(
             settings,
-            launcher,
+            spawner,
             self._reaper,
-            Relay(settings, self._sessions, self._factory),
+            self._sessions,
             self._factory,
-            self._state.changed,
+            self._state.mark_changed,
         )
+        self._executions = Executions(timestamp)
+        self._log.subscribe(self._executions.record)
         self._culler = Culler(settings.culling, self._usage, self._cull)
         self._routes = Routes(
-            self._supervisor, self._state, launcher.log, self._culler, self._open_channels
+            self._supervisor,
+            self._state,
+            spawner.log,
+            self._culler,
+            self._open_channels,
+            ExecutionRoutes(
+                Executor(settings, self._supervisor, self._executions, self._log),
+                self._executions,
+                self._log,
+                self._factory,
+                settings.max_output_bytes,
+            ),
         )
-        self._http = HttpServer(self._routes.handle, settings.token)
+        limits = {"/v1/execute": settings.max_message_bytes}
+        self._http = HttpServer(self._routes.handle, settings.token, limits)
 
     async def run(self, first: "Union[KernelProcess, ExitReason]") -> int:
         """Serve until the kernel's end; return the agent's exit code.
 
         Args:
-            first: the kernel's first process, or why it could not be spawned.
+            first: the kernel's first process, or the reason why it could not be spawned.
         """
         server = await self._loop.create_server(self._http, sock=self._listener.sock)
         for signum in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(signum, self._stop, signum)
         self._culler.start()
+        self._expire()
         try:
             end = await self._supervisor.run(first, self._on_ready)
             if end is Next.FAIL:
@@ -113,13 +142,14 @@ class Agent:
             "connections": self._sessions.connections,
             "restarts": supervisor.lifecycle.restarts,
             "reason": reason._asdict() if reason is not None else None,
+            "requests": supervisor.open_requests,
         }
 
     def _stop(self, signum: signal.Signals) -> None:
-        """End the kernel because whoever runs the agent says so."""
+        """End the kernel because the agent received a signal to end."""
         text = (
-            f"the kernel was told to stop from outside ({signum.name}), "
-            "as when its node is drained or its Docker engine restarts"
+            f"the kernel was told to stop ({signum.name}) by a process in its container, "
+            "or from outside, as when its node is drained or its Docker engine restarts"
         )
         self._supervisor.stop(ExitReason(text, signal=signum.name))
 
@@ -128,16 +158,32 @@ class Agent:
             self._reporting = self._loop.create_task(self._report_ready())
 
     async def _report_ready(self) -> None:
-        """Task root: report, and end a kernel that nobody can know of."""
+        """Task root: report that the kernel is ready; end it if the gateway rejects it."""
         kernel_info = self._supervisor.kernel_info
         if len(encode_json(kernel_info)) > KERNEL_INFO_MAX_BYTES:
             kernel_info = {}
         listen = self._listener.address()
         answer = await self._report(status="ready", listen=listen, kernel_info=kernel_info)
-        logger.info("kernel %s: its report is %s", self._settings.kernel_id, answer.value)
-        is_unknown = answer is ReportAnswer.UNANSWERED and not self._routes.was_asked
-        if answer is ReportAnswer.REJECTED or is_unknown:
-            self._supervisor.end()
+        _log.info("kernel %s: report to the gateway: %s", self._settings.kernel_id, answer.value)
+        if answer is ReportAnswer.OK:
+            await self._wait_for_claim()
+        elif answer is ReportAnswer.REJECTED or not self._state.claimed.is_set():
+            self._supervisor.end("because the gateway gave up its launch")
+
+    async def _wait_for_claim(self) -> None:
+        """End a kernel that no client claims, as when the gateway that launched it has died."""
+        seconds = self._settings.claim_timeout
+        if seconds <= 0:
+            return  # this gateway does not claim kernels
+        try:
+            await asyncio.wait_for(self._state.claimed.wait(), seconds)
+        except asyncio.TimeoutError:
+            _log.warning(
+                "kernel %s: ending it, because no client claimed it within %g s",
+                self._settings.kernel_id,
+                seconds,
+            )
+            self._supervisor.end("because no client claimed it")
 
     async def _report_failure(self, reason: Optional[ExitReason]) -> None:
         if reason is not None and self._settings.response_address:
@@ -161,48 +207,67 @@ class Agent:
         early_data: bytes,
         handshake: Handshake,
         session_id: str,
+        replay: str,
     ) -> None:
         websocket = WebSocket(
-            codec=handshake.codec,
-            delivery=Delivery(
-                handshake.codec, is_tornado=handshake.is_tornado, factory=self._factory
-            ),
+            handshake=handshake,
+            factory=self._factory,
             sessions=self._sessions,
             backlog=self._supervisor.backlog,
             max_message_bytes=self._settings.max_message_bytes,
+            max_output_bytes=self._settings.max_output_bytes,
             ping_interval=self._settings.ping_interval,
             receive=self._receive,
         )
-        state = self._supervisor.execution_state
-        is_dead = state is ExecutionState.DEAD
-        greeting = [self._factory.status(state.value)] if is_dead else []
-        websocket.open(transport, session_id, early_data, greeting)
+        running = self._supervisor.running
+        if replay == REPLAY_RUNNING:
+            asked = Replay([str(one.msg_id) for one in running], is_running=True)
+        else:
+            asked = Replay([replay] if replay else [], is_running=False)
+        websocket.open(transport, session_id, early_data, self._greeting(running), asked)
 
-    def _receive(self, session: Session, request: Request) -> None:
+    def _greeting(self, running: Sequence[Running]) -> Message:
+        """Return the status that a new client begins with."""
+        state = self._supervisor.execution_state
+        if state is ExecutionState.RESTARTING:
+            state = ExecutionState.STARTING  # front ends show `restarting` as a crash
+        parent_header = running[0].header if running else EMPTY
+        return self._factory.status(state.value, parent_header)
+
+    def _receive(self, session: ClientSession, request: Request) -> None:
         """Pass a client's message on to the kernel."""
         msg_type = request.header["msg_type"]
         allowed = self._settings.allowed_message_types
         if allowed and msg_type not in allowed:
-            logger.warning("a client's message was dropped: its type is not allowed")
+            _log.warning("dropped a client's message: its type is not in allowed_message_types")
             return
-        self._sessions.learn_origin(session, str(request.header.get("session", "")))
+        header = request.header
+        self._sessions.record_request(
+            session, str(header.get("session", "")), str(header.get("msg_id", ""))
+        )
+        if msg_type == EXECUTE_REQUEST and request.channel == SHELL:
+            self._executions.add(
+                str(header.get("msg_id", "")), str(header.get("session", "")), self._log.position
+            )
         is_shutdown = msg_type == "shutdown_request"
         self._supervisor.submit(request.channel, request.parts, may_wait=not is_shutdown)
         if is_shutdown:
             content = decode_object(request.parts[3]) or {}
             if not content.get("restart"):
-                self._supervisor.end(is_requested_of_kernel=True)
+                self._supervisor.end(BY_CLIENT, is_requested_of_kernel=True)
             elif not self._supervisor.lifecycle.can_start_again:
-                logger.warning("a client asked the kernel itself to restart, which just ends it")
+                _log.warning(
+                    "a client asked to restart a kernel that cannot be started from here: it ends"
+                )
             elif self._restarting is None or self._restarting.done():
                 self._restarting = self._loop.create_task(self._restart_for_client())
 
     async def _restart_for_client(self) -> None:
-        """Task root: the client learns the outcome from status messages."""
+        """Task root: restart; status messages tell the client the outcome."""
         try:
-            await self._supervisor.restart(is_requested_of_kernel=True)
+            await self._supervisor.restart(BY_CLIENT, is_requested_of_kernel=True)
         except KernelDeadError as exc:
-            logger.warning("kernel %s: restart failed: %s", self._settings.kernel_id, exc)
+            _log.warning("kernel %s: restart failed: %s", self._settings.kernel_id, exc)
 
     def _usage(self) -> Usage:
         state = self._supervisor.execution_state
@@ -210,47 +275,75 @@ class Agent:
         return Usage(self._supervisor.idle_since, is_busy, self._sessions.connections)
 
     def _cull(self, idle_seconds: float) -> None:
-        logger.info("kernel %s: idle for %d s", self._settings.kernel_id, idle_seconds)
-        self._supervisor.end()
+        _log.info(
+            "kernel %s: ending it, because it was idle for %d s",
+            self._settings.kernel_id,
+            idle_seconds,
+        )
+        self._supervisor.end(f"because it was idle for {idle_seconds:.0f} s")
 
     def _on_progress(self) -> None:
-        """A client took something, came or went."""
-        self._state.changed()
+        """Handle progress of the client sessions: something acknowledged, opened or closed."""
+        self._state.mark_changed()
         if self._state.has_ended and self._sessions.is_flushed():
             self._flushed.set()
-        if self._expiry is None:
-            self._forget_expired()
 
-    def _forget_expired(self) -> None:
-        self._expiry = None
-        delay = self._sessions.forget_expired()
-        if delay is not None:
-            self._expiry = self._loop.call_later(delay, self._forget_expired)
+    def _expire(self) -> None:
+        """Drop what is too old in the log, and look again when the next part is."""
+        delay = max(self._log.expire(), LEAST_EXPIRY_SECONDS)
+        self._expiry = self._loop.call_later(delay, self._expire)
 
     async def _finish(self) -> None:
-        """Tell everybody that the kernel is gone, and let them go."""
+        """Send every client the status `dead`, then close all connections."""
         self._culler.stop()
         for task in (self._reporting, self._restarting):
             if task is not None:
                 task.cancel()
-        self._sessions.broadcast([self._factory.status(ExecutionState.DEAD.value)])
+        self._sessions.broadcast(
+            [self._factory.status(ExecutionState.DEAD.value)], request_ack=True
+        )
         self._state.end()
         self._on_progress()
         try:
-            await asyncio.wait_for(self._flushed.wait(), FLUSH_TIMEOUT)
+            await asyncio.wait_for(self._flushed.wait(), FLUSH_TIMEOUT_SECONDS)
         except asyncio.TimeoutError:
-            logger.warning("a client did not take the last messages")
+            _log.warning(
+                "closing the WebSockets: a client did not acknowledge the last messages in time"
+            )
         self._sessions.close_all(GOING_AWAY, "the kernel has ended")
-        await self._http.close(CLOSE_TIMEOUT)
+        await self._http.close(CLOSE_TIMEOUT_SECONDS)
         if self._expiry is not None:
             self._expiry.cancel()
 
 
 async def run(
     settings: AgentSettings,
-    launcher: "Launcher",
+    spawner: "KernelSpawner",
     listener: Listener,
     first: "Union[KernelProcess, ExitReason]",
 ) -> int:
     """Run the agent; return its exit code."""
-    return await Agent(settings, launcher, listener).run(first)
+    return await Agent(settings, spawner, listener).run(first)
+
+
+def _make_log(
+    settings: AgentSettings, clock: Callable[[], float], factory: MessageFactory
+) -> MessageLog:
+    """Make the kernel's log, within the memory that its container has."""
+    memory_bytes = settings.log_memory_bytes
+    limit = memory_limit()
+    if limit is not None:
+        memory_bytes = min(memory_bytes, max(limit // MEMORY_FRACTION, LEAST_LOG_BYTES))
+    folder = find_folder(settings.folders) if settings.log_spill_bytes else None
+    if settings.log_spill_bytes and folder is None:
+        _log.info(
+            "kernel %s: its output is kept in memory only: no folder of %s is on a disk",
+            settings.kernel_id,
+            ", ".join(settings.folders),
+        )
+    return MessageLog(
+        Limits(memory_bytes, settings.log_spill_bytes, settings.log_max_age),
+        clock,
+        shrink=factory.lost_reply,
+        spill=SpillFiles(folder) if folder is not None else None,
+    )

@@ -1,6 +1,6 @@
-"""`__main__` of the bundle's archive: run the agent if this Python can, else look for another one.
+"""The `__main__` of the bundle's archive: runs the agent, or has the prelude try another Python.
 
-It may be executed by any Python there is, so it is written for all of them, from 2.7 on.
+The prelude executes it with any Python it finds, so it is written for all of them, from 2.7 on.
 """
 
 import os
@@ -12,14 +12,15 @@ if sys.version_info < (3, 9):
 else:
     from importlib.machinery import PathFinder
 
-    # Where the kernel's own Python will look, too. Behind everything else, so that no file of the
-    # user's passes for a module of the agent's.
+    # The kernel's own Python searches these folders, too. They come last, so that no file of the
+    # user's can shadow a module of the agent.
     if PathFinder.find_spec("zmq") is None:
         import site
 
         sys.path += [path for path in os.environ.get("PYTHONPATH", "").split(":") if path]
         sys.path += [site.getusersitepackages()]
-    if PathFinder.find_spec("zmq") is None:
+    # A Python with pyzmq is probably the kernel's own. If the image has none, any will do.
+    if PathFinder.find_spec("zmq") is None and not os.environ.get("EG_AGENT_ANY_PYTHON"):
         MISSING = "no pyzmq"
 
 if MISSING:

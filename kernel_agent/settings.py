@@ -1,7 +1,7 @@
-"""What the agent is told at launch: environment and command line, read once and frozen.
+"""The agent's settings: environment and command line, read once and frozen.
 
-The names and defaults are those of docs/agent-interface.md, section 1. Nothing else in the package
-reads the environment.
+The names and defaults are those of docs/agent-interface.md, section 1. Only the entry points read
+the environment; they pass it on.
 """
 
 from __future__ import annotations
@@ -10,11 +10,17 @@ import json
 import signal
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from kernel_agent.command import Attachment, BootstrapScript, Command, Kernel
+from kernel_agent.launch.command import (
+    Attachment,
+    BootstrapScript,
+    Command,
+    Kernel,
+    read_attachment,
+)
 
 OWN_VARIABLES = ("RESPONSE_ADDRESS", "PUBLIC_KEY", "PORT_RANGE")
 OWN_PREFIX = "EG_AGENT_"
-TEMPORARY_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # what is made there is private
+TEMPORARY_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # the agent makes a private folder
 
 
 class SettingsError(ValueError):
@@ -31,11 +37,11 @@ class CullingSettings(NamedTuple):
 
 
 class AgentSettings(NamedTuple):
-    """Everything the agent was told. Durations are seconds.
+    """All settings of one agent. Durations are seconds.
 
     Attributes:
-        kernel: what to run; None if the agent has to find that out (`kernel_agent.image`).
-        folders: where the agent may make its private folder; the first that is writable is taken.
+        kernel: what to run; None if the agent has to find it in the image (`launch.image`).
+        folders: candidates for the parent of the agent's private folder; the first writable one.
     """
 
     kernel_id: str
@@ -56,11 +62,14 @@ class AgentSettings(NamedTuple):
     shutdown_wait_time: float = 5.0
     launch_timeout: float = 60.0
     report_timeout: float = 30.0
+    claim_timeout: float = 0.0
     culling: CullingSettings = CullingSettings()
-    outbox_max_bytes: int = 64 * 1024 * 1024
-    outbox_max_age: float = 3600.0
+    log_memory_bytes: int = 64 * 1024 * 1024
+    log_spill_bytes: int = 1024 * 1024 * 1024
+    log_max_age: float = 24 * 3600.0
     ping_interval: float = 30.0
     max_message_bytes: int = 512 * 1024 * 1024
+    max_output_bytes: int = 0
     allowed_message_types: Tuple[str, ...] = ()
     allow_tracebacks: bool = True
     traceback_replacement_message: str = (
@@ -72,10 +81,10 @@ class AgentSettings(NamedTuple):
 
 
 def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
-    """Make the settings from the environment and the arguments.
+    """Build the settings from the environment and the arguments.
 
     Raises:
-        SettingsError: something required is missing, or has the wrong form.
+        SettingsError: a required variable is missing or malformed.
     """
     kernel = _read_arguments(argv, environ)
     token = environ.get("EG_AGENT_TOKEN", "")
@@ -139,7 +148,7 @@ def read_signal(value: object) -> int:
 
 
 def kernel_environment(environ: Mapping[str, str]) -> Dict[str, str]:
-    """Return the environment without what is meant for the agent alone."""
+    """Return the environment without the variables that are meant for the agent alone."""
     return {
         name: value
         for name, value in environ.items()
@@ -148,7 +157,7 @@ def kernel_environment(environ: Mapping[str, str]) -> Dict[str, str]:
 
 
 def _read_arguments(argv: List[str], environ: Mapping[str, str]) -> Optional[Kernel]:
-    """Return what the command line says of the kernel, None if it leaves that to be found out."""
+    """Return the kernel that the arguments name; None if they name none."""
     if not argv:
         return None
     if argv[0] == "--" and len(argv) > 1:
@@ -156,8 +165,6 @@ def _read_arguments(argv: List[str], environ: Mapping[str, str]) -> Optional[Ker
     if argv[0] == "--bootstrap" and len(argv) == 2:
         return BootstrapScript(argv[1])
     if argv == ["--attach"]:
-        from kernel_agent.attachment import read_attachment  # noqa: PLC0415  # few need it
-
         return read_attachment(environ.get("EG_AGENT_ATTACH", ""))
     raise SettingsError(
         "usage: python3 -m kernel_agent [-- KERNEL_COMMAND... | --bootstrap FILE | --attach]"
@@ -190,7 +197,7 @@ def _read_port_range(text: str) -> Tuple[int, int]:
 
 
 def _typed(given: Mapping[str, object], defaults: NamedTuple) -> Dict[str, Any]:
-    """Take the known keys of `given` whose values have the type of their default."""
+    """Return the known keys of `given`, converted to the type of their default."""
     known = defaults._asdict()
     launch_only = set(AgentSettings._fields[: AgentSettings._fields.index("kernel_name")])
     result: Dict[str, Any] = {}

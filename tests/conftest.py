@@ -7,29 +7,38 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from harness.compose import ComposeProject
-from harness.engine_rigs import EngineRig
-from harness.gateway import Gateway
-from harness.proxies import ProxyRig, Watcher
-from harness.replica import ReplicaGroup
-from harness.stack import Stack
-from harness.swarm import KERNEL_IMAGE, Seat, overlay_network
+from harness.engines.swarm import KERNEL_IMAGE, NetworkEndpoint, overlay_network
+from harness.gateways.compose import ComposeProject
+from harness.gateways.gateway import Gateway
+from harness.gateways.replica import ReplicaGroup
+from harness.gateways.stack import Stack
+from harness.proxies.engine_rigs import EngineRig
+from harness.proxies.rigs import ProxyRig, Watcher
+from hypothesis import settings
 
-from bringup.images import SWARM_IMAGES
-from bringup.swarm_lab import SwarmLab, swarm_lab
+from devtools.images import SWARM_IMAGES
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
+from swarmlab.lab import SwarmLab, swarm_lab
 
 LOG_TAIL_CHARS = 20_000
+
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Show the log of every gateway that a failed test used, and what its engines have."""
+    """Show the log of every gateway that a failed test used, and what its engines have.
+
+    Gateways that several tests share are without kernels for the next test.
+    """
     report = yield
     if report.failed:
         for value in getattr(item, "funcargs", {}).values():
             if isinstance(value, Gateway | Stack | ComposeProject | ReplicaGroup):
                 report.sections.append(("gateway log", value.read_log()[-LOG_TAIL_CHARS:]))
+                if report.when == "call":
+                    value.delete_all_kernels()
             elif isinstance(value, EngineRig) and report.when == "call":
                 report.sections.append(("workloads", value.dump()))
     return report
@@ -97,11 +106,11 @@ def network(shared_lab: SwarmLab) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def seat(shared_lab: SwarmLab, network: str) -> Iterator[Seat]:
+def endpoint(shared_lab: SwarmLab, network: str) -> Iterator[NetworkEndpoint]:
     """A place in the module's network."""
-    seat = Seat(shared_lab.manager, network, 8888, KERNEL_IMAGE)
-    yield seat
-    seat.close()
+    endpoint = NetworkEndpoint(shared_lab.manager, network, 8888, KERNEL_IMAGE)
+    yield endpoint
+    endpoint.close()
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from contextlib import ExitStack
 
 from benchmarks import kernelspecs, places
 from benchmarks.bench import Bench, milliseconds_since
-from benchmarks.channel import Channel
+from benchmarks.client.channel import Channel
+from benchmarks.client.protocol import execute_request
 from benchmarks.places import BareKernel, Place
-from benchmarks.protocol import execute_request
 from benchmarks.report import Bound, Figure, Target
 from benchmarks.servers import Column, Server
 

@@ -1,17 +1,18 @@
-"""What many WebSockets cost one gateway process; their kernels are simulated."""
+"""The cost of many WebSockets for one gateway; their kernels are simulated."""
 
 import asyncio
 import json
 import time
 
-from benchmarks import crowd, processes
+from benchmarks import processes
 from benchmarks.bench import Bench, percentile
-from benchmarks.crowd import Crowd, Target
-from benchmarks.protocol import V1_SUBPROTOCOL
+from benchmarks.client import crowd
+from benchmarks.client.crowd import Crowd, Target
 from benchmarks.report import Figure
 from benchmarks.servers import Column, Server, local_site, run_server
 from benchmarks.simulated import SimulatedCluster, run_cluster, wait_until_known
 from benchmarks.simulation.kernel import AGENT_PORT, Place, make_kernel
+from jupyter_wire.messages import V1_SUBPROTOCOL
 
 WEBSOCKETS = 1000
 BUSY = 200

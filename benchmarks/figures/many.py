@@ -42,6 +42,10 @@ class Rows:
         self.agent = Figure(
             f"agent memory (RSS, largest), {where}", "MiB", Target(Bound.AT_MOST, 30)
         )
+        self.agent_proportional = Figure(
+            f"agent memory (PSS, largest), {where}", "MiB", Target(Bound.AT_MOST, 15)
+        )
+        self.agent_start = Figure(f"agent CPU until its kernel is of use, mean, {where}", "ms")
         self.agent_idle = Figure(f"agent CPU, idle, mean, {where}", "% of a core")
 
     def all(self) -> list[Figure]:
@@ -53,6 +57,8 @@ class Rows:
             self.resident,
             self.main,
             self.agent,
+            self.agent_proportional,
+            self.agent_start,
             self.agent_idle,
         ]
 
@@ -89,6 +95,10 @@ def _measure_server(bench: Bench, column: Column, kernel: str, rows: Rows) -> No
                 server.delete_kernel(kernel_id)
         with ExitStack() as stack:
             rows.starts.add(column, time_together(partial(start, server, kernel), KERNELS, stack))
+            agents = processes.agent_pids(server.kernel_ids)
+            if agents:
+                cpu = processes.cpu_seconds(agents) / len(agents)
+                rows.agent_start.add(column, cpu * 1000)
             _measure_idle(server, rows, IDLE_SECONDS / (3 if bench.is_quick else 1))
 
 
@@ -106,7 +116,10 @@ def _measure_idle(server: Server, rows: Rows, seconds: float) -> None:
     rows.proportional.add(server.column, sum(proportional for _, proportional in sizes) / MIB)
     rows.main.add(server.column, sizes[0][0] / MIB)
     if agents:
-        rows.agent.add(server.column, max(processes.memory_bytes(pid)[0] for pid in agents) / MIB)
+        sizes = [processes.memory_bytes(pid) for pid in agents]
+        rows.agent.add(server.column, max(resident for resident, _ in sizes) / MIB)
+        largest = max(proportional for _, proportional in sizes)
+        rows.agent_proportional.add(server.column, largest / MIB)
         rows.agent_idle.add(server.column, agent_cpu / len(agents) / seconds * 100)
 
 

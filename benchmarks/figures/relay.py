@@ -4,17 +4,18 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from uuid import uuid4
 
 from benchmarks import kernelspecs, places, processes
 from benchmarks.bench import Bench
-from benchmarks.channel import Channel
+from benchmarks.client.channel import Channel
+from benchmarks.client.protocol import execute_request
 from benchmarks.places import Place
-from benchmarks.protocol import Codec, execute_request
 from benchmarks.report import Bound, Figure, Target
 from benchmarks.servers import Column
-from benchmarks.websocket import Count
+from jupyter_wire.messages import Codec
+from jupyter_wire.websocket import Count
 
 ROUNDS = 5
 FLOOD_SECONDS = 90.0
@@ -24,11 +25,12 @@ SMALL_MESSAGES = {Column.ENTERPRISE_GATEWAY: 600, Column.JUPYTER_SERVER: 6000}
 LARGE_MESSAGES = {Column.ENTERPRISE_GATEWAY: 60, Column.JUPYTER_SERVER: 60}
 IPYKERNEL_MESSAGES = {Column.ENTERPRISE_GATEWAY: 600}
 """Peers get as many as they move in some seconds."""
+LINES = 1000
 
 
 @dataclass(frozen=True)
 class Flood:
-    """What a kernel is asked to send: how often, and by which code."""
+    """The messages that a kernel sends: how many, and by which code."""
 
     messages: int
     code: str
@@ -43,7 +45,7 @@ def order_from_flood_kernel(messages: int, size: int) -> Flood:
 
 
 def order_from_ipykernel(messages: int, size: int) -> Flood:
-    """What makes ipykernel send one message a call, which print does not.
+    """Return code with which ipykernel sends one message a call, which print does not.
 
     The marker is not in the code, since the kernel echoes that.
     """
@@ -56,12 +58,29 @@ def order_from_ipykernel(messages: int, size: int) -> Flood:
     return Flood(messages, code, (head + tail).encode())
 
 
+def lines_from_ipykernel(messages: int) -> Flood:
+    """Return code with which ipykernel prints and flushes a line every two milliseconds.
+
+    Nothing can be read together with the next one: each is a message alone, all the way.
+    """
+    head, tail = uuid4().hex, uuid4().hex
+    code = (
+        "import time\n"
+        f"for number in range({messages}):\n"
+        "    print('line', number, flush=True)\n"
+        "    time.sleep(0.002)\n"
+        f"print('{head}' + '{tail}')"
+    )
+    return Flood(messages, code, (head + tail).encode())
+
+
 @dataclass
 class Path:
     """One way from a kernel to the client.
 
     Attributes:
         server_pids: whose CPU time counts as the server's.
+        balancer_pids: likewise the load balancer's, if there is one.
         agent_pids: likewise the agent's; of the floor, the client itself.
     """
 
@@ -69,10 +88,11 @@ class Path:
     channel: Channel
     server_pids: list[int]
     agent_pids: list[int]
+    balancer_pids: list[int] = field(default_factory=list)
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Floods of small and of large messages in both codecs, then what a real kernel can send."""
+    """Floods of small and of large messages in both codecs, then what a real kernel sends."""
     found = []
     for codec in Codec:
         found += _measure_small(bench, codec)
@@ -83,7 +103,7 @@ def measure(bench: Bench) -> list[Figure]:
     found += figures
     figures = _ipykernel_figures(places.CONTAINER)
     _measure_ipykernel(bench, places.containers(bench, figures), figures)
-    return found + figures
+    return found + figures + _measure_lines(bench)
 
 
 def _measure_small(bench: Bench, codec: Codec) -> list[Figure]:
@@ -106,7 +126,8 @@ def measure_small(
         bench: the run.
         place: of flood kernels.
         codec: of the WebSockets.
-        figures: rate, CPU time of the server, CPU time of the agent.
+        figures: rate, CPU time of the server, CPU time of the agent, and perhaps that of the load
+            balancer.
         usual: how many; peers get fewer.
     """
 
@@ -151,6 +172,25 @@ def _measure_ipykernel(bench: Bench, place: Place, figures: list[Figure]) -> Non
     _measure_paths(bench, place, Codec.V1, figures, note)
 
 
+def _measure_lines(bench: Bench) -> list[Figure]:
+    kind = "ipykernel prints them singly, local, v1"
+    figures = [
+        Figure(f"small iopub messages, {kind}", "1/s"),
+        Figure(f"server CPU per small message, {kind}", "µs", Target(Bound.AT_MOST, 40)),
+        Figure(
+            f"agent CPU per small message, {kind} (floor: to read it)",
+            "µs",
+            Target(Bound.AT_MOST, 70),
+        ),
+    ]
+
+    def note(path: Path) -> None:
+        _flood(path, lines_from_ipykernel(LINES), figures, _messages)
+
+    _measure_paths(bench, places.local(bench, kernelspecs.PYTHON), Codec.V1, figures, note)
+    return figures
+
+
 def _measure_paths(
     bench: Bench, place: Place, codec: Codec, figures: list[Figure], note: Callable[[Path], None]
 ) -> None:
@@ -179,7 +219,8 @@ def _open_path(stack: ExitStack, place: Place, column: Column, codec: Codec) -> 
     kernel_id = server.start_kernel(place.kernels[column])
     channel = stack.enter_context(server.connect(kernel_id, codec))
     channel.settle()
-    return Path(column, channel, server.pids(), processes.agent_pids([kernel_id]))
+    agents = processes.agent_pids([kernel_id])
+    return Path(column, channel, server.pids(), agents, server.balancer_pids)
 
 
 def _messages(count: Count) -> float:
@@ -194,15 +235,17 @@ def _flood(
     path: Path, flood: Flood, figures: list[Figure], amount: Callable[[Count], float]
 ) -> None:
     """Have a flood sent; note its rate, and the server's and the agent's CPU time by `amount`."""
-    rate, server, agent = figures
+    rate, server, agent, *balancers = figures
     server_cpu = processes.cpu_seconds(path.server_pids)
     agent_cpu = processes.cpu_seconds(path.agent_pids)
+    balancer_cpu = processes.cpu_seconds(path.balancer_pids)
     client_cpu = time.process_time()
     path.channel.send(execute_request(flood.code, path.channel.session))
     count = path.channel.count_until(flood.marker, time.monotonic() + FLOOD_SECONDS)
     client_cpu = time.process_time() - client_cpu
     server_cpu = processes.cpu_seconds(path.server_pids) - server_cpu
     agent_cpu = processes.cpu_seconds(path.agent_pids) - agent_cpu
+    balancer_cpu = processes.cpu_seconds(path.balancer_pids) - balancer_cpu
     rate.add(path.column, amount(count) / count.seconds)
     if count.messages < flood.messages:
         lost = flood.messages - count.messages
@@ -213,4 +256,7 @@ def _flood(
         server.add(path.column, server_cpu / amount(count) * 1e6)
     if path.agent_pids:
         agent.add(path.column, agent_cpu / amount(count) * 1e6)
+    if path.balancer_pids:
+        for balancer in balancers:
+            balancer.add(path.column, balancer_cpu / amount(count) * 1e6)
     path.channel.settle()

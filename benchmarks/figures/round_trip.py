@@ -5,11 +5,11 @@ from contextlib import ExitStack
 
 from benchmarks import kernelspecs, places
 from benchmarks.bench import Bench, milliseconds_since, percentile
-from benchmarks.channel import Channel
+from benchmarks.client.channel import Channel
 from benchmarks.places import Place
-from benchmarks.protocol import Codec
 from benchmarks.report import Bound, Figure, Target
 from benchmarks.servers import Column
+from jupyter_wire.messages import Codec
 
 ROUNDS = 9
 REQUESTS = 30

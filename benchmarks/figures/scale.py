@@ -1,14 +1,14 @@
-"""What one gateway process costs with many kernels, whose engine and agents are simulated."""
+"""The cost of one gateway with many kernels, whose engine and agents are simulated."""
 
 import time
 from contextlib import closing
 
 from benchmarks import processes
 from benchmarks.bench import Bench, milliseconds_since, percentile
+from benchmarks.client.rest import KeptConnection
 from benchmarks.figures import crowds
 from benchmarks.kernelspecs import DOCKER, install_kernelspecs
 from benchmarks.report import Figure
-from benchmarks.rest import KeptConnection
 from benchmarks.servers import Column, Server, local_site, run_server
 from benchmarks.simulated import (
     SimulatedCluster,

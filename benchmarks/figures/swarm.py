@@ -3,16 +3,24 @@
 import time
 from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 
 from benchmarks import eg_containers, engine, kernelspecs
+from benchmarks.balancers import WebSockets
 from benchmarks.bench import Bench
 from benchmarks.figures import cold_start, many, relay, round_trip
 from benchmarks.kernelspecs import DOCKER, FLOOD
 from benchmarks.places import Place
-from benchmarks.protocol import Codec
 from benchmarks.report import Figure
 from benchmarks.servers import Column
-from benchmarks.swarm import FLOOD_IMAGE, NODES, Stage, prepare_flood_kernel, run_stage
+from benchmarks.swarm import (
+    FLOOD_IMAGE,
+    NODES,
+    Stage,
+    prepare_flood_kernel,
+    run_stage,
+)
+from jupyter_wire.messages import Codec
 
 COLD_START_ROUNDS = 5
 TOGETHER = 8
@@ -21,7 +29,6 @@ TOGETHER_PAUSE_SECONDS = 3.0
 """For what the last round left to go away."""
 MESSAGES = 30_000
 DIRECT = "Swarm"
-BALANCED = "Swarm, through the load balancer"
 
 
 class Rows:
@@ -31,9 +38,13 @@ class Rows:
         self.cold = cold_start.make_figures(DIRECT, limit=1.3)
         self.together = Figure(f"{TOGETHER} starts at once on {NODES} nodes, all usable", "s")
         self.round_trip = round_trip.make_figures(f"{DIRECT}, v1")
-        self.balanced_round_trip = round_trip.make_figures(f"{BALANCED}, v1")
+        self.balanced_round_trip = {
+            each: round_trip.make_figures(f"{each}, v1") for each in WebSockets
+        }
         self.small = _small_figures(DIRECT)
-        self.balanced_small = _small_figures(BALANCED)
+        self.balanced_small = {
+            each: [*_small_figures(each), _balancer_figure(each)] for each in WebSockets
+        }
 
     def all(self) -> list[Figure]:
         """In the order of the table."""
@@ -41,9 +52,9 @@ class Rows:
             *self.cold,
             self.together,
             *self.round_trip,
-            *self.balanced_round_trip,
+            *chain.from_iterable(self.balanced_round_trip.values()),
             *self.small,
-            *self.balanced_small,
+            *chain.from_iterable(self.balanced_small.values()),
         ]
 
 
@@ -71,10 +82,12 @@ def _measure(bench: Bench, stage: Stage, place: Place, rows: Rows) -> None:
     cold_start.measure_place(bench, place, rows.cold, COLD_START_ROUNDS)
     _measure_together(bench, place, rows.together)
     round_trip.measure_place(bench, place, Codec.V1, rows.round_trip)
-    round_trip.measure_place(bench, stage.balanced(place), Codec.V1, rows.balanced_round_trip)
+    for each, figures in rows.balanced_round_trip.items():
+        round_trip.measure_place(bench, stage.balanced(place, each), Codec.V1, figures)
     floods = stage.place({Column.GATEWAY: FLOOD}, stage.bare_flood_kernel())
     relay.measure_small(bench, floods, Codec.V1, rows.small, MESSAGES)
-    relay.measure_small(bench, stage.balanced(floods), Codec.V1, rows.balanced_small, MESSAGES)
+    for each, figures in rows.balanced_small.items():
+        relay.measure_small(bench, stage.balanced(floods, each), Codec.V1, figures, MESSAGES)
 
 
 def _measure_together(bench: Bench, place: Place, figure: Figure) -> None:
@@ -98,6 +111,10 @@ def _measure_together(bench: Bench, place: Place, figure: Figure) -> None:
                     time.sleep(TOGETHER_PAUSE_SECONDS)
                     start = partial(many.start_bare, bench, place, place.bare)
                     figure.add(Column.FLOOR, many.time_together(start, TOGETHER))
+
+
+def _balancer_figure(where: str) -> Figure:
+    return Figure(f"load balancer CPU per small message, flood kernel, {where}, v1", "µs")
 
 
 def _small_figures(where: str) -> list[Figure]:

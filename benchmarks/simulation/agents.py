@@ -7,17 +7,16 @@ import asyncio
 import contextlib
 import json
 import ssl
-import struct
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aiohttp import WSMsgType, web
 
-from benchmarks.protocol import V1_SUBPROTOCOL
 from benchmarks.simulation.cluster import Cluster
 from benchmarks.simulation.kernel import SimulatedKernel, stamp, stream_message
-from benchmarks.websocket import Opcode
+from jupyter_wire.frames import Opcode, server_frame
+from jupyter_wire.messages import V1_SUBPROTOCOL
 
 HEARTBEAT_SECONDS = 15.0
 KEEP_ALIVE_SECONDS = 30.0
@@ -44,15 +43,14 @@ class Link:
 
     def send(self, message: bytes) -> None:
         """Send a message, and a moment later a ping unless there is one already."""
-        head = struct.pack("!BBH", 0x80 | Opcode.BINARY, 126, len(message))
-        self.transport.write(head + message)
+        self.transport.write(server_frame(message, Opcode.BINARY))
         if not self.unacknowledged:
             self.unacknowledged = True
             asyncio.get_running_loop().call_later(ACKNOWLEDGEMENT_SECONDS, self._ping)
 
     def _ping(self) -> None:
         self.sequence += 1
-        self.transport.write(struct.pack("!BBQ", 0x80 | Opcode.PING, 8, self.sequence))
+        self.transport.write(server_frame(self.sequence.to_bytes(8, "big"), Opcode.PING))
 
 
 class Agents:
@@ -74,7 +72,7 @@ class Agents:
         ]
 
     def begin_flow(self, kernels: int, rate: float) -> None:
-        """Have the first kernels send `rate` messages a second each, if somebody listens."""
+        """Have the first kernels send `rate` messages a second each, if a client listens."""
         links = sorted(self._links, key=lambda link: link.kernel.number)[:kernels]
         self._flow = asyncio.create_task(self._send(links, rate))
 

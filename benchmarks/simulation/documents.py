@@ -67,7 +67,7 @@ def container(kernel: SimulatedKernel) -> Document:
     return {
         "Id": kernel.engine_id,
         "Names": [f"/{kernel.name}"],
-        "Image": "enterprise-gateway/kernel-py",
+        "Image": "localhost/enterprise-gateway/kernel-py",
         "ImageID": f"sha256:{'0' * 64}",
         "Command": "tini -- /usr/local/bin/bootstrap-kernel.sh",
         "Created": int(kernel.created),
@@ -227,7 +227,7 @@ def _attachment(kernel: SimulatedKernel) -> Document:
 def _task_template(kernel: SimulatedKernel) -> Document:
     return {
         "ContainerSpec": {
-            "Image": "enterprise-gateway/kernel-py",
+            "Image": "localhost/enterprise-gateway/kernel-py",
             "Labels": kernel.labels,
             "Hostname": kernel.name,
             "Env": kernel.env,

@@ -20,7 +20,7 @@ _VERSION = re.compile(r"^/v[\d.]+")
 
 
 def call_name(method: str, path: str) -> str:
-    """What a call is counted as: without the interface's version and without ids."""
+    """Return the name under which a call is counted: without version and ids."""
     unversioned = _VERSION.sub("", path)
     return f"{method} {_IDENTIFIER.sub(_WITHOUT_ID, unversioned)}"
 

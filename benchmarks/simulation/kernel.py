@@ -1,12 +1,13 @@
-"""What the simulated cluster is made of, and how its agents describe it. Pure."""
+"""Kernels of the simulated cluster, and the messages of their agents. Pure."""
 
 import json
-import struct
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
+
+from jupyter_wire.messages import join_v1
 
 NETWORK = "127.0.0.0/8"
 """Every address in 127.0.0.0/8 is this machine's own."""
@@ -18,7 +19,7 @@ _TAIL = b'"}'
 
 
 class Place(StrEnum):
-    """What the engine says that kernels are."""
+    """The kind of workload that the engine shows."""
 
     CONTAINERS = "containers"
     SERVICES = "services"
@@ -98,10 +99,7 @@ def stream_message() -> bytes:
     content = json.dumps({"name": "stdout", "text": text}, separators=(",", ":"))
     parts = [b"iopub", *(json.dumps(part).encode() for part in (header, parent, {}))]
     parts.append(content.encode())
-    offsets = [8 * (len(parts) + 2)]
-    for part in parts:
-        offsets.append(offsets[-1] + len(part))
-    return b"".join([struct.pack(f"<{len(offsets) + 1}Q", len(offsets), *offsets), *parts])
+    return join_v1(parts)
 
 
 def stamp(message: bytes, nanoseconds: int) -> bytes:
@@ -127,7 +125,7 @@ def _environment(kernel_id: str) -> list[str]:
         f"EG_AGENT_SETTINGS={json.dumps(settings)}",
         f"EG_AGENT_TOKEN={'0' * 64}",
         f"KERNEL_ID={kernel_id}",
-        "KERNEL_IMAGE=enterprise-gateway/kernel-py",
+        "KERNEL_IMAGE=localhost/enterprise-gateway/kernel-py",
         "KERNEL_LANGUAGE=python",
         "KERNEL_NAME=python_docker",
         "KERNEL_USERNAME=bench",

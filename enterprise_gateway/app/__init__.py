@@ -1,4 +1,4 @@
-"""`jupyter enterprisegateway`: alone in reading environment, configuration files and argv."""
+"""`jupyter enterprisegateway`: the only part that reads environment, configuration and argv."""
 
 from enterprise_gateway.app.application import EnterpriseGatewayApp, main
 

@@ -1,69 +1,57 @@
-"""The application: reads the configuration and runs the gateway until it is told to stop."""
+"""The application: reads the configuration and runs the gateway until a signal stops it."""
 
 import asyncio
-import getpass
+import logging
 import os
 import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from jupyter_core.application import JupyterApp, base_aliases
-from traitlets import Bool, HasTraits, Unicode, default, observe
-from traitlets.config.application import catch_config_error
+from jupyter_core.application import base_aliases, base_flags
+from traitlets import Bool, Enum, HasTraits, Integer, Unicode, default, observe
 
 from enterprise_gateway._version import __version__
-from enterprise_gateway.app import compose, logs
-from enterprise_gateway.app.authorizer import load_authorizer
-from enterprise_gateway.app.compatibility import adopt_old_names, find_ignored
-from enterprise_gateway.app.descriptors import raise_descriptor_limit
-from enterprise_gateway.app.environment import read_environment
-from enterprise_gateway.app.managers import (
-    CLASSES,
-    AsyncIOLoopKernelRestarter,
-    KernelSpecCache,
-    KernelSpecManager,
-    RemoteKernelManager,
-    RemoteMappingKernelManager,
+from enterprise_gateway.app.authorizer import find_authorizer, load_authorizer
+from enterprise_gateway.app.compose import compose_settings
+from enterprise_gateway.app.configuration.compatibility import IgnoredOptions
+from enterprise_gateway.app.configuration.strict_app import StrictApp
+from enterprise_gateway.app.logs import DEFAULT_FORMAT, logging_config
+from enterprise_gateway.app.managers import CLASSES
+from enterprise_gateway.app.options import HasOptions
+from enterprise_gateway.app.process import (
+    cancelled_by_signals,
+    count_cpus,
+    find_host,
+    find_username,
+    raise_descriptor_limit,
 )
-from enterprise_gateway.app.reload import Watch
+from enterprise_gateway.app.reload import ConfigWatcher
 from enterprise_gateway.app.secret import (
     derive_auth_token,
     derive_secret,
-    keep_secret,
+    load_or_create_secret,
     read_secret_file,
-    read_token_file,
-)
-from enterprise_gateway.app.signals import cancelled_by_signals
-from enterprise_gateway.app.traits import (
-    AccessTraits,
-    ClusterTraits,
-    DockerTraits,
-    IgnoredTraits,
-    KernelTraits,
-    ResponseTraits,
-    ServerTraits,
+    read_shared_text,
 )
 from enterprise_gateway.errors import ConfigurationError, GatewayError
 from enterprise_gateway.settings import LiveSettings, Settings
+from enterprise_gateway.settings.option import keep_start_values
 
 _ALL_INTERFACES = frozenset({"", "*", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 
 
-class EnterpriseGatewayApp(
-    ServerTraits,
-    AccessTraits,
-    KernelTraits,
-    ResponseTraits,
-    DockerTraits,
-    ClusterTraits,
-    IgnoredTraits,
-    JupyterApp,
-):
-    """Serves the Jupyter kernel API and runs kernels in Docker containers or as local processes."""
+class EnterpriseGatewayApp(StrictApp, IgnoredOptions, metaclass=HasOptions):
+    """Serves the Jupyter kernel API and runs kernels in Docker containers or as local processes.
 
-    name = "jupyter-enterprise-gateway"
+    Clients must show a token: set it in the environment variable EG_AUTH_TOKEN or with
+    --EnterpriseGatewayApp.auth_token, or take the one that is printed at the start. Most options
+    can be set by an environment variable, too: EG_MAX_KERNELS=5 is
+    --EnterpriseGatewayApp.max_kernels=5. The gateway does not start with an unknown option.
+    """
+
+    name = "jupyter enterprisegateway"
     version = __version__
     description = __doc__ or ""
     examples = """jupyter enterprisegateway --ip=0.0.0.0 --port=8888
@@ -73,6 +61,7 @@ jupyter enterprisegateway kernels list"""
     classes = [*CLASSES]  # noqa: RUF012 - traitlets' own way to declare them
     aliases = {  # noqa: RUF012 - likewise
         **base_aliases,
+        "log-level": "EnterpriseGatewayApp.log_level",
         "ip": "EnterpriseGatewayApp.ip",
         "port": "EnterpriseGatewayApp.port",
         "port_retries": "EnterpriseGatewayApp.port_retries",
@@ -82,120 +71,109 @@ jupyter enterprisegateway kernels list"""
         "ssl_version": "EnterpriseGatewayApp.ssl_version",
     }
 
-    subcommands = {  # noqa: RUF012 - likewise
-        "kernels": ("enterprise_gateway.app.kernels.KernelsApp", "List and stop kernels."),
+    flags = {  # noqa: RUF012 - likewise
+        **base_flags,
+        "debug": (
+            {"EnterpriseGatewayApp": {"log_level": logging.DEBUG}},
+            "Log at level DEBUG, the most detailed one.",
+        ),
     }
 
-    log_json = Bool(default_value=False, help="Log JSON objects, one a line, instead of text.").tag(
+    subcommands = {  # noqa: RUF012 - likewise
+        "kernels": ("enterprise_gateway.app.commands.kernels.KernelsApp", "List and stop kernels."),
+        "kernelspecs": (
+            "enterprise_gateway.app.commands.kernelspecs.KernelspecsApp",
+            "Install kernelspecs for kernels in containers.",
+        ),
+    }
+
+    log_level = Enum(
+        (0, 10, 20, 30, 40, 50, "DEBUG", "INFO", "WARN", "WARNING", "ERROR", "CRITICAL"),
+        default_value=logging.INFO,
+        help="Lowest level of the messages in the log, by number or name.",
+    ).tag(config=True, env=("EG_LOG_LEVEL",))
+    log_json = Bool(default_value=False, help="Log one JSON object per line instead of text.").tag(
         config=True, env=("EG_LOG_JSON",)
     )
     log_format = Unicode(
-        logs.FORMAT,
-        help="Format of log lines; %(color)s and %(end_color)s take effect on a terminal only.",
+        DEFAULT_FORMAT,
+        help="""Format of log lines; %(color)s and %(end_color)s take effect on a terminal only,
+        %(request)s is the user and the id of the request that is being served.""",
     ).tag(config=True)
+    dynamic_config_interval = Integer(
+        0,
+        min=0,
+        help="""Seconds between checks of the configuration files for changes, which take effect
+        without a restart; 0: no checks.""",
+    ).tag(config=True, env=("EG_DYNAMIC_CONFIG_INTERVAL",))
+    auth_token_file = Unicode(
+        "",
+        help="""File that holds the token, such as a Docker secret; `auth_token` counts instead
+        unless it is empty.""",
+    ).tag(config=True, env=("EG_AUTH_TOKEN_FILE",))
+    cluster_secret = Unicode(
+        "",
+        help="""Secret that all replicas share: the tokens of kernel agents derive from it. By
+        default it is generated and kept in the Jupyter data folder.""",
+    ).tag(config=True, env=("EG_CLUSTER_SECRET",))
+    cluster_secret_file = Unicode("", help="File that holds the cluster secret.").tag(
+        config=True, env=("EG_CLUSTER_SECRET_FILE",)
+    )
+    balancer_secret_file = Unicode(
+        "",
+        help="""File that holds the secret that the gateways share with their load balancer, which
+        may then connect clients' WebSockets to kernel agents by itself. By default all WebSockets
+        pass through the gateway.""",
+    ).tag(config=True, env=("EG_BALANCER_SECRET_FILE",))
+
+    # of the settings: HasOptions makes these traits, like all others
+    auth_token: str | None
+    authorizer_class: str
 
     @default("config_file_name")
     def _default_config_file_name(self) -> str:
         return "jupyter_enterprise_gateway_config"
 
     @observe("log_json")
-    def _change_format(self, _change: object) -> None:
+    def _change_log_format(self, _change: object) -> None:
         self._configure_logging()
 
     def get_default_logging_config(self) -> dict[str, Any]:
-        """Give this package's loggers, and everybody's warnings, the application's handler."""
-        config: dict[str, Any] = super().get_default_logging_config()
-        if self.log_json:
-            formatter: type = logs.JsonFormatter
-        else:
-            formatter = logs.ColorFormatter if sys.stderr.isatty() else logs.LineFormatter
-        config["formatters"]["console"]["class"] = (
-            f"{formatter.__module__}.{formatter.__qualname__}"
-        )
-        config["loggers"][type(self).__name__]["propagate"] = False
-        config["loggers"]["enterprise_gateway"] = {
-            "level": "DEBUG",
-            "handlers": ["console"],
-            "propagate": False,
-        }
-        config["root"] = {"level": "WARNING", "handlers": ["console"]}
-        config["filters"] = {"no_config": {"()": logs.NoConfiguration}}
-        config["handlers"]["console"]["filters"] = ["no_config"]
-        return config
+        """Return the configuration of the log unless `logging_config` changes it."""
+        base: dict[str, Any] = super().get_default_logging_config()
+        return logging_config(base, type(self).__name__, as_json=self.log_json)
 
-    @catch_config_error
-    def initialize(self, argv: list[str] | None = None) -> None:
-        """Read command line, configuration files and environment, in this order of precedence."""
-        super().initialize(argv)
-        self._argv = argv
-        if self._dispatching:
-            return
-        try:
-            self._merge_environment()
-        except ConfigurationError as exc:
-            self._give_up(exc)
+    def find_foreign_classes(self) -> tuple[type[HasTraits], ...]:
+        """Return the class of the site's own authorizer."""
+        return find_authorizer(self.authorizer_class)
 
     def read_settings(self, previous: Settings | None = None) -> Settings:
-        """Make the settings that the options ask for.
+        """Make the settings of the options.
 
         Args:
-            previous: The settings in force, if any: what is read only at start is taken from them.
+            previous: the settings in force, if any: values that change only at a start are taken
+                from them.
 
         Raises:
-            ConfigurationError: An option contradicts itself, or a secret cannot be read or kept.
+            ConfigurationError: an option contradicts itself, or a secret cannot be read or kept.
         """
-        own = {"parent": self}
         secret = self._find_cluster_secret() if previous is None else previous.cluster_secret
-        settings = Settings(
-            server=compose.make_server_settings(self),
-            access=compose.make_access_settings(self, self._find_auth_token(secret)),
-            kernels=compose.make_kernel_settings(
-                self,
-                mapping=RemoteMappingKernelManager(**own),
-                manager=RemoteKernelManager(**own),
-                restarter=AsyncIOLoopKernelRestarter(**own),
-                specs=KernelSpecManager(**own),
-                cache=KernelSpecCache(**own),
-                environ=os.environ,
-                own_username=_own_username(),
-            ),
-            response=compose.make_response_settings(self),
-            docker=compose.make_docker_settings(self, os.environ),
+        settings = compose_settings(
+            (self, *(cls(parent=self) for cls in CLASSES)),
+            auth_token=self._find_auth_token(secret),
+            environ=os.environ,
+            username=find_username(),
+            cpus=count_cpus(),
+            host=find_host(),
         )
         if previous is not None:
-            return replace(
-                settings,
-                server=previous.server,
-                docker=replace(
-                    settings.docker,
-                    host=previous.docker.host,
-                    tls_verify=previous.docker.tls_verify,
-                    cert_path=previous.docker.cert_path,
-                ),
-                cluster_secret=previous.cluster_secret,
-                runtime_dir=previous.runtime_dir,
-            )
-        return replace(
-            settings,
-            cluster_secret=secret,
-            runtime_dir=_make_private(Path(self.runtime_dir) / "enterprise_gateway"),
+            return keep_start_values(settings, previous)
+        settings = replace(
+            settings, cluster_secret=secret, balancer_secret=self._find_balancer_secret()
         )
-
-    def read_again(self) -> "EnterpriseGatewayApp":
-        """Return a second application with what command line, files and environment say now.
-
-        Raises:
-            ConfigurationError: A file cannot be read, or a value is wrong.
-        """
-        fresh = type(self)()
-        fresh.raise_config_file_errors = True
-        try:
-            fresh.initialize(self._argv)
-        except SystemExit as exc:  # how traitlets ends on a bad value, which it has logged
-            raise ConfigurationError("a value is wrong, see above") from exc
-        except Exception as exc:  # a configuration file is a program, which may raise anything
-            raise ConfigurationError(f"{type(exc).__name__}: {exc}") from exc
-        return fresh
+        kernels = _make_private(self._find_folder("runtime_dir") / "enterprise_gateway")
+        # as with containers, gateways with another secret have nothing to do with these kernels
+        return replace(settings, runtime_dir=_make_private(kernels / settings.cluster_id))
 
     def start(self) -> None:
         """Run the gateway until SIGTERM or SIGINT. Kernels go on running."""
@@ -203,21 +181,13 @@ jupyter enterprisegateway kernels list"""
         try:
             asyncio.run(self.run())
         except GatewayError as exc:
-            self._give_up(exc)
-
-    def start_show_config(self) -> None:
-        """Print the configuration, secrets left out."""
-        for section in self.section_names():
-            for name in type(self).class_traits(secret=True):
-                if section in self.config and self.config[section].get(name):
-                    self.config[section][name] = "<hidden>"
-        super().start_show_config()
+            self.give_up(exc)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT.
 
         Raises:
-            GatewayError: It cannot start; the text says why.
+            GatewayError: the gateway cannot start.
         """
         from enterprise_gateway.web.server import build, serve  # noqa: PLC0415 - --help and --version need no web server
 
@@ -226,7 +196,7 @@ jupyter enterprisegateway kernels list"""
         live = LiveSettings(settings)
         authorizer = load_authorizer(settings.access.authorizer_class, self)
         with suppress(asyncio.CancelledError), cancelled_by_signals():
-            async with serve(build(live, authorizer), live) as port, Watch(self, live):
+            async with serve(build(live, authorizer), live) as port, ConfigWatcher(self, live):
                 self._announce(settings, port)
                 await asyncio.get_running_loop().create_future()
         self.log.info("Stopped; kernels go on running.")
@@ -238,14 +208,20 @@ jupyter enterprisegateway kernels list"""
         url = f"{scheme}://{host}:{port}{settings.server.base_url}"
         self.log.info("Enterprise Gateway %s is available at %s", __version__, url)
         if not settings.access.auth_token:
-            self.log.warning("Authentication is off: everybody who reaches %s can run code.", url)
+            self.log.warning("Authentication is off: everyone who can reach %s can run code.", url)
         elif self.auth_token is None and not self.auth_token_file:
             # to the operator, not to the log, which others may read
             sys.stdout.write(
                 f"Generated token; connect to {url}?token={settings.access.auth_token}\n"
             )
             sys.stdout.flush()
-        own = _own_username()
+        access = settings.access
+        if access.allow_origin == "*" and access.allow_credentials.lower() == "true":
+            self.log.warning(
+                "allow_origin is '*' and allow_credentials is true: browsers reject such answers. "
+                "Set allow_origin to the origin of the pages that may connect."
+            )
+        own = find_username()
         if (
             settings.kernels.impersonation_enabled
             and own not in settings.kernels.unauthorized_users
@@ -255,44 +231,30 @@ jupyter enterprisegateway kernels list"""
                 own,
             )
 
-    def _merge_environment(self) -> None:
-        classes: tuple[type[HasTraits], ...] = (type(self), *CLASSES)
-        reading = read_environment(os.environ, classes)
-        merged = reading.config
-        old_names = adopt_old_names(self.config, classes) | reading.deprecated
-        merged.merge(self.config)
-        ignored = find_ignored(merged, classes) | reading.ignored
-        self.update_config(merged)
-        for old, new in old_names.items():
-            self.log.warning("%s is deprecated, use %s", old, new)
-        if ignored:
-            reasons = ", ".join(f"{name} ({reason})" for name, reason in sorted(ignored.items()))
-            self.log.info("Settings without meaning here are ignored: %s", reasons)
-
     def _find_auth_token(self, cluster_secret: bytes) -> str:
         if self.auth_token_file and not self.auth_token:
-            return read_token_file(Path(self.auth_token_file))
+            return read_shared_text(Path(self.auth_token_file), "auth token")
         if self.auth_token is not None:
             return self.auth_token
         return derive_auth_token(cluster_secret)
+
+    def _find_balancer_secret(self) -> str:
+        path = self.balancer_secret_file
+        return read_shared_text(Path(path), "balancer secret") if path else ""
 
     def _find_cluster_secret(self) -> bytes:
         if self.cluster_secret:
             return derive_secret(self.cluster_secret, "the configuration")
         if self.cluster_secret_file:
             return read_secret_file(Path(self.cluster_secret_file))
-        return keep_secret(Path(self.data_dir) / "enterprise_gateway")
+        return load_or_create_secret(self._find_folder("data_dir") / "enterprise_gateway")
 
-    def _give_up(self, exc: GatewayError) -> NoReturn:
-        self.log.critical("%s", exc)
-        sys.exit(1)
-
-
-def _own_username() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user without an entry in passwd
-        return ""
+    def _find_folder(self, option: str) -> Path:
+        """Return a folder of Jupyter, which traitlets creates when it is read."""
+        try:
+            return Path(getattr(self, option))
+        except OSError as exc:
+            raise ConfigurationError(f"The folder {option} cannot be created: {exc}.") from exc
 
 
 def _make_private(folder: Path) -> Path:
@@ -300,7 +262,7 @@ def _make_private(folder: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
     except OSError as exc:
-        raise ConfigurationError(f"Cannot make the folder {folder}: {exc}.") from exc
+        raise ConfigurationError(f"Cannot create the folder {folder}: {exc}.") from exc
     return folder
 
 

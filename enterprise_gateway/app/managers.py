@@ -1,175 +1,133 @@
-"""Option holders with the class names of Enterprise Gateway, jupyter_server and jupyter_client.
+"""Classes that hold options under the names that Jupyter and Enterprise Gateway give them.
 
 Operators write `c.MappingKernelManager.cull_idle_timeout = 3600` or
-`--RemoteMappingKernelManager.cull_interval=60`. The classes here take
-such options, in the same inheritance, and nothing else: the objects that do the work are elsewhere.
+`--RemoteMappingKernelManager.cull_interval=60`. The classes here have the names and the inheritance
+of jupyter_client, jupyter_server and Enterprise Gateway, and nothing but options: those of the
+settings, which `HasOptions` adds, and those without effect.
 """
 
-from traitlets import Any, Bool, Float, Integer, List, Set, Unicode
+from traitlets import Unicode
 from traitlets.config import LoggingConfigurable
 
+from enterprise_gateway.app.options import HasOptions, ignored
 
-class MultiKernelManager(LoggingConfigurable):
-    """Defaults of all kernels, as jupyter_client has them."""
+
+class MultiKernelManager(LoggingConfigurable, metaclass=HasOptions):
+    """Defaults of all kernels, as in jupyter_client."""
 
     default_kernel_name = Unicode(
-        "", help="As EnterpriseGatewayApp.default_kernel_name, which wins."
+        "", help="As `EnterpriseGatewayApp.default_kernel_name`, which counts if both are set."
     ).tag(config=True)
-    kernel_manager_class = Any(help="Ignored: bring a process proxy of your own.").tag(
-        config=True, ignored="bring a process proxy of your own"
-    )
-    shared_context = Any(help="Ignored: the gateway opens no ZMQ sockets.").tag(
-        config=True, ignored="the gateway opens no ZMQ sockets"
-    )
+    kernel_manager_class = ignored("bring a process proxy of your own")
+    shared_context = ignored("the gateway opens no ZMQ sockets")
 
 
 class MappingKernelManager(MultiKernelManager):
-    """Culling and message filters, as jupyter_server has them."""
+    """Culling and message filters, as in jupyter_server."""
 
-    cull_idle_timeout = Integer(
-        0, help="Seconds after which an idle kernel is culled; 0 or less: never."
-    ).tag(config=True, env=("EG_CULL_IDLE_TIMEOUT",))
-    cull_interval = Integer(300, help="An idle kernel is culled at most so many seconds late.").tag(
-        config=True, env=("EG_CULL_INTERVAL",)
-    )
-    cull_connected = Bool(
-        default_value=False, help="Also cull kernels with clients connected."
-    ).tag(config=True, env=("EG_CULL_CONNECTED",))
-    cull_busy = Bool(default_value=False, help="Also cull busy kernels.").tag(
-        config=True, env=("EG_CULL_BUSY",)
-    )
-    kernel_info_timeout = Float(
-        60.0, help="Seconds within which a kernel must answer its first kernel_info_request."
-    ).tag(config=True, env=("EG_KERNEL_INFO_TIMEOUT",))
-    allowed_message_types = List(
-        Unicode(), help="If not empty: the only message types that clients may send."
-    ).tag(config=True)
-    allow_tracebacks = Bool(default_value=True, help="Send tracebacks to clients.").tag(config=True)
-    traceback_replacement_message = Unicode(
-        "An exception occurred at runtime, which is not shown due to security reasons.",
-        help="What clients get instead of a traceback.",
-    ).tag(config=True)
-    buffer_offline_messages = Any(help="Ignored: output is always kept for clients.").tag(
-        config=True, ignored="output is always kept for clients that come back"
-    )
-    untracked_message_types = Any(help="Ignored: the agent decides.").tag(
-        config=True, ignored="the agent decides what counts as activity"
-    )
-    transport_encryption = Any(help="Ignored: kernels' ZMQ stays on loopback.").tag(
-        config=True, ignored="kernels' ZMQ sockets are on loopback only"
-    )
-    root_dir = Any(help="Ignored: the gateway serves no files.").tag(
-        config=True, ignored="the gateway serves no files"
-    )
+    buffer_offline_messages = ignored("output is always kept for clients that come back")
+    untracked_message_types = ignored("the agent decides what counts as activity")
+    transport_encryption = ignored("kernels' ZMQ sockets are on loopback only")
+    root_dir = ignored("the gateway serves no files")
 
 
-class AsyncMappingKernelManager(MappingKernelManager):
-    """A name between, so that options under it are taken."""
+class AsyncMultiKernelManager(MultiKernelManager):
+    """Options of the asynchronous manager of jupyter_client."""
+
+    use_pending_kernels = ignored("a kernel that is being launched is told by its state")
+
+
+class AsyncMappingKernelManager(MappingKernelManager, AsyncMultiKernelManager):
+    """No options of its own; the name is accepted."""
 
 
 class RemoteMappingKernelManager(AsyncMappingKernelManager):
-    """What Enterprise Gateway calls its kernel manager."""
+    """The kernel manager of Enterprise Gateway."""
 
 
-class KernelManager(LoggingConfigurable):
-    """How one kernel is kept, as jupyter_client has it."""
+class ConnectionFileMixin(LoggingConfigurable, metaclass=HasOptions):
+    """All options are ignored: the agent of a kernel chooses how it connects to it."""
 
-    autorestart = Bool(default_value=True, help="Restart a kernel that died by itself.").tag(
-        config=True
-    )
-    shutdown_wait_time = Float(
-        5.0, min=0.0, help="Seconds that a kernel has to end by itself before it is terminated."
-    ).tag(config=True)
+    connection_file = ignored("the agent writes it")
+    control_port = ignored("the agent chooses ports, see port_range")
+    hb_port = ignored("the agent chooses ports, see port_range")
+    iopub_port = ignored("the agent chooses ports, see port_range")
+    shell_port = ignored("the agent chooses ports, see port_range")
+    stdin_port = ignored("the agent chooses ports, see port_range")
+    ip = ignored("kernels' ZMQ sockets are on loopback only")
+    transport = ignored("the agent chooses the transport")
+
+
+class KernelManager(ConnectionFileMixin):
+    """Shutdown and restart of one kernel, as in jupyter_client."""
+
+    cache_ports = ignored("the agent chooses ports, see port_range")
+    client_class = ignored("the agent is the kernel's client")
+    client_factory = ignored("the agent is the kernel's client")
+    transport_encryption = ignored("kernels' ZMQ sockets are on loopback only")
 
 
 class AsyncKernelManager(KernelManager):
-    """A name between, so that options under it are taken."""
+    """No options of its own; the name is accepted."""
 
 
 class AsyncIOLoopKernelManager(AsyncKernelManager):
-    """A name between, so that options under it are taken."""
+    """No options of its own; the name is accepted."""
+
+    restarter_class = ignored("not replaceable")
 
 
 class RemoteKernelManager(AsyncIOLoopKernelManager):
-    """What Enterprise Gateway calls the manager of one kernel."""
+    """The manager of one kernel in Enterprise Gateway."""
 
 
-class KernelRestarter(LoggingConfigurable):
-    """How often a kernel is restarted, as jupyter_client has it."""
+class KernelRestarter(LoggingConfigurable, metaclass=HasOptions):
+    """Automatic restarts, as in jupyter_client."""
 
-    restart_limit = Integer(
-        5, min=0, help="Consecutive automatic restarts before a kernel is given up as dead."
-    ).tag(config=True)
-    time_to_dead = Any(help="Ignored: the death of a kernel is an event.").tag(
-        config=True, ignored="the death of a kernel is an event, nothing is polled"
-    )
+    time_to_dead = ignored("the death of a kernel is an event, nothing is polled")
+    debug = ignored("use log_level")
+    random_ports_until_alive = ignored("the agent chooses ports, see port_range")
+    stable_start_time = ignored("a kernel that has answered once has started")
 
 
 class IOLoopKernelRestarter(KernelRestarter):
-    """A name between, so that options under it are taken."""
+    """No options of its own; the name is accepted."""
 
 
 class AsyncIOLoopKernelRestarter(IOLoopKernelRestarter):
-    """What jupyter_client calls the restarter of asynchronous managers."""
+    """The restarter of asynchronous managers in jupyter_client."""
 
 
-class KernelSpecManager(LoggingConfigurable):
-    """Which kernelspecs are offered, as jupyter_client has it."""
+class KernelSpecManager(LoggingConfigurable, metaclass=HasOptions):
+    """The kernelspecs that are offered, as in jupyter_client."""
 
-    allowed_kernelspecs = Set(
-        Unicode(), help="If not empty: the only kernelspecs that are listed and may be started."
-    ).tag(
-        config=True,
-        env=("EG_ALLOWED_KERNELS", "EG_KERNEL_WHITELIST"),
-        deprecated_env=("EG_KERNEL_WHITELIST",),
-    )
-    whitelist = Set(Unicode(), help="Deprecated: use allowed_kernelspecs.").tag(
-        config=True, renamed="allowed_kernelspecs"
-    )
-    ensure_native_kernel = Bool(
-        default_value=True, help="Offer the python3 kernel of the gateway's own environment."
-    ).tag(config=True)
+    kernel_spec_class = ignored("not replaceable")
 
 
-class KernelSpecCache(LoggingConfigurable):
-    """Whether kernelspecs are kept in memory, as Enterprise Gateway has it."""
-
-    cache_enabled = Bool(
-        default_value=True,
-        help="Keep kernelspecs in memory; a file that has changed is read again.",
-    ).tag(config=True, env=("EG_KERNELSPEC_CACHE_ENABLED",))
+class KernelSpecCache(LoggingConfigurable, metaclass=HasOptions):
+    """The cache of kernelspecs, as in Enterprise Gateway."""
 
 
 class KernelSessionManager(LoggingConfigurable):
-    """Ignored as a whole: the engine and the agents know about kernels, so nothing is stored."""
+    """All options are ignored: the engine and the agents know the kernels, nothing is stored."""
 
-    enable_persistence = Any(help="Ignored: no kernel state is stored.").tag(
-        config=True, ignored="no kernel state is stored", env=("EG_KERNEL_SESSION_PERSISTENCE",)
+    enable_persistence = ignored(
+        "no kernel state is stored", env=("EG_KERNEL_SESSION_PERSISTENCE",)
     )
-    persistence_root = Any(help="Ignored: no kernel state is stored.").tag(
-        config=True, ignored="no kernel state is stored", env=("EG_PERSISTENCE_ROOT",)
-    )
+    persistence_root = ignored("no kernel state is stored", env=("EG_PERSISTENCE_ROOT",))
 
 
 class FileKernelSessionManager(KernelSessionManager):
-    """Ignored, as its parent."""
+    """All options are ignored, as those of its parent."""
 
 
 class WebhookKernelSessionManager(KernelSessionManager):
-    """Ignored, as its parent."""
+    """All options are ignored, as those of its parent."""
 
-    webhook_url = Any(help="Ignored: no kernel state is stored.").tag(
-        config=True, ignored="no kernel state is stored", env=("EG_WEBHOOK_URL",)
-    )
-    webhook_username = Any(help="Ignored: no kernel state is stored.").tag(
-        config=True, ignored="no kernel state is stored", env=("EG_WEBHOOK_USERNAME",)
-    )
-    webhook_password = Any(help="Ignored: no kernel state is stored.").tag(
-        config=True, ignored="no kernel state is stored", env=("EG_WEBHOOK_PASSWORD",)
-    )
-    auth_type = Any(help="Ignored: no kernel state is stored.").tag(
-        config=True, ignored="no kernel state is stored", env=("EG_AUTH_TYPE",)
-    )
+    webhook_url = ignored("no kernel state is stored", env=("EG_WEBHOOK_URL",))
+    webhook_username = ignored("no kernel state is stored", env=("EG_WEBHOOK_USERNAME",))
+    webhook_password = ignored("no kernel state is stored", env=("EG_WEBHOOK_PASSWORD",))
+    auth_type = ignored("no kernel state is stored", env=("EG_AUTH_TYPE",))
 
 
 CLASSES: tuple[type[LoggingConfigurable], ...] = (
@@ -181,4 +139,4 @@ CLASSES: tuple[type[LoggingConfigurable], ...] = (
     FileKernelSessionManager,
     WebhookKernelSessionManager,
 )
-"""The leaves of the inheritance: what the application reads."""
+"""The classes that no other inherits from: their options are all there are."""

@@ -1,4 +1,4 @@
-"""Dynamic configuration: watches the configuration files and puts what they say in force."""
+"""Dynamic configuration: puts changed configuration files in force without a restart."""
 
 import asyncio
 import logging
@@ -13,32 +13,35 @@ _log = logging.getLogger(__name__)
 
 
 class Configuration(Protocol):
-    """What was read of files, command line and environment."""
+    """The configuration as read from files, command line and environment."""
 
     @property
     def loaded_config_files(self) -> list[str]:
-        """The files."""
+        """Paths of the files."""
 
     @property
     def dynamic_config_interval(self) -> int:
-        """Seconds between two looks at them, 0 to look never again."""
+        """Seconds between two checks of the files; 0: no further check."""
 
     def read_again(self) -> "Configuration":
-        """Return what they say now.
+        """Read all of it again and return the result.
 
         Raises:
-            ConfigurationError: one cannot be read.
+            ConfigurationError: it has a fault.
         """
 
+    def configure_logging(self) -> None:
+        """Configure logging as it states, in place of a configuration that was read later."""
+
     def read_settings(self, previous: Settings) -> Settings:
-        """Return it as settings; what is read only at start is taken from those in force."""
+        """Return the settings; values that change only at a start are taken from `previous`."""
 
 
-class Watch:
-    """Looks every `dynamic_config_interval` seconds whether a loaded file changed.
+class ConfigWatcher:
+    """Checks the configuration files for changes every `dynamic_config_interval` seconds.
 
-    If so, all is read again, command line and environment too, so that their precedence stays. A
-    file that cannot be read leaves the settings as they are.
+    After a change it reads files, command line and environment again, in their order of
+    precedence. A faulty file changes no setting.
     """
 
     def __init__(self, configuration: Configuration, live: LiveSettings) -> None:
@@ -48,7 +51,7 @@ class Watch:
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Start watching, if the interval says so."""
+        """Start watching unless the interval is 0."""
         if self._configuration.dynamic_config_interval > 0:
             _log.info(
                 "Configuration files are checked for changes every %d s.",
@@ -80,6 +83,7 @@ class Watch:
                 fresh = configuration.read_again()
                 self._live.replace(fresh.read_settings(self._live.current))
             except ConfigurationError as exc:
+                configuration.configure_logging()
                 _log.error("The changed configuration is not used: %s", exc)
                 continue
             configuration = fresh
@@ -98,5 +102,5 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     try:
         status = path.stat()
     except OSError:
-        return None  # an editor is replacing it
+        return None  # while an editor replaces the file
     return status.st_mtime_ns, status.st_size

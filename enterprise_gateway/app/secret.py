@@ -1,6 +1,6 @@
-"""Secrets: the token for clients, and the cluster secret.
+"""Secrets: the token of clients, the cluster secret, and that of the load balancer.
 
-The latter is 32 bytes that every replica shares; tokens of agents derive from it.
+The cluster secret is 32 bytes that all replicas share; the tokens of agents derive from it.
 """
 
 import hashlib
@@ -13,32 +13,32 @@ from pathlib import Path
 from enterprise_gateway.errors import ConfigurationError
 
 SECRET_BYTES = 32
-_MIN_TEXT_LENGTH = 16
+_MIN_SECRET_CHARACTERS = 16
 
 
 def derive_secret(text: str, source: str) -> bytes:
-    """Turn what an operator wrote into a secret of the right length.
+    """Derive the cluster secret from the text of an operator.
 
     Args:
-        text: Any text of at least 16 characters; white space around it does not count.
-        source: Where it came from, for the message.
+        text: at least 16 characters; white space around them is ignored.
+        source: where the text comes from, for error messages.
 
     Raises:
-        ConfigurationError: The text is too short to be a secret.
+        ConfigurationError: the text is too short.
     """
     stripped = text.strip()
-    if len(stripped) < _MIN_TEXT_LENGTH:
+    if len(stripped) < _MIN_SECRET_CHARACTERS:
         raise ConfigurationError(
-            f"The cluster secret of {source} has fewer than {_MIN_TEXT_LENGTH} characters."
+            f"The cluster secret of {source} has fewer than {_MIN_SECRET_CHARACTERS} characters."
         )
     return hashlib.sha256(b"enterprise-gateway cluster secret\0" + stripped.encode()).digest()
 
 
 def read_secret_file(path: Path) -> bytes:
-    """Read the secret from a file that an operator made, such as a Docker secret.
+    """Read the cluster secret from an operator's file, such as a Docker secret.
 
     Raises:
-        ConfigurationError: The file cannot be read or is too short.
+        ConfigurationError: the file cannot be read or is too short.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -47,35 +47,38 @@ def read_secret_file(path: Path) -> bytes:
     return derive_secret(text, str(path))
 
 
-def read_token_file(path: Path) -> str:
-    """Read the token for clients from a file that an operator made, such as a Docker secret.
+def read_shared_text(path: Path, what: str) -> str:
+    """Read what others know as it is from an operator's file, such as a Docker secret.
+
+    Args:
+        path: the file; white space around its text is ignored.
+        what: what it holds, for error messages.
 
     Raises:
-        ConfigurationError: The file cannot be read or is empty.
+        ConfigurationError: the file cannot be read or is empty.
     """
     try:
-        token = path.read_text(encoding="utf-8").strip()
+        text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigurationError(f"Cannot read the auth token from {path}: {exc}.") from exc
-    if not token:
-        raise ConfigurationError(f"The auth token's file {path} is empty.")
-    return token
+        raise ConfigurationError(f"Cannot read the {what} from {path}: {exc}.") from exc
+    if not text:
+        raise ConfigurationError(f"The file of the {what}, {path}, is empty.")
+    return text
 
 
 def derive_auth_token(cluster_secret: bytes) -> str:
-    """Return the token for clients of gateways that were given none: the same for all replicas."""
+    """Derive the token of clients if the operator sets none: the same one in all replicas."""
     return hmac.new(cluster_secret, b"auth token", hashlib.sha256).hexdigest()
 
 
-def keep_secret(folder: Path) -> bytes:
-    """Return the secret kept in `folder`, making it if there is none.
+def load_or_create_secret(folder: Path) -> bytes:
+    """Return the cluster secret kept in `folder`; generate it if there is none.
 
-    Processes that do so at the same time all get the same secret: it is written aside and linked
-    into place, which fails for
-    all but the first.
+    Processes that do so at the same time all get the same secret: each writes a temporary file and
+    links it into place, which fails for all but the first.
 
     Raises:
-        ConfigurationError: The folder cannot be written, or the file is damaged.
+        ConfigurationError: the folder cannot be written, or the file is damaged.
     """
     path = folder / "cluster_secret"
     try:
@@ -97,6 +100,6 @@ def _link_new_secret(path: Path) -> None:
             os.fsync(file.fileno())
         os.link(temporary, path)
     except FileExistsError:
-        pass  # another process was first: its secret counts
+        pass  # another process was first; its secret counts
     finally:
         Path(temporary).unlink()

@@ -1,4 +1,4 @@
-"""One line a request: method, path, status, duration. Never a query string or a token."""
+"""The access log: one line a request, which never holds a query string or a token."""
 
 import logging
 import re
@@ -7,28 +7,38 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
-from enterprise_gateway.web.xheaders import REMOTE
+from enterprise_gateway.services.request_scope import RequestScope
+
+SCOPE: web.RequestKey[RequestScope] = web.RequestKey("scope", RequestScope)
+REMOTE: web.RequestKey[str] = web.RequestKey("remote", str)
+"""The client's address as a trusted proxy in front gave it."""
+
+_POLLS = re.compile(
+    r".*/(?:healthz|readyz|metrics|api/(?:status|sessions|kernelspecs|kernels(?:/[^/]+)?))"
+)
+"""Paths that clients, probes and scrapers poll, below any base URL."""
 
 _log = logging.getLogger("enterprise_gateway.access")
 _TOKEN_SEGMENT = re.compile(r"(?:^|(?<=/))(?:t|%74)/[^/]+")
 
 
 def scrub_path(path: str) -> str:
-    """Take the query away from a path, and the token of the path-prefix form out of it."""
+    """Return a path without its query and without the token of the path-prefix form."""
     return _TOKEN_SEGMENT.sub("t/<token>", path.partition("?")[0])
 
 
 class AccessLog(AbstractAccessLogger):
-    """Probes at DEBUG, success at INFO, clients' errors at WARNING, ours at ERROR."""
+    """Logs polls at DEBUG, other successes at INFO, client errors at WARNING, ours at ERROR."""
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Log one request, `time` seconds after it came."""
+        """Log a request that took `time` seconds."""
         path = scrub_path(request.rel_url.raw_path)
+        scope = request.get(SCOPE, RequestScope(""))
         if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             level = logging.ERROR
         elif response.status >= HTTPStatus.BAD_REQUEST:
             level = logging.WARNING
-        elif path.endswith(("/healthz", "/readyz")):
+        elif request.method in {"GET", "HEAD"} and _POLLS.fullmatch(path):
             level = logging.DEBUG
         else:
             level = logging.INFO
@@ -40,4 +50,5 @@ class AccessLog(AbstractAccessLogger):
             path,
             request.get(REMOTE, request.remote),
             time * 1000,
+            extra={"request_id": scope.request_id, **({"user": scope.user} if scope.user else {})},
         )

@@ -1,8 +1,9 @@
-"""What a gateway that is told to stop still does: it finishes what it has begun."""
+"""Draining: a gateway that is told to stop finishes the requests in progress."""
 
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 from aiohttp import web
 
@@ -10,25 +11,25 @@ from enterprise_gateway.settings import KernelSettings
 from enterprise_gateway.web.errors import Handler
 
 LINGER_SECONDS = 1.0
-"""How long open connections may still bring a request, which a load balancer has sent already."""
+"""How long open connections may still bring a request that a load balancer sent before."""
 GRACE_SECONDS = 5.0
-"""What a request may need beyond the deadlines of what it is about."""
+"""How much longer than the deadlines of its work a request may take."""
 
-CloseChannels = Callable[[], Awaitable[None]]
+Closer = Callable[[], Awaitable[None]]
 
 
-class Drain:
-    """Knows what is in progress; one per server.
+class RequestDrain:
+    """Counts the requests and connections in progress; one per server.
 
     Attributes:
-        is_stopping: whether no more work should come here.
+        is_stopping: whether the gateway takes no more work.
+        closers: called when the gateway begins to stop, to end what would go on for ever.
         connections: how many clients are connected.
     """
 
     def __init__(self) -> None:
         self.is_stopping = False
-        self.closers: list[CloseChannels] = []
-        """Called when the gateway begins to stop, for what would go on for ever."""
+        self.closers: list[Closer] = []
         self._requests = 0
         self.connections = 0
         self._is_idle = asyncio.Event()
@@ -38,21 +39,24 @@ class Drain:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Count a request; tell its client to connect elsewhere if the gateway stops meanwhile."""
+        """Count a request."""
         self._requests += 1
         self._is_idle.clear()
         try:
-            response = await handler(request)
+            return await handler(request)
         finally:
             self._requests -= 1
             if not self._requests:
                 self._is_idle.set()
-        if self.is_stopping:
+
+    def close_after(self, response: web.StreamResponse) -> None:
+        """Tell the client in a response's head to connect again, if the gateway is stopping."""
+        if self.is_stopping and response.status != HTTPStatus.SWITCHING_PROTOCOLS:
             response.force_close()
-        return response
+            response.headers["Connection"] = "close"  # aiohttp has set its own headers already
 
     def count_connections(self, change: int) -> None:
-        """Note that a connection began (1) or ended (-1)."""
+        """Count a connection that begins (1) or ends (-1)."""
         self.connections += change
         if self.connections:
             self._is_empty.clear()
@@ -60,7 +64,7 @@ class Drain:
             self._is_empty.set()
 
     async def finish(self, seconds: float) -> None:
-        """Close what would go on for ever, and wait for the requests in progress."""
+        """Run the closers, then wait for the connections and requests in progress."""
         self.is_stopping = True
         for close in self.closers:
             await close()
@@ -72,7 +76,7 @@ class Drain:
                 await self._is_idle.wait()
 
 
-DRAIN = web.AppKey("drain", Drain)
+DRAIN = web.AppKey("drain", RequestDrain)
 
 
 def longest_request_seconds(kernels: KernelSettings) -> float:

@@ -1,10 +1,10 @@
-"""How errors look to clients: a table from class to status, a body `{"reason", "message"}`.
+"""Error responses: a table from class to status, and a body `{"reason", "message"}`.
 
-Nothing here lets a traceback, a token or an environment value out: the text of a `GatewayError` is
-written for clients, everything
-else is replaced.
+No traceback, token or environment value gets out: the text of a `GatewayError` is written for
+clients, every other text is replaced.
 """
 
+import json
 import logging
 import math
 from collections.abc import Awaitable, Callable
@@ -37,28 +37,32 @@ STATUS: dict[type[GatewayError], HTTPStatus] = {
     LaunchTimeoutError: HTTPStatus.INTERNAL_SERVER_ERROR,
     ConfigurationError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
-"""Complete: a class that is not here is a bug, which a test finds."""
+"""The status of every error class; a test finds a class that is missing."""
 
 _log = logging.getLogger(__name__)
 
 
-def error_response(status: HTTPStatus, message: str = "") -> web.Response:
-    """Make the response for an error.
+class ErrorResponse(web.Response):
+    """The response for an error.
 
-    Args:
-        status: Its phrase is the body's `reason`.
-        message: What happened and what to do, for the person who reads it.
+    Attributes:
+        message: What happened and what to do, for the person who reads it; "" if the status says
+            all.
     """
-    return web.json_response({"reason": status.phrase, "message": message}, status=status)
+
+    def __init__(self, status: HTTPStatus, message: str = "") -> None:
+        text = json.dumps({"reason": status.phrase, "message": message})
+        super().__init__(text=text, status=status, content_type="application/json")
+        self.message = message
 
 
-def gateway_error_response(error: GatewayError) -> web.Response:
+def gateway_error_response(error: GatewayError) -> ErrorResponse:
     """Make the response for an error of this package.
 
-    It has `Retry-After` (RFC 9110 section 10.2.3) where trying again makes sense.
+    It has `Retry-After` (RFC 9110 section 10.2.3) if the same request may succeed later.
     """
     status = next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
-    response = error_response(status, str(error))
+    response = ErrorResponse(status, str(error))
     if isinstance(error, UnavailableError):
         response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     return response
@@ -66,7 +70,7 @@ def gateway_error_response(error: GatewayError) -> web.Response:
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn whatever a handler raises into a response, cancellation excepted."""
+    """Turn every exception of a handler into a response, cancellation excepted."""
     try:
         return await handler(request)
     except GatewayError as exc:
@@ -75,16 +79,16 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         response = _answer_http_exception(exc)
     except ConnectionError:
         raise  # the client is gone; aiohttp closes what is left
-    except Exception:  # noqa: BLE001 - the root of every request: nothing else may reach the client
+    except Exception:  # noqa: BLE001 - the root of every request: no exception may reach the client
         _log.exception("%s %s failed", request.method, scrub_path(request.rel_url.raw_path))
-        response = error_response(
+        response = ErrorResponse(
             HTTPStatus.INTERNAL_SERVER_ERROR, "Unexpected error; the gateway's log has the details."
         )
     return response
 
 
-def _answer_http_exception(exc: web.HTTPException) -> web.Response:
-    """Give an exception of aiohttp our shape; its headers (`Allow`, `Location`) stay."""
+def _answer_http_exception(exc: web.HTTPException) -> ErrorResponse:
+    """Return the response for an exception of aiohttp, with the headers that clients need."""
     if exc.status < HTTPStatus.BAD_REQUEST:
         raise exc
     try:
@@ -92,11 +96,13 @@ def _answer_http_exception(exc: web.HTTPException) -> web.Response:
     except ValueError:
         status = HTTPStatus.INTERNAL_SERVER_ERROR
     message = {
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request's body is too large.",
-        HTTPStatus.METHOD_NOT_ALLOWED: "The resource does not have this method.",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The request's body exceeds max_body_bytes.",
+        HTTPStatus.METHOD_NOT_ALLOWED: "This resource does not support the request's method.",
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "Send the request's body without Content-Encoding.",
+        HTTPStatus.REQUEST_TIMEOUT: "The request's body did not arrive in time.",
     }.get(status, "")
-    response = error_response(status, message)
-    for name in ("Allow", "Retry-After"):
+    response = ErrorResponse(status, message)
+    for name in ("Accept-Encoding", "Allow", "Retry-After"):
         if name in exc.headers:
             response.headers[name] = exc.headers[name]
     return response

@@ -10,29 +10,35 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, disable_created_metrics
 
 from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.api import handlers as api
+from enterprise_gateway.services.composition import GatewayServices
 from enterprise_gateway.services.kernels import handlers as kernel_handlers
 from enterprise_gateway.services.kernelspecs import handlers as kernelspec_handlers
+from enterprise_gateway.services.request_scope import REQUEST_ID_HEADER
 from enterprise_gateway.services.sessions import handlers as session_handlers
 from enterprise_gateway.settings import LiveSettings, ServerSettings
-from enterprise_gateway.web.accesslog import AccessLog
-from enterprise_gateway.web.auth import Gate
-from enterprise_gateway.web.authorization import Authorizer, is_permitted
-from enterprise_gateway.web.channels import Channels
-from enterprise_gateway.web.cors import cors_headers
-from enterprise_gateway.web.draining import DRAIN, Drain, longest_request_seconds
+from enterprise_gateway.web.access.authorization import Authorizer, is_permitted
+from enterprise_gateway.web.access.cors import cors_headers
+from enterprise_gateway.web.access.middleware import AuthMiddleware
+from enterprise_gateway.web.access.xheaders import is_trusted
+from enterprise_gateway.web.accesslog import SCOPE, AccessLog
+from enterprise_gateway.web.channels.handlers import Channels
+from enterprise_gateway.web.connections.listener import Listener
+from enterprise_gateway.web.connections.protocol import COMMON_HEADERS, Connection, with_scope
+from enterprise_gateway.web.connections.tls import make_ssl_context
+from enterprise_gateway.web.draining import DRAIN, RequestDrain, longest_request_seconds
 from enterprise_gateway.web.errors import answer_errors
-from enterprise_gateway.web.protocol import COMMON_HEADERS, Connection
-from enterprise_gateway.web.services import Services
-from enterprise_gateway.web.tls import make_ssl_context
-from enterprise_gateway.web.tokens import TOKEN_PREFIX
+from enterprise_gateway.web.executions.handlers import Executions
+from enterprise_gateway.web.home import handlers as home
+from enterprise_gateway.web.mount import mount
 
 SHUTDOWN_SECONDS = 3.0
-"""What a request has to end once the gateway does not wait for it any more."""
+"""How long a request may take to end once the gateway has cancelled it."""
 CLEANUP_SECONDS = 15.0
-"""What the gateway gives itself to end what it has begun, before it leaves what hangs."""
+"""How long the services may take to close before the gateway exits without them."""
 
 _SEQUENTIAL_PORTS = 5
 _RANDOM_PORT_SPREAD = 2
@@ -44,27 +50,32 @@ _log = logging.getLogger(__name__)
 
 def build(live: LiveSettings, authorizer: Authorizer | None = None) -> web.Application:
     """Compose the whole gateway. Nothing is contacted before the application starts."""
-    services = Services(live)
+    services = GatewayServices(live)
     kernels = services.kernels
-    channels = Channels(kernels)
-    drain = Drain()
-    drain.closers.append(channels.close)
+    channels = Channels(kernels, live.current.balancer_secret)
+    executions = Executions(kernels)
+    drain = RequestDrain()
+    drain.closers += [kernels.refuse_launches, channels.close, executions.close]
+    permits = partial(is_permitted, authorizer)
     routes = [
-        *api.routes(
-            kernels, services.proxies, partial(is_permitted, authorizer), lambda: drain.is_stopping
-        ),
+        *home.routes(kernels, live, permits),
+        *api.routes(kernels, services.proxies, permits, lambda: drain.is_stopping),
         *kernel_handlers.routes(kernels, live),
         *kernelspec_handlers.routes(services.kernelspecs, live),
         *session_handlers.routes(services.sessions, live),
         *channels.routes(),
+        *executions.routes(),
     ]
 
     async def run_services(_app: web.Application) -> AsyncIterator[None]:
         async with services.running():
             await kernels.start()
+            await services.kernelspecs.warn_of_local_kernels()
             yield
 
-    app = make_application(live, routes, authorizer, drain)
+    # these would double the series of each counter
+    disable_created_metrics()  # type: ignore[no-untyped-call] # it has no annotations
+    app = make_application(live, routes, authorizer, drain, kernels.metrics)
     app.cleanup_ctx.append(run_services)
     return app
 
@@ -73,19 +84,30 @@ def make_application(
     live: LiveSettings,
     routes: list[web.RouteDef],
     authorizer: Authorizer | None = None,
-    drain: Drain | None = None,
+    drain: RequestDrain | None = None,
+    metrics: CollectorRegistry | None = None,
 ) -> web.Application:
-    """Make an application of routes relative to the base URL: mounted, guarded, errors in shape."""
+    """Make an application of routes relative to the base URL, with access checks and errors."""
     server = live.current.server
-    drain = drain or Drain()
+    answers = Counter("eg_http_responses", "HTTP responses.", ["status"], registry=metrics)
+    drain = drain or RequestDrain()
     app = web.Application(
         client_max_size=server.max_body_bytes,
-        middlewares=[drain.middleware, answer_errors, Gate(live, authorizer).middleware],
+        middlewares=[
+            drain.middleware,
+            home.ErrorPages(server.base_url).middleware,
+            answer_errors,
+            AuthMiddleware(live, authorizer).middleware,
+        ],
     )
     app[DRAIN] = drain
     app.add_routes(mount(routes, server.base_url))
+    app.add_routes(home.redirects(server.base_url))
 
-    async def add_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+        answers.labels(response.status).inc()
+        drain.close_after(response)
+        response.headers[REQUEST_ID_HEADER] = request[SCOPE].request_id
         response.headers.update(COMMON_HEADERS)
         response.headers.update(cors_headers(live.current.access))
 
@@ -93,18 +115,8 @@ def make_application(
     return app
 
 
-def mount(routes: list[web.RouteDef], base_url: str) -> list[web.RouteDef]:
-    """Put routes under the base URL, and once more under the path-prefix form of the token."""
-    base = base_url.rstrip("/")
-    return [
-        web.RouteDef(route.method, prefix + route.path, route.handler, route.kwargs)
-        for prefix in (base, base + TOKEN_PREFIX)
-        for route in routes
-    ]
-
-
 def ports_to_try(port: int, retries: int) -> Iterator[int]:
-    """Yield the ports to try, as Jupyter servers do: five in sequence, then near by at random."""
+    """Yield the ports to try, as Jupyter servers do: five in sequence, then random ones near by."""
     yield port
     for offset in range(1, min(retries, _SEQUENTIAL_PORTS - 1) + 1):
         yield min(65535, port + offset)
@@ -117,11 +129,11 @@ def ports_to_try(port: int, retries: int) -> Iterator[int]:
 async def serve(app: web.Application, live: LiveSettings) -> AsyncIterator[int]:
     """Serve an application; yields the port.
 
-    On the way out the gateway stops accepting, closes its WebSockets and finishes the requests in
-    progress. Whoever cancels that ends them.
+    On exit the gateway stops accepting, closes its WebSockets and finishes the requests in
+    progress. Cancelling the exit cancels them.
 
     Raises:
-        ConfigurationError: The TLS files are wrong, or no port is free.
+        ConfigurationError: The TLS files cannot be loaded, or no port is free.
     """
     server = live.current.server
     context = make_ssl_context(server)
@@ -130,29 +142,41 @@ async def serve(app: web.Application, live: LiveSettings) -> AsyncIterator[int]:
     try:
         listener = await _listen(runner, server, context, app[DRAIN])
         try:
-            yield listener.sockets[0].getsockname()[1]
+            yield listener.port
         finally:
-            listener.close()
+            await listener.close()
             await app[DRAIN].finish(longest_request_seconds(live.current.kernels))
     finally:
         try:
             async with asyncio.timeout(CLEANUP_SECONDS):
                 await runner.cleanup()
         except TimeoutError:
-            _log.warning("What had not ended after %.0f s is left to itself.", CLEANUP_SECONDS)
+            _log.warning(
+                "The services did not close within %.0f s; exiting without them.", CLEANUP_SECONDS
+            )
 
 
 async def _listen(
-    runner: web.AppRunner, server: ServerSettings, context: ssl.SSLContext | None, drain: Drain
-) -> asyncio.Server:
+    runner: web.AppRunner,
+    server: ServerSettings,
+    context: ssl.SSLContext | None,
+    drain: RequestDrain,
+) -> Listener:
     if runner.server is None:
         raise AssertionError("a runner that is set up has a server")
     loop = asyncio.get_running_loop()
-    factory = partial(Connection, runner.server, drain, loop=loop, access_log_class=AccessLog)
+    runner.server.request_handler = with_scope(runner.server.request_handler)
+    make = partial(Connection, runner.server, drain, loop=loop, access_log_class=AccessLog)
     host = None if server.ip in _ALL_INTERFACES else server.ip
     for port in ports_to_try(server.port, server.port_retries):
         try:
-            return await loop.create_server(factory, host, port, ssl=context, reuse_address=True)
+            bound = await loop.create_server(
+                asyncio.Protocol, host, port, reuse_address=True, start_serving=False
+            )
+            # asyncio binds each address of the host; the listener accepts
+            sockets = [each.dup() for each in bound.sockets]
+            bound.close()
+            return Listener(sockets, make, context=context, is_proxy=partial(is_trusted, server))
         except OSError as exc:
             if exc.errno not in _PORT_TAKEN:
                 raise ConfigurationError(f"Cannot listen on {server.ip}: {exc}.") from exc

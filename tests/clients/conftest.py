@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.browser import open_page
+from harness.clients.browser import open_page
 from playwright.sync_api import Page
 
 

@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.gateway import Gateway
-from harness.notebook_server import NotebookServer
+from harness.clients.channels import Channels
+from harness.clients.notebook_server import NotebookServer
+from harness.clients.snippets import read_snippet
+from harness.gateways.gateway import Gateway
 from harness.waiting import wait_until
+
+from jupyter_wire.messages import Codec
 
 pytestmark = [pytest.mark.client, pytest.mark.kernel]
 
@@ -15,6 +19,14 @@ from comm import create_comm
 comm = create_comm(target_name="probe", data={"state": "open"}, buffers=[bytes(range(256))])
 comm.send({"state": "sent"}, buffers=[b"\\xff\\x00" * 5])
 """
+ECHO_COMM = """
+def open_comm(comm, message):
+    @comm.on_msg
+    def echo(message):
+        comm.send({}, buffers=[bytes(each) for each in message["buffers"]])
+get_ipython().kernel.comm_manager.register_target("echo", open_comm)
+"""
+BUFFERS = (b"\x00\x01\xff\xfe", b"", b"\x80" * 70_000)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +84,7 @@ def test_kernel_lives_its_whole_life(server: NotebookServer, kernel_name: str) -
 
 
 def test_binary_buffers_do_not_hang_the_server(server: NotebookServer, kernel_name: str) -> None:
-    """A message with buffers arrives without them, with one warning; nothing hangs."""
+    """Messages with buffers arrive without them, with a notice under the cell; nothing hangs."""
     kernel_id = start_kernel(server, kernel_name)
     channels = server.connect(kernel_id)
     try:
@@ -82,16 +94,51 @@ def test_binary_buffers_do_not_hang_the_server(server: NotebookServer, kernel_na
         assert [message.content["data"]["state"] for message in comms] == ["open", "sent"]
         assert not any(message.buffers for message in comms)
         assert channels.execute("6*7").result == "42"
-        warnings = [
-            message.content["text"]
+        notices = [
+            message
             for message in channels.received
             if message.type == "stream" and message.content["name"] == "stderr"
         ]
-        assert len(warnings) == 1, warnings
-        assert "buffer" in warnings[0].lower()
+        assert [notice.parent_id for notice in notices] == [execution.request_id]
+        assert "docs/clients.md" in notices[0].content["text"]
     finally:
         channels.close()
         server.request("DELETE", f"/api/kernels/{kernel_id}")
+
+
+def test_server_passes_binary_data_as_documented(own_gateway: Gateway, tmp_path: Path) -> None:
+    """With the connection class of docs/clients.md, and still after the gateway was killed."""
+    server = NotebookServer(own_gateway, tmp_path / "server")
+    server.write_config(read_snippet("python", "binary-server"))
+    try:
+        server.start("server")
+        kernel_id = start_kernel(server, "python3")
+        channels = server.connect(kernel_id, Codec.V1)
+        channels.execute(ECHO_COMM)
+        channels.send("comm_open", {"comm_id": "1", "target_name": "echo", "data": {}})
+        assert echoed(channels) == BUFFERS
+        cell = channels.start_execution(
+            "import time\nfor n in range(50): print(n); time.sleep(0.1)"
+        )
+        channels.receive_until(lambda message: message.type == "stream")
+        own_gateway.kill()
+        own_gateway.start()
+        expected = "".join(f"{number}\n" for number in range(50))
+        assert channels.finish_execution(cell).stdout == expected
+        assert echoed(channels) == BUFFERS
+        assert len(channels.execute("'x' * 12_000_000").result) == 12_000_002
+        old = server.connect(kernel_id, Codec.LEGACY)
+        assert old.execute(BINARY_COMM).status == "ok"
+        old.close()
+        channels.close()
+    finally:
+        server.close()
+
+
+def echoed(channels: Channels) -> tuple[bytes, ...]:
+    """Send buffers to the comm `1`; return what comes back."""
+    channels.send("comm_msg", {"comm_id": "1", "data": {}}, buffers=BUFFERS)
+    return channels.receive_until(lambda message: message.type == "comm_msg").buffers
 
 
 def test_server_reconnects_after_the_gateway_was_killed(
@@ -99,8 +146,8 @@ def test_server_reconnects_after_the_gateway_was_killed(
 ) -> None:
     """`kill -9` of the gateway under a printing cell: the front end gets every line of it."""
     server = NotebookServer(own_gateway, tmp_path / "server")
-    server.start("server")
     try:
+        server.start("server")
         kernel_id = start_kernel(server, kernel_name)
         channels = server.connect(kernel_id)
         code = "import time\nfor n in range(300):\n    print(n, flush=True)\n    time.sleep(0.02)"
@@ -116,5 +163,46 @@ def test_server_reconnects_after_the_gateway_was_killed(
         listed = wait_until(lambda: server.request("GET", "/api/kernels").json())
         assert [model["id"] for model in listed] == [kernel_id]
         assert server.request("DELETE", f"/api/kernels/{kernel_id}").status_code == 204
+    finally:
+        server.close()
+
+
+def test_any_user_name_and_http_basic_work(gateway: Gateway, tmp_path: Path) -> None:
+    """Letters and spaces, which the server sends as they are; Basic, in place of its token."""
+    server = NotebookServer(gateway, tmp_path / "server")
+    server.variables = {
+        "KERNEL_USERNAME": "josé garcía",
+        "JUPYTER_GATEWAY_HTTP_USER": "guest",
+        "JUPYTER_GATEWAY_HTTP_PWD": gateway.token,
+    }
+    try:
+        server.start("server")
+        assert "python3" in server.request("GET", "/api/kernelspecs").json()["kernelspecs"]
+        assert server.request("GET", "/api/kernelspecs/python3").status_code == 200
+        kernel_id = start_kernel(server, "python3")
+        channels = server.connect(kernel_id)
+        try:
+            asked = "import os; os.environ['KERNEL_USERNAME']"
+            assert channels.execute(asked).result == "'josé garcía'"
+        finally:
+            channels.close()
+            server.request("DELETE", f"/api/kernels/{kernel_id}")
+    finally:
+        server.close()
+
+
+def test_refusal_of_basic_tells_the_operator_why(gateway: Gateway, tmp_path: Path) -> None:
+    """With Enterprise Gateway's example of a password the token never arrives."""
+    server = NotebookServer(gateway, tmp_path / "server")
+    server.variables = {
+        "JUPYTER_GATEWAY_HTTP_USER": "guest",
+        "JUPYTER_GATEWAY_HTTP_PWD": "guest-password",
+    }
+    server.answers = lambda: "is running at" in server.read_log()  # type: ignore[method-assign] # it is never healthy
+    try:
+        server.start("server")
+        refused = server.request("GET", "/api/kernelspecs")
+        assert refused.status_code == 401
+        assert "JUPYTER_GATEWAY_HTTP_USER" in refused.text + server.read_log()
     finally:
         server.close()

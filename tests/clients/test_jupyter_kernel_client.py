@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.gateway import Gateway
-from harness.snippets import run_snippet
+from harness.clients.snippets import run_snippet
+from harness.gateways.gateway import Gateway
 from jupyter_kernel_client import JupyterKernelClient
 
 pytestmark = [pytest.mark.client, pytest.mark.kernel]
@@ -63,5 +63,55 @@ def test_interrupt_ends_an_endless_cell(gateway: Gateway, kernel_name: str) -> N
         )
         assert interrupted
         assert client.execute("1 + 1")["outputs"][0]["data"]["text/plain"] == "2"
+    finally:
+        client.stop()
+
+
+def test_binary_data_reaches_the_client(gateway: Gateway, kernel_name: str) -> None:
+    """Buffers of a cell's messages arrive, and no notice that they are missing."""
+    client = JupyterKernelClient(
+        server_url=gateway.url, token=gateway.token, username=gateway.username
+    )
+    client.start(name=kernel_name)
+    try:
+        messages: list[dict[str, Any]] = []
+        client._manager.client.execute_interactive(
+            "import comm\ncomm.create_comm(target_name='t', buffers=[bytes(range(256))])",
+            output_hook=messages.append,
+            timeout=60,
+        )
+        opened = [each for each in messages if each["header"]["msg_type"] == "comm_open"]
+        assert [list(map(bytes, each["buffers"])) for each in opened] == [[bytes(range(256))]]
+        assert not [each for each in messages if each["header"]["msg_type"] == "stream"]
+    finally:
+        client.stop()
+
+
+def test_client_that_reconnects_gets_everything(own_gateway: Gateway) -> None:
+    """With its `reconnect_interval`: every line, and the reply, though the gateway was killed."""
+    client = JupyterKernelClient(
+        server_url=own_gateway.url,
+        token=own_gateway.token,
+        username=own_gateway.username,
+        client_kwargs={"reconnect_interval": 1},
+    )
+    client.start(name="python3")
+    try:
+        texts: dict[str, str] = {}
+
+        def kill_once(message: dict[str, Any]) -> None:
+            if message["header"]["msg_type"] == "stream":
+                if not texts:
+                    own_gateway.kill()
+                    own_gateway.start()
+                texts[message["header"]["msg_id"]] = message["content"]["text"]
+
+        reply = client._manager.client.execute_interactive(
+            "import time\nfor n in range(50): print(n); time.sleep(0.1)",
+            output_hook=kill_once,
+            timeout=60,
+        )
+        assert reply["content"]["status"] == "ok"
+        assert "".join(texts.values()) == "".join(f"{number}\n" for number in range(50))
     finally:
         client.stop()

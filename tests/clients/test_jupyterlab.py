@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from harness.browser import PRINTING, Notebook
-from harness.gateway import Gateway
-from harness.languages import R
-from harness.notebook_server import NotebookServer, jupyterlab
-from harness.notebooks import write_notebook
+from harness.clients.browser import PRINTING, Notebook
+from harness.clients.languages import R
+from harness.clients.notebook_server import NotebookServer, jupyterlab
+from harness.clients.notebooks import write_notebook
+from harness.clients.snippets import read_snippet
+from harness.gateways.gateway import Gateway
 from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.client, pytest.mark.kernel, pytest.mark.browser]
@@ -40,6 +41,22 @@ import os, platform
 print("Hello from", platform.node(), "as process", os.getppid())"""
 ENDLESS = "print('looping')\nwhile True:\n    pass"
 NAME = "name = input('Who are you? ')\nprint('Hello', name)"
+IMAGE = """\
+import base64, ipywidgets as widgets
+png = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
+widgets.Image(value=png)"""
+BUTTON = """\
+image = widgets.Image()
+button = widgets.Button(description="show")
+button.on_click(lambda _: setattr(image, "value", png))
+widgets.VBox([button, image])"""
+SENDER = """\
+import comm
+button = widgets.Button(description="send")
+button.on_click(lambda _: comm.create_comm(target_name="t", buffers=[b"1"]))
+button"""
 CELLS = [WHERE, PLOT, SLIDER, ENDLESS, NAME, PRINTING]
 
 
@@ -91,6 +108,99 @@ def test_user_works_in_a_notebook(
     page.locator(".jp-Dialog button.jp-mod-accept").click()
     notebook.run(0)
     expect(notebook.cell(0).locator(".jp-InputArea-prompt")).to_have_text("[1]:")
+
+
+@pytest.mark.parametrize("config", ["", "binary-server"], ids=["legacy", "v1"])
+def test_page_that_is_reloaded_shows_a_busy_kernel(
+    own_gateway: Gateway, tmp_path: Path, page: Page, kernel_name: str, config: str
+) -> None:
+    """While the cell of the former page runs, and idle when that has ended; nothing asks."""
+    stock = read_snippet("python", config) if config else ""
+    with jupyterlab(own_gateway, tmp_path / "lab", config=stock) as lab:
+        write_notebook(lab.notebooks / "busy.ipynb", kernel_name, [ENDLESS, "6 * 7"])
+        notebook = Notebook(page)
+        notebook.open(lab, "busy.ipynb")
+        notebook.run(0)
+        expect(notebook.output(0)).to_contain_text("looping")
+        page.reload()
+        expect(notebook.status_bar).to_contain_text("| Busy")
+        expect(page.locator(".jp-Dialog")).to_have_count(0)
+        notebook.choose("Kernel", "Interrupt Kernel")
+        expect(notebook.status_bar).to_contain_text("| Idle")
+        notebook.run(1)
+        expect(notebook.output(1)).to_contain_text("42")
+
+
+def test_reason_of_a_death_stands_under_its_cell(
+    lab: NotebookServer, page: Page, kernel_name: str
+) -> None:
+    """And says what becomes of the kernel; the cell behind it ends too, and the next one runs."""
+    cells = ["import os, time\ntime.sleep(2)\nos._exit(3)", "print('never')", "print('again')"]
+    write_notebook(lab.notebooks / "death.ipynb", kernel_name, cells)
+    notebook = Notebook(page)
+    notebook.open(lab, "death.ipynb")
+    notebook.run(0)
+    notebook.run(1)
+    reason = "KernelDied: The kernel exited with code 3. It is started again"
+    expect(notebook.output(0)).to_contain_text(reason)
+    expect(notebook.output(1)).to_contain_text("This was not run.")
+    for number in (0, 1):
+        prompt = notebook.cell(number).locator(".jp-InputArea-prompt")
+        expect(prompt).not_to_have_text("[*]:")
+    page.locator(".jp-Dialog button.jp-mod-accept").click()
+    notebook.run(2)
+    expect(notebook.output(2)).to_contain_text("again")
+
+
+def test_missing_binary_data_is_told_under_its_cell(
+    lab: NotebookServer, page: Page, kernel_name: str
+) -> None:
+    """Under every cell that makes a widget with some, and under the one whose widget is used."""
+    write_notebook(lab.notebooks / "image.ipynb", kernel_name, [IMAGE, IMAGE, SENDER])
+    notebook = Notebook(page)
+    notebook.open(lab, "image.ipynb")
+    for number in (0, 1, 2):
+        notebook.run(number)
+        if number == 2:
+            expect(notebook.output(number)).not_to_contain_text("Binary data")
+            notebook.output(number).locator("button").click()
+        expect(notebook.output(number)).to_contain_text("Binary data was left out")
+
+
+def test_binary_data_is_shown_with_the_documented_connection(
+    own_gateway: Gateway, tmp_path: Path, page: Page, kernel_name: str
+) -> None:
+    """An image in a widget, made by a cell and changed by a button."""
+    config = read_snippet("python", "binary-server")
+    with jupyterlab(own_gateway, tmp_path / "lab", config=config) as lab:
+        write_notebook(lab.notebooks / "image.ipynb", kernel_name, [IMAGE, BUTTON])
+        notebook = Notebook(page)
+        notebook.open(lab, "image.ipynb")
+        for number in (0, 1):
+            notebook.run(number)
+            if number == 1:
+                notebook.output(number).locator("button").click()
+            image = notebook.output(number).locator("img")
+            expect(image).to_have_js_property("naturalWidth", 1)
+            expect(notebook.output(number)).not_to_contain_text("Binary data")
+
+
+def test_restart_of_a_kernel_that_hangs_is_no_crash(lab: NotebookServer, page: Page) -> None:
+    """What is answered for the cell that hung neither alarms the user nor stays in the way."""
+    deaf = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\nprint('deaf')\nwhile 1: pass"
+    )
+    write_notebook(lab.notebooks / "hang.ipynb", "python3", [deaf, "print('again')"])
+    notebook = Notebook(page)
+    notebook.open(lab, "hang.ipynb")
+    notebook.run(0)
+    expect(notebook.output(0)).to_contain_text("deaf")
+    notebook.choose("Kernel", "Restart Kernel…")
+    page.locator(".jp-Dialog button.jp-mod-accept").click()
+    expect(notebook.cell(0).locator(".jp-InputArea-prompt")).not_to_have_text("[*]:")
+    notebook.run(1)
+    expect(notebook.output(1)).to_contain_text("again")
+    expect(page.locator(".jp-Dialog")).to_have_count(0)
 
 
 @pytest.mark.docker

@@ -1,11 +1,15 @@
 """Programs that run whole notebooks, exactly as docs/clients.md shows them."""
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from harness.gateway import Gateway
-from harness.notebooks import printed, read_outputs, write_notebook
-from harness.snippets import run_snippet
+from harness.clients.notebooks import printed, read_outputs, write_notebook
+from harness.clients.snippets import run_snippet
+from harness.engines.leftovers import kill_workload
+from harness.gateways.gateway import Gateway
+from harness.waiting import wait_until
 
 pytestmark = [pytest.mark.client, pytest.mark.kernel]
 
@@ -62,12 +66,78 @@ def test_nbclient_reports_a_failing_cell(
     gateway.wait_until_no_kernels()
 
 
+@pytest.mark.parametrize("runner", ["nbclient", "papermill"])
+def test_run_fails_when_the_kernel_dies(
+    gateway: Gateway, kernel_name: str, tmp_path: Path, runner: str
+) -> None:
+    """With the reason, at the cell that was running, and at once: no runner has to time out."""
+    cells = ["1", "import os\nos.kill(os.getpid(), 9)", "print('never')"]
+    write_cells(tmp_path, *cells, parameters=0)
+    run = run_snippet(gateway, "python", runner, cwd=tmp_path, kernel_name=kernel_name)
+    assert run.returncode != 0
+    assert "KernelDied: The kernel was killed by SIGKILL." in run.stderr
+    gateway.wait_until_no_kernels()
+
+
+def test_nbclient_fails_when_the_kernel_dies_with_its_agent(
+    gateway: Gateway, kernel_name: str, tmp_path: Path
+) -> None:
+    """Likewise, although nothing in the kernel's container is left to say so."""
+
+    def kill_in_cell() -> None:
+        (kernel_id,) = wait_until(gateway.list_kernels, what="the runner's kernel")
+        wait_until(lambda: kernel_id in gateway.list_kernels(), what="its start")
+        channels = gateway.connect(kernel_id)
+        channels.receive_until(lambda message: message.content.get("text") == "in the cell")
+        with suppress(TimeoutError):  # the runner has acknowledged this when nothing more comes
+            channels.receive(timeout=0.5)
+        kill_workload(kernel_id)
+        channels.close()
+
+    cell = "import time\nwhile True:\n    print(end='in the cell', flush=True)\n    time.sleep(3)"
+    write_cells(tmp_path, "1", cell, "print('never')")
+    with ThreadPoolExecutor() as pool:
+        killing = pool.submit(kill_in_cell)
+        run = run_snippet(gateway, "python", "nbclient", cwd=tmp_path, kernel_name=kernel_name)
+        killing.result()
+    assert run.returncode != 0
+    assert "KernelDied: The kernel's workload ended: " in run.stderr
+    gateway.delete_all_kernels()
+
+
 def test_nbclient_survives_a_silent_cell(gateway: Gateway, tmp_path: Path) -> None:
     """A cell that says nothing for longer than the client's socket timeout still ends well."""
     write_cells(tmp_path, f"import time\ntime.sleep({SILENCE})\nprint('awake')")
     run = run_snippet(gateway, "python", "nbclient", cwd=tmp_path, kernel_name="python3")
     assert run.returncode == 0, run.stderr
     assert printed(read_outputs(tmp_path / "executed.ipynb")[0]) == "awake\n"
+
+
+def test_silent_cell_may_outlast_a_clients_own_deadline(gateway: Gateway, tmp_path: Path) -> None:
+    """KERNEL_LAUNCH_TIMEOUT, which is that of nbclient's WebSocket too: a ping comes before it."""
+    write_cells(tmp_path, "import time\ntime.sleep(26)\nprint('awake')")
+    env = {"KERNEL_LAUNCH_TIMEOUT": "24"}
+    run = run_snippet(gateway, "python", "nbclient", cwd=tmp_path, kernel_name="python3", env=env)
+    assert run.returncode == 0, run.stderr
+    assert printed(read_outputs(tmp_path / "executed.ipynb")[0]) == "awake\n"
+
+
+@pytest.mark.parametrize("runner", ["nbclient", "papermill"])
+def test_binary_data_does_not_end_a_run(
+    gateway: Gateway, kernel_name: str, tmp_path: Path, runner: str
+) -> None:
+    """Messages with buffers arrive without them; a notice stands under each cell that sent some."""
+    comm = (
+        "from comm import create_comm\n"
+        "create_comm(target_name='t', data={}, buffers=[bytes(range(256))])"
+    )
+    widget = "import ipywidgets\nipywidgets.Image(value=bytes(range(256)))"
+    write_cells(tmp_path, "count = 1", comm, widget, "print('went on')", parameters=0)
+    run = run_snippet(gateway, "python", runner, cwd=tmp_path, kernel_name=kernel_name)
+    assert run.returncode == 0, run.stderr
+    outputs = read_outputs(tmp_path / "executed.ipynb")[-3:]
+    assert [("Binary data" in printed(one, "stderr")) for one in outputs] == [True, True, False]
+    assert printed(outputs[2]) == "went on\n"
 
 
 def test_nbconvert_executes_a_notebook(gateway: Gateway, kernel_name: str, tmp_path: Path) -> None:
@@ -84,7 +154,7 @@ def test_papermill_runs_twenty_cells_with_parameters(
 ) -> None:
     """Twenty cells run in order with the given parameters, each on what the last one left."""
     steps = [f"total += count\nprint({number}, name, total)" for number in range(2, 20)]
-    write_cells(tmp_path, "count = 1\nname = 'nobody'", "total = 0", *steps, WHERE, parameters=0)
+    write_cells(tmp_path, "count = 1\nname = 'unknown'", "total = 0", *steps, WHERE, parameters=0)
     run = run_snippet(gateway, "python", "papermill", cwd=tmp_path, kernel_name=kernel_name)
     assert run.returncode == 0, run.stderr
     # papermill puts a cell with the given parameters after the tagged one

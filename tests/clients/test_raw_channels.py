@@ -1,8 +1,11 @@
 """The WebSocket as clients of both codecs see it, several of them at once, on one kernel."""
 
 import pytest
-from harness.channels import Channels, Codec, Execution
-from harness.gateway import Gateway
+from harness.clients.channels import Channels, Execution
+from harness.gateways.gateway import Gateway
+
+from jupyter_wire.messages import Codec
+from kernel_agent.launch.home import unix_name
 
 pytestmark = [pytest.mark.client, pytest.mark.kernel]
 
@@ -60,7 +63,7 @@ def test_codecs_share_a_kernel(gateway: Gateway, kernel: str) -> None:
 
 
 def watch_execution(channels: Channels, request_id: str) -> Execution:
-    """Receive somebody else's execution until its idle status."""
+    """Receive another client's execution until its idle status."""
     execution = Execution(request_id)
     while True:
         message = channels.receive()
@@ -89,7 +92,7 @@ def test_binary_buffers_pass_both_ways(gateway: Gateway, kernel: str, codec: Cod
 
 
 def test_input_is_asked_of_one_client_only(gateway: Gateway, kernel: str) -> None:
-    """`input()` prompts the client that runs the cell, and nobody else."""
+    """`input()` prompts only the client that runs the cell."""
     asking = gateway.connect(kernel)
     watching = gateway.connect(kernel, codec=Codec.LEGACY)
     try:
@@ -146,3 +149,27 @@ def test_shutdown_request_ends_the_kernel(gateway: Gateway, kernel_name: str) ->
         gateway.wait_until_gone(kernel_id)
     finally:
         channels.close()
+
+
+@pytest.mark.parametrize(
+    "env", [{}, {"KERNEL_UID": "4242"}, {"KERNEL_UID": "4242", "KERNEL_GID": "77"}]
+)
+def test_user_has_a_name_whatever_its_id(gateway: Gateway, env: dict[str, str]) -> None:
+    """To Python, to the C library, and to a program that does not get its environment."""
+    kernel_id = gateway.start_kernel("python_docker", env)
+    channels = gateway.connect(kernel_id)
+    try:
+        execution = channels.execute(
+            "import getpass, os, pwd, subprocess\n"
+            "found = pwd.getpwuid(os.getuid())\n"
+            "whoami = subprocess.run('whoami', capture_output=True, text=True).stdout.strip()\n"
+            "print(os.getuid(), getpass.getuser(), found.pw_name, whoami)\n"
+            "print(found.pw_dir == os.environ['HOME'])"
+        )
+        uid, *names, has_home = execution.stdout.split()
+        assert uid == env.get("KERNEL_UID", "1000")
+        assert set(names) == {unix_name(gateway.username) if env else "jovyan"}
+        assert has_home == "True"
+    finally:
+        channels.close()
+        gateway.delete_kernel(kernel_id)

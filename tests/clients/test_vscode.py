@@ -8,8 +8,9 @@ import uuid
 
 import pytest
 import requests
-from harness.channels import Codec
-from harness.gateway import Gateway
+from harness.gateways.gateway import Gateway
+
+from jupyter_wire.messages import Codec
 
 pytestmark = [pytest.mark.client, pytest.mark.kernel]
 

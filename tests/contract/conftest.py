@@ -1,15 +1,17 @@
-"""The process proxies that the contract suite is run on."""
+"""The process proxies that the contract suite is run on.
+
+docs/writing-process-proxies.md says how to add another.
+"""
 
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from harness.engine_rigs import DockerRig, SwarmRig
-from harness.proxies import LocalRig, ProxyRig
-from harness.swarm import Seat, enter_network
+from harness.engines.swarm import NetworkEndpoint, enter_network
+from harness.proxies.engine_rigs import DockerRig, SwarmRig
+from harness.proxies.rigs import LocalRig, ProxyRig
 
-from bringup.swarm_lab import SwarmLab
-from enterprise_gateway.services.processproxies import swarm_broom
+from swarmlab.lab import SwarmLab
 
 
 @pytest.fixture
@@ -28,14 +30,14 @@ def docker_rig(tmp_path: Path) -> DockerRig:
 def swarm_rig(
     shared_lab: SwarmLab,
     network: str,
-    seat: Seat,
+    endpoint: NetworkEndpoint,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[SwarmRig]:
     """Services; the test is in their network."""
-    monkeypatch.setattr(swarm_broom, "DEATH_DELAY", 3.0)
-    with enter_network(seat):
-        yield SwarmRig.of(tmp_path, shared_lab, network)
+    with enter_network(endpoint):
+        rig = SwarmRig.of(tmp_path, shared_lab, network)
+        rig.change_delays(tombstone_seconds=3.0)
+        yield rig
 
 
 @pytest.fixture(

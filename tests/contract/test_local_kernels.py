@@ -1,4 +1,4 @@
-"""What only kernels on this machine have: files, and a process table shared with everybody."""
+"""Local kernels only: files, and a process table shared with other users."""
 
 import asyncio
 import dataclasses
@@ -9,11 +9,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from harness.proxies import LocalRig, ask_agent
+from harness.proxies.rigs import LocalRig, ask_agent
 
 from enterprise_gateway.errors import ConfigurationError
-from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
-from enterprise_gateway.services.processproxies.processes import ProcessIdentity, kill_marked
+from enterprise_gateway.services.processproxies.contract import (
+    BaseProcessProxyABC,
+    Workload,
+    WorkloadState,
+)
+from enterprise_gateway.services.processproxies.local.processes import ProcessIdentity, kill_marked
 
 pytestmark = pytest.mark.kernel
 
@@ -33,7 +37,7 @@ async def proxy(rig: LocalRig) -> BaseProcessProxyABC:
 
 
 async def test_files_are_the_users_own(rig: LocalRig, proxy: BaseProcessProxyABC) -> None:
-    """Nobody else can enter the folder or read a record, and no record holds a token."""
+    """Only the gateway's user can enter the folder, and no record holds a token."""
     request = rig.request()
     await proxy.launch(request)
     folder = rig.settings.runtime_dir
@@ -57,6 +61,35 @@ async def test_killed_kernel_leaves_no_files(rig: LocalRig, proxy: BaseProcessPr
     await rig.until_gone(request.kernel_id)
 
 
+async def test_list_says_how_a_kernel_ended_that_ended_just_now(
+    rig: LocalRig, proxy: BaseProcessProxyABC
+) -> None:
+    """Also before the event loop is told, and while the kernel's files are removed."""
+    request = rig.request()
+    await proxy.launch(request)
+    rig.kill(request.kernel_id)
+    while workload := await proxy.observe(request.kernel_id):
+        dies = workload.state is WorkloadState.RUNNING
+        assert dies or workload.exit_reason == "killed by SIGKILL"
+    assert await proxy.list() == []
+
+
+async def test_kernel_that_is_launched_again_at_once_keeps_its_files(
+    rig: LocalRig, proxy: BaseProcessProxyABC
+) -> None:
+    """The clean-up after the dead process does not remove those of the next."""
+    request = rig.request()
+    for _ in range(3):
+        workload = await proxy.launch(request)
+        assert workload.endpoint is not None
+        await ask_agent(workload.endpoint, "/v1/state")
+        rig.kill(request.kernel_id)
+        present: Workload | None = workload
+        while present is not None and present.state is WorkloadState.RUNNING:
+            present = await proxy.observe(request.kernel_id)
+    await rig.until_gone(request.kernel_id)
+
+
 async def test_folder_may_be_deep(rig: LocalRig) -> None:
     """Paths of sockets are limited to 107 bytes; those of folders are not."""
     deep = rig.folder / ("d" * 90) / ("e" * 90)
@@ -74,7 +107,7 @@ async def test_folder_may_be_deep(rig: LocalRig) -> None:
 
 
 async def test_unusable_folder_is_the_operators_to_mend(rig: LocalRig) -> None:
-    """The gateway says so when it starts."""
+    """The gateway reports it when it starts."""
     blocked = rig.folder / "file"
     blocked.touch()
     rig.settings = dataclasses.replace(rig.settings, runtime_dir=blocked / "x")
@@ -111,7 +144,7 @@ async def test_kernel_has_a_path_and_nothing_of_the_agents(
 async def test_working_directory_is_the_one_asked_for(
     rig: LocalRig, proxy: BaseProcessProxyABC
 ) -> None:
-    """One that is not there is replaced by the user's home."""
+    """A missing folder is replaced by the user's home."""
     for cwd, expected in ((str(rig.folder), rig.folder), ("/no/such/folder", Path.home())):
         seen = rig.folder / "cwd"
         request = rig.request(argv=("sh", "-c", f"pwd >{seen}; exit 3"), cwd=cwd)
@@ -123,7 +156,7 @@ async def test_working_directory_is_the_one_asked_for(
 async def test_record_of_another_process_is_not_taken_for_the_kernel(
     rig: LocalRig, proxy: BaseProcessProxyABC
 ) -> None:
-    """When a pid was given to somebody else, the kernel is dead, and the somebody else lives."""
+    """If another process has the pid now, the kernel is dead, and that process survives."""
     workload = await proxy.launch(rig.request())
     await proxy.close()
     await asyncio.to_thread(rig.kill, workload.kernel_id)
@@ -154,6 +187,13 @@ def test_identity_survives_no_process() -> None:
     ProcessIdentity.gone(os.getpid()).kill()
 
 
-def test_mark_that_nobody_has_kills_nobody() -> None:
+@pytest.mark.parametrize("pid", [0, -1])
+def test_identity_is_of_one_process(pid: int) -> None:
+    """Not of any child, or of a group: these are what other numbers mean to the system."""
+    with pytest.raises(ValueError, match="pid of a process"):
+        ProcessIdentity.gone(pid)
+
+
+def test_unknown_mark_kills_no_process() -> None:
     """Killing by mark looks for the whole entry."""
     kill_marked("EG_LOCAL_KERNEL=")

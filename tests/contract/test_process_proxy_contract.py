@@ -1,4 +1,4 @@
-"""What every process proxy does, on real kernels."""
+"""The contract of process proxies, tested with real kernels."""
 
 import asyncio
 import contextlib
@@ -7,29 +7,23 @@ import os
 import sys
 from pathlib import Path
 
+import aiohttp
 import pytest
-from harness.proxies import (
-    LAUNCH_TIMEOUT,
-    ROOT,
-    TOKEN,
-    ProxyRig,
-    Watcher,
-    ask_agent,
-    wait_for,
-)
+from harness.proxies.rigs import LAUNCH_TIMEOUT, TOKEN, ProxyRig, Watcher, ask_agent
+from harness.waiting import wait_in_thread
 
 from enterprise_gateway.errors import ConflictError, LaunchError, LaunchTimeoutError
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
-from enterprise_gateway.services.processproxies.names import escape_username
 from enterprise_gateway.services.processproxies.processproxy import WorkloadState
+from enterprise_gateway.services.processproxies.workloads.names import escape_username
 
-NOBODY = "00000000-0000-0000-0000-000000000000"
+UNKNOWN = "00000000-0000-0000-0000-000000000000"
 
 
 async def test_launched_kernel_runs_and_can_be_reached(
     rig: ProxyRig, proxy: BaseProcessProxyABC
 ) -> None:
-    """When `launch` returns, the agent answers under the endpoint, and the kernel is ready."""
+    """When `launch` returns, the agent answers at the endpoint, and the kernel is ready."""
     request = rig.request()
     workload = await proxy.launch(request)
     assert workload.kernel_id == request.kernel_id
@@ -41,16 +35,29 @@ async def test_launched_kernel_runs_and_can_be_reached(
     assert state["execution_state"] == "idle"
 
 
+async def test_agent_has_the_token_of_its_launch(rig: ProxyRig, proxy: BaseProcessProxyABC) -> None:
+    """The workload carries its launch id, and its agent accepts only that launch's token."""
+    token = "1a07c4" * 8
+    request = rig.request(launch_id="5", launch_token=token)
+    workload = await proxy.launch(request)
+    assert workload.launch_id == "5"
+    assert await proxy.observe(request.kernel_id) == workload
+    state = await ask_agent(workload.endpoint, "/v1/state", token)
+    assert state["kernel_id"] == request.kernel_id
+    with pytest.raises(aiohttp.ClientResponseError, match="401"):
+        await ask_agent(workload.endpoint, "/v1/state")
+
+
 async def test_kernel_is_observed_and_listed(rig: ProxyRig, proxy: BaseProcessProxyABC) -> None:
-    """Both say the same as `launch` did."""
+    """Both return the same as `launch`."""
     workload = await proxy.launch(rig.request())
     assert await proxy.observe(workload.kernel_id) == workload
     assert workload in await proxy.list()
-    assert await proxy.observe(NOBODY) is None
+    assert await proxy.observe(UNKNOWN) is None
 
 
 @pytest.mark.parametrize("kernel_id", ["", "../../etc/passwd", "x" * 5000, "a b", "\0", "*"])
-async def test_impossible_id_is_nobodys(proxy: BaseProcessProxyABC, kernel_id: str) -> None:
+async def test_malformed_id_has_no_workload(proxy: BaseProcessProxyABC, kernel_id: str) -> None:
     """Ids come from clients and may be anything."""
     assert await proxy.observe(kernel_id) is None
     assert await proxy.read_log(kernel_id, 100) == ""
@@ -60,7 +67,7 @@ async def test_impossible_id_is_nobodys(proxy: BaseProcessProxyABC, kernel_id: s
 async def test_follower_sees_life_and_death(
     rig: ProxyRig, proxy: BaseProcessProxyABC, watcher: Watcher
 ) -> None:
-    """A death is told when it happens, with what is known of it."""
+    """A death is yielded when it happens, with its reason."""
     workload = await proxy.launch(rig.request())
     await watcher.until(workload.kernel_id, WorkloadState.RUNNING)
     await asyncio.to_thread(rig.kill, workload.kernel_id)
@@ -74,7 +81,7 @@ async def test_follower_sees_life_and_death(
 async def test_late_follower_is_told_of_what_runs_already(
     rig: ProxyRig, proxy: BaseProcessProxyABC
 ) -> None:
-    """Whoever begins to follow later knows as much as the others."""
+    """A later follower gets the same states."""
     workload = await proxy.launch(rig.request())
     late = Watcher(proxy)
     assert (await late.until(workload.kernel_id, WorkloadState.RUNNING)).name == workload.name
@@ -82,25 +89,25 @@ async def test_late_follower_is_told_of_what_runs_already(
 
 
 async def test_log_is_what_the_workload_printed(rig: ProxyRig, proxy: BaseProcessProxyABC) -> None:
-    """Its end is returned, however much there is."""
+    """The end of the log is returned, however long it is."""
     workload = await proxy.launch(rig.request())
     whole = await proxy.read_log(workload.kernel_id, 65536)
     assert workload.kernel_id in whole
     tail = await proxy.read_log(workload.kernel_id, 20)
     assert len(tail.encode()) <= 20
-    assert await proxy.read_log(NOBODY, 100) == ""
+    assert await proxy.read_log(UNKNOWN, 100) == ""
 
 
 async def test_removal_is_idempotent_and_complete(
     rig: ProxyRig, proxy: BaseProcessProxyABC, watcher: Watcher
 ) -> None:
-    """However often and however many at once: nothing is left, and nothing is an error."""
+    """Repeatedly and concurrently: nothing is left, and no call fails."""
     workload = await proxy.launch(rig.request())
     await asyncio.gather(*(proxy.remove(workload.kernel_id) for _ in range(3)))
     await rig.until_gone(workload.kernel_id)
     await watcher.until(workload.kernel_id, WorkloadState.DEAD)
     await proxy.remove(workload.kernel_id)
-    await proxy.remove(NOBODY)
+    await proxy.remove(UNKNOWN)
 
 
 async def test_kernels_are_launched_at_once(rig: ProxyRig, proxy: BaseProcessProxyABC) -> None:
@@ -147,7 +154,7 @@ async def test_id_can_be_used_again_after_removal(
 async def test_failed_kernel_is_told_in_its_own_words(
     rig: ProxyRig, proxy: BaseProcessProxyABC
 ) -> None:
-    """The user reads what the kernel printed, and nothing is left."""
+    """The error includes the kernel's output, and nothing is left."""
     request = rig.failing_request()
     with pytest.raises(LaunchError, match="no kernel today"):
         await proxy.launch(request)
@@ -157,7 +164,7 @@ async def test_failed_kernel_is_told_in_its_own_words(
 async def test_nothing_of_a_kernel_outlives_its_workload(
     rig: ProxyRig, proxy: BaseProcessProxyABC, watcher: Watcher
 ) -> None:
-    """A kernel that does not look after its parent ends with it all the same, children included."""
+    """A kernel that ignores its agent's end is killed with it, and so are its children."""
     workload = await proxy.launch(rig.stubborn_request())
     await asyncio.to_thread(rig.kill, workload.kernel_id)
     await watcher.until(workload.kernel_id, WorkloadState.DEAD)
@@ -165,7 +172,7 @@ async def test_nothing_of_a_kernel_outlives_its_workload(
 
 
 async def until_gone(rig: ProxyRig, proxy: BaseProcessProxyABC, kernel_id: str) -> None:
-    """Wait until nothing is left of a kernel, not even what the engine made too late."""
+    """Wait until nothing is left of a kernel, including late creations of the engine."""
     async with asyncio.timeout(rig.removal_deadline):
         while True:
             traces = await asyncio.to_thread(rig.traces, kernel_id)
@@ -178,7 +185,7 @@ async def until_gone(rig: ProxyRig, proxy: BaseProcessProxyABC, kernel_id: str) 
 async def test_cancelled_launch_leaves_nothing(
     rig: ProxyRig, proxy: BaseProcessProxyABC, delay: float
 ) -> None:
-    """Whenever the client goes away, what was made for it goes too."""
+    """At whatever moment the client leaves, the workload is removed."""
     request = rig.request()
     launch = asyncio.create_task(proxy.launch(request))
     with contextlib.suppress(TimeoutError):
@@ -205,7 +212,7 @@ async def test_launch_that_takes_too_long_leaves_nothing(
 async def test_id_of_a_failed_launch_can_be_used_again(
     rig: ProxyRig, proxy: BaseProcessProxyABC
 ) -> None:
-    """Nothing that the first launch may still bring about disturbs the second."""
+    """Late effects of the first launch do not disturb the second."""
     request = rig.request(timeout=0.1)
     with pytest.raises(LaunchTimeoutError):
         await proxy.launch(request)
@@ -216,7 +223,7 @@ async def test_id_of_a_failed_launch_can_be_used_again(
 async def test_another_gateway_goes_on_with_the_kernels(
     rig: ProxyRig, proxy: BaseProcessProxyABC
 ) -> None:
-    """A process proxy holds nothing that its successor would need."""
+    """A process proxy keeps no state that its successor would need."""
     workload = await proxy.launch(rig.request())
     await proxy.close()
     successor = await rig.open_proxy()
@@ -234,7 +241,7 @@ async def test_another_gateway_goes_on_with_the_kernels(
 async def test_death_during_the_gateways_absence_is_noticed(
     rig: ProxyRig, proxy: BaseProcessProxyABC
 ) -> None:
-    """Whoever comes next finds no kernel that is not there."""
+    """The next gateway lists no dead kernel as running."""
     workload = await proxy.launch(rig.request())
     await proxy.close()
     await asyncio.to_thread(rig.kill, workload.kernel_id)
@@ -280,18 +287,17 @@ async def test_token_is_nowhere_to_be_seen(
 
 
 async def test_launch_that_its_gateway_did_not_live_to_see_leaves_nothing(rig: ProxyRig) -> None:
-    """The agent finds nobody to report to, and ends."""
+    """The agent cannot report, and ends."""
     request = rig.request(agent_settings={"report_timeout": 3})
     program = (
-        "import asyncio, sys\n"
+        "import asyncio, importlib, sys\n"
         "from pathlib import Path\n"
-        "from harness import engine_rigs, proxies\n"
         "async def main():\n"
-        "    rigs = {**vars(proxies), **vars(engine_rigs)}\n"
-        "    rig = rigs[sys.argv[1]](Path(sys.argv[2]), *sys.argv[5:])\n"
-        "    rig.username = sys.argv[3]\n"
+        "    rig_class = getattr(importlib.import_module(sys.argv[1]), sys.argv[2])\n"
+        "    rig = rig_class(Path(sys.argv[3]), *sys.argv[6:])\n"
+        "    rig.username = sys.argv[4]\n"
         "    settings = {'report_timeout': 3}\n"
-        "    request = rig.request(kernel_id=sys.argv[4], username=rig.username,\n"
+        "    request = rig.request(kernel_id=sys.argv[5], username=rig.username,\n"
         "                          agent_settings=settings)\n"
         "    proxy = await rig.open_proxy()\n"
         "    print('launching', flush=True)\n"
@@ -299,6 +305,7 @@ async def test_launch_that_its_gateway_did_not_live_to_see_leaves_nothing(rig: P
         "asyncio.run(main())\n"
     )
     arguments = (
+        type(rig).__module__,
         type(rig).__name__,
         str(rig.folder),
         rig.username,
@@ -312,16 +319,16 @@ async def test_launch_that_its_gateway_did_not_live_to_see_leaves_nothing(rig: P
         *arguments,
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT / "scripts")]),
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "TMPDIR": rig.scratch,
         },
         stdout=asyncio.subprocess.PIPE,
     )
     assert gateway.stdout is not None
     await gateway.stdout.readline()
-    await wait_for(lambda: rig.traces(request.kernel_id), LAUNCH_TIMEOUT)
+    await wait_in_thread(lambda: rig.traces(request.kernel_id), LAUNCH_TIMEOUT)
     gateway.kill()
     await gateway.wait()
-    if rig.is_swept:
+    if rig.needs_cleanup:
         await rig.open_proxy()
     await rig.until_gone(request.kernel_id)

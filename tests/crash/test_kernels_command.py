@@ -1,7 +1,7 @@
 """`jupyter enterprisegateway kernels`: list and stop, whether a gateway lives or not."""
 
 import pytest
-from harness.gateway import Gateway
+from harness.gateways.gateway import Gateway
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 

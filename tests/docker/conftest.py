@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from harness.engine_rigs import DockerRig
+from harness.proxies.engine_rigs import DockerRig
 
 
 @pytest.fixture

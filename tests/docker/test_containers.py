@@ -1,17 +1,20 @@
 """What a kernel's container is like."""
 
 import asyncio
+import contextlib
 import dataclasses
+import functools
+import hashlib
 import json
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.engine_rigs import DockerRig
-from harness.proxies import TOKEN, ask_agent
+from harness.proxies.engine_rigs import DockerRig
+from harness.proxies.rigs import TOKEN, ask_agent
 
-from enterprise_gateway.errors import ConflictError, NotFoundError
-from enterprise_gateway.services.processproxies import docker_watch
+from enterprise_gateway.errors import ConflictError, LaunchError, NotFoundError
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.services.processproxies.processproxy import LaunchRequest, Workload
 from enterprise_gateway.settings import DockerSettings
@@ -44,11 +47,14 @@ async def test_container_is_named_labelled_and_owned_as_documented(
     assert container["Config"]["Hostname"] == name
     assert container["Config"]["User"] == "1000"
     assert container["HostConfig"]["GroupAdd"] == ["100", "100"]
-    assert container["HostConfig"]["AutoRemove"] is True
+    assert container["HostConfig"]["AutoRemove"] is False
     labels = container["Config"]["Labels"]
+    assert labels["enterprise-gateway.remove"] == "true"
     assert labels["app"] == "enterprise-gateway"
     assert labels["component"] == "kernel"
     assert labels["kernel_id"] == request.kernel_id
+    listed = next(each for each in await proxy.list() if each.kernel_id == request.kernel_id)
+    assert listed.image == container["Config"]["Image"]
 
 
 async def test_token_is_in_the_environment_only(rig: DockerRig, proxy: BaseProcessProxyABC) -> None:
@@ -58,6 +64,26 @@ async def test_token_is_in_the_environment_only(rig: DockerRig, proxy: BaseProce
     assert f"EG_AGENT_TOKEN={TOKEN}" in container["Config"].pop("Env")
     assert TOKEN not in json.dumps(container)
     assert TOKEN not in await proxy.read_log(request.kernel_id, 65536)
+
+
+PEEK = """
+for name in environ mem; do
+    cat /proc/1/$name >/dev/null 2>&1 && echo "$name can be read"
+    (: >>/proc/1/$name) 2>/dev/null && echo "$name can be opened for writing"
+done
+cd /tmp && exec python3 -m ipykernel_launcher -f "$0"
+"""
+
+
+async def test_agent_is_hidden_from_the_first_line_of_its_kernel(rig: DockerRig) -> None:
+    """What runs before the kernel's own code cannot get the agent's token, and act as it."""
+    kernel = ["sh", "-c", PEEK, "{connection_file}"]
+    command = ["python3", "-I", "-m", "kernel_agent", "--", *kernel]
+    proxy = await rig.open_proxy()
+    for _ in range(3):
+        request = rig.edited_request("command", repr(command))
+        await inspect(rig, proxy, request)
+        assert " can be " not in await proxy.read_log(request.kernel_id, 65536)
 
 
 async def test_gateways_own_environment_stays_outside(
@@ -88,13 +114,94 @@ async def test_kernel_may_run_as_anybody(rig: DockerRig, proxy: BaseProcessProxy
     assert container["HostConfig"]["GroupAdd"] == ["54321", "100"]
 
 
-async def test_working_directory_is_mirrored_on_request(rig: DockerRig) -> None:
-    """With EG_MIRROR_WORKING_DIRS the container starts where the client is."""
+@pytest.mark.parametrize(
+    ("asked", "entered"),
+    [
+        ("/tmp", "/tmp"),
+        ("/home/jovyan/no such", "/home/jovyan"),
+        ("/tmp/{{x}}", "/home/jovyan"),
+        ("/root", "/home/jovyan"),
+        ("/etc/passwd", "/home/jovyan"),
+        ("C:\\Users\\ann", "/home/jovyan"),
+        ("~", "/home/jovyan"),
+        (".cache", "/home/jovyan"),
+    ],
+)
+async def test_working_directory_is_mirrored_where_there_is_one(
+    rig: DockerRig, asked: str, entered: str
+) -> None:
+    """With EG_MIRROR_WORKING_DIRS; the engine would make a folder that is missing, for root."""
     docker = dataclasses.replace(rig.settings.docker, mirror_working_dirs=True)
     rig.settings = dataclasses.replace(rig.settings, docker=docker)
     proxy = await rig.open_proxy()
-    container = await inspect(rig, proxy, with_env(rig.request(), KERNEL_WORKING_DIR="/tmp"))
-    assert container["Config"]["WorkingDir"] == "/tmp"
+    kernel = ["sh", "-c", 'echo "in <$(pwd)>" >&2; exit 3']
+    command = ["python3", "-I", "-m", "kernel_agent", "--", *kernel]
+    request = with_env(rig.edited_request("command", repr(command)), KERNEL_WORKING_DIR=asked)
+    with pytest.raises(LaunchError, match=f"in <{entered}>"):
+        await proxy.launch(request)
+
+
+async def test_proxy_of_the_kernel_is_not_the_scripts(rig: DockerRig) -> None:
+    """No proxy listens there; the script asks the engine all the same, and the kernel has it."""
+    forward = await asyncio.start_server(
+        functools.partial(pass_on, rig.settings.docker.host), "127.0.0.1"
+    )
+    port = forward.sockets[0].getsockname()[1]
+    settings = dataclasses.replace(rig.settings.docker, host=f"tcp://127.0.0.1:{port}")
+    rig.settings = dataclasses.replace(rig.settings, docker=settings)
+    proxies = {
+        "HTTP_PROXY": "http://127.0.0.1:9",
+        "no_proxy": "example.org",
+        "REQUESTS_CA_BUNDLE": "/no/such.pem",
+    }
+    try:
+        container = await inspect(rig, await rig.open_proxy(), with_env(rig.request(), **proxies))
+        environment = dict(entry.split("=", 1) for entry in container["Config"]["Env"])
+        assert proxies.items() <= environment.items()
+        assert "EG_KERNEL_ENV" not in environment
+        await rig.close()
+    finally:
+        forward.close()
+
+
+async def pass_on(host: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Be the engine's socket by TCP."""
+    path = host.removeprefix("unix://") or "/var/run/docker.sock"
+    engine_reader, engine_writer = await asyncio.open_unix_connection(path)
+
+    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65536):
+                target.write(data)
+                await target.drain()
+        target.close()
+
+    await asyncio.gather(copy(reader, engine_writer), copy(engine_reader, writer))
+
+
+async def test_context_of_the_docker_command_does_not_count(rig: DockerRig, tmp_path: Path) -> None:
+    """The gateway's engine is the script's, also where no DOCKER_HOST is set."""
+    name = hashlib.sha256(b"other").hexdigest()
+    folder = tmp_path / "contexts" / "meta" / name
+    folder.mkdir(parents=True)
+    endpoint = {"docker": {"Host": "tcp://127.0.0.1:9", "SkipTLSVerify": False}}
+    (folder / "meta.json").write_text(json.dumps({"Name": "other", "Endpoints": endpoint}))
+    (tmp_path / "config.json").write_text('{"currentContext": "other"}')
+    settings = dataclasses.replace(
+        rig.settings.docker, launch_env={"DOCKER_CONFIG": str(tmp_path), "DOCKER_CONTEXT": "other"}
+    )
+    rig.settings = dataclasses.replace(rig.settings, docker=settings)
+    await inspect(rig, await rig.open_proxy(), rig.request())
+
+
+async def test_size_of_dev_shm_is_that_of_the_kernelspec(
+    rig: DockerRig, proxy: BaseProcessProxyABC
+) -> None:
+    """`shm_size` in its config."""
+    request = rig.request()
+    config = {**request.config, "shm_size": "200m"}
+    container = await inspect(rig, proxy, dataclasses.replace(request, config=config))
+    assert container["HostConfig"]["ShmSize"] == 200 * 1024**2
 
 
 async def test_kernels_run_in_the_network_of_the_settings(rig: DockerRig) -> None:
@@ -128,23 +235,38 @@ async def test_container_that_ended_can_be_kept(rig: DockerRig, proxy: BaseProce
     assert not await asyncio.to_thread(rig.traces, request.kernel_id)
 
 
-async def test_container_that_nobody_will_start_is_removed(
-    rig: DockerRig, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_followed", [True, False])
+async def test_container_that_has_ended_is_removed_by_a_gateway(
+    rig: DockerRig, *, is_followed: bool
 ) -> None:
+    """Also where none was running when it ended; the engine is not asked to."""
+    rig.change_delays(ended_container_seconds=0.5)
+    proxy = await rig.open_proxy()
+    request = rig.request()
+    await proxy.launch(request)
+    if not is_followed:
+        await rig.close_gateways()
+    await asyncio.to_thread(rig.kill, request.kernel_id)
+    if not is_followed:
+        assert await asyncio.to_thread(rig.traces, request.kernel_id)
+        await rig.open_proxy()
+    await rig.until_gone(request.kernel_id)
+
+
+async def test_container_that_nobody_will_start_is_removed(rig: DockerRig) -> None:
     """A gateway that was killed between create and start left it; the next one clears it away."""
     kernel_id = await create_only(rig)
-    monkeypatch.setattr(docker_watch, "_STALE_AFTER", -60.0)
+    rig.change_delays(stale_container_seconds=0.0)
     await rig.open_proxy()
     await rig.until_gone(kernel_id)
 
 
 @pytest.mark.parametrize("is_there_before", [True, False])
 async def test_container_that_is_never_started_is_removed_in_time(
-    rig: DockerRig, monkeypatch: pytest.MonkeyPatch, *, is_there_before: bool
+    rig: DockerRig, *, is_there_before: bool
 ) -> None:
     """Whether the gateway found it when it started or saw it being made: no event will come."""
-    monkeypatch.setattr(docker_watch, "_STALE_AFTER", 3.0)
-    monkeypatch.setattr(docker_watch, "_SHORTEST_LOOK", 0.5)
+    rig.change_delays(stale_container_seconds=3.0, container_check_seconds=0.5)
     kernel_id = await create_only(rig) if is_there_before else ""
     proxy = await rig.open_proxy()
     kernel_id = kernel_id or await create_only(rig)

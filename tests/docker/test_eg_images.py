@@ -1,15 +1,15 @@
-"""Enterprise Gateway's own images by our launch script: the lent agent runs their launcher."""
+"""Enterprise Gateway's own images by our launch script: the injected agent runs their launcher."""
 
 import contextlib
 from collections.abc import Iterator
 
 import docker
 import pytest
-from harness.cells import expect_output_beyond_the_gateway
-from harness.gateway import Gateway
-from harness.languages import PYTHON
-from harness.leftovers import find_containers
-from harness.site_kernels import (
+from harness.clients.cells import expect_output_beyond_the_gateway
+from harness.clients.languages import PYTHON
+from harness.engines.leftovers import find_containers
+from harness.gateways.gateway import Gateway
+from harness.kernels.site_kernels import (
     ensure_eg_image,
     expect_input_and_interrupt,
 )
@@ -48,7 +48,7 @@ def test_kernel_of_an_unchanged_image_gets_the_full_service(
 
 
 def test_output_goes_on_after_the_gateway_was_killed(own_gateway: Gateway, kernel_id: str) -> None:
-    """The agent holds it, whoever started the kernel: complete and in order."""
+    """The agent holds it, complete and in order, however the kernel was started."""
     expect_output_beyond_the_gateway(own_gateway, kernel_id, PYTHON.lines)
 
 

@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from harness.engine_rigs import DockerRig
-from harness.leftovers import find_processes
-from harness.proxies import EVENT_DEADLINE, Watcher, ask_agent, wait_for
-from harness.relay import Relay
+from harness.agents.relay import Relay
+from harness.engines.leftovers import find_processes
+from harness.proxies.engine_rigs import DockerRig
+from harness.proxies.rigs import EVENT_DEADLINE, Watcher, ask_agent
+from harness.waiting import wait_in_thread
 
 from enterprise_gateway.errors import LaunchTimeoutError, UnavailableError
-from enterprise_gateway.services.processproxies import docker_engine
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
+from enterprise_gateway.services.processproxies.engine import client as docker_engine
 from enterprise_gateway.services.processproxies.processproxy import WorkloadState
 from enterprise_gateway.settings import DockerSettings
 
@@ -84,13 +85,29 @@ async def test_cleaning_up_delays_no_launch_beyond_its_deadline(
     """While the engine is away nothing can be removed; who uses the id again is told in time."""
     request = rig.request(argv=("sleep", "100"), timeout=2.0)
     launch = asyncio.create_task(proxy.launch(request))
-    await wait_for(lambda: find_processes(f"KERNEL_ID={request.kernel_id}"))
+    await wait_in_thread(lambda: find_processes(f"KERNEL_ID={request.kernel_id}"))
     await relay.close()
     with pytest.raises(LaunchTimeoutError, match="has not ended yet"):
         await launch
     again = dataclasses.replace(request, timeout=0.5)
     with pytest.raises(LaunchTimeoutError, match="an earlier launch of the same id"):
         await asyncio.wait_for(proxy.launch(again), EVENT_DEADLINE)
+
+
+async def test_engine_that_goes_away_in_the_middle_of_a_start_is_unavailable(
+    rig: DockerRig, proxy: BaseProcessProxyABC, relay: Relay, tmp_path: Path
+) -> None:
+    """Whatever the launch script makes of it: its failure is not the kernelspec's."""
+    go = tmp_path / "go"
+    waiting = f"while [ ! -e {go} ]; do sleep 0.05; done; echo no engine >&2; exit 1"
+    request = rig.request(argv=("sh", "-c", waiting))
+    launch = asyncio.create_task(proxy.launch(request))
+    await wait_in_thread(lambda: find_processes(f"KERNEL_ID={request.kernel_id}"))
+    await relay.close()
+    go.touch()
+    with pytest.raises(UnavailableError, match=f"Kernel {request.kernel_id} .* did not start: The"):
+        await launch
+    await relay.open()
 
 
 async def test_death_while_the_engine_was_away_is_told_when_it_is_back(
@@ -103,9 +120,9 @@ async def test_death_while_the_engine_was_away_is_told_when_it_is_back(
     await watcher.until(lost.kernel_id, WorkloadState.RUNNING)
     await relay.close()
     await asyncio.to_thread(rig.kill, lost.kernel_id)
-    await rig.until_gone(lost.kernel_id)
     await relay.open()
     await watcher.until(lost.kernel_id, WorkloadState.DEAD)
+    await rig.until_gone(lost.kernel_id)
     assert (await watcher.until(kept.kernel_id, WorkloadState.RUNNING)).endpoint == kept.endpoint
     await watcher.close()
 

@@ -1,29 +1,34 @@
-"""Whatever keeps a container from becoming a kernel is told to the user, at once and in words."""
+"""Failed launches in containers: the error says why, at once, and nothing is left."""
 
+import asyncio
 import dataclasses
-import re
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from harness.bad_requests import (
+from harness.proxies.bad_requests import (
     MEMORY_HOG,
     NO_SUCH_IMAGE,
-    broken_script,
-    command_not_found,
+    check_failure,
     early_exit,
+    gpus_where_there_are_none,
+    launch_failures,
     missing_image,
-    unknown_language,
     with_env,
 )
-from harness.engine_rigs import DockerRig
-from harness.proxies import Watcher, wait_for
+from harness.proxies.engine_rigs import DockerRig
+from harness.proxies.rigs import Watcher
+from harness.waiting import wait_in_thread
 
 from enterprise_gateway.errors import (
     ConfigurationError,
     ForbiddenError,
     GatewayError,
+    InvalidRequestError,
     LaunchError,
     LaunchTimeoutError,
+    UnavailableError,
 )
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.services.processproxies.processproxy import LaunchRequest, WorkloadState
@@ -32,17 +37,23 @@ pytestmark = pytest.mark.docker
 
 
 def missing_image_of_ours(rig: DockerRig) -> LaunchRequest:
-    """Name an image that a checkout builds, of a version that it has not."""
-    return with_env(rig, KERNEL_IMAGE="enterprise-gateway/kernel-r:no-such-version")
+    """Name an image that a checkout builds, in a version that does not exist."""
+    return with_env(rig, KERNEL_IMAGE="localhost/enterprise-gateway/kernel-r:no-such-version")
 
 
-def malformed_image(rig: DockerRig) -> LaunchRequest:
-    """Name what cannot be an image."""
-    return with_env(rig, KERNEL_IMAGE="--privileged image")
+def malformed_image_of_the_kernelspec(rig: DockerRig) -> LaunchRequest:
+    """Name an invalid image in the kernelspec, whose launch script refuses it."""
+    return rig.request(config={"image_name": "--privileged image"})
+
+
+def silent_log(rig: DockerRig) -> LaunchRequest:
+    """Use a log driver that keeps nothing."""
+    command = "['sh', '-c', 'echo one; exit 9']; settings['log_config'] = {'type': 'none'}"
+    return rig.edited_request("command", command)
 
 
 def image_without_agent(rig: DockerRig) -> LaunchRequest:
-    """Name an image that is no kernel image."""
+    """Name an image without a kernel."""
     return with_env(rig, KERNEL_IMAGE="debian:bookworm-slim")
 
 
@@ -52,22 +63,17 @@ def too_little_memory(rig: DockerRig) -> LaunchRequest:
 
 
 def invalid_setting(rig: DockerRig) -> LaunchRequest:
-    """Ask the engine for what it refuses."""
+    """Ask for a setting that the engine refuses."""
     return rig.edited_request("cpuset_cpus", "'4000'")
 
 
-def gpus_where_there_are_none(rig: DockerRig) -> LaunchRequest:
-    """Ask for GPUs on a machine without."""
-    return with_env(rig, KERNEL_GPUS="2")
-
-
 def malformed_number_of_gpus(rig: DockerRig) -> LaunchRequest:
-    """Ask for GPUs by what is no number."""
+    """Ask for a number of GPUs that is not a number."""
     return with_env(rig, KERNEL_GPUS="many")
 
 
 def missing_script(rig: DockerRig) -> LaunchRequest:
-    """Name a launch script that is not there."""
+    """Name a launch script that does not exist."""
     return rig.request(argv=("python", "/no/such/launch_docker.py"))
 
 
@@ -76,31 +82,24 @@ def missing_arguments(rig: DockerRig) -> LaunchRequest:
     return rig.request(argv=tuple(rig.spec["argv"][:2]))
 
 
-@pytest.mark.parametrize(
-    ("make_request", "words"),
-    [
-        (missing_image, rf"{NO_SUCH_IMAGE} is not on this engine and cannot be pulled: .*1.*Build"),
-        (
-            missing_image_of_ours,
-            r"is not pulled\. Build it \(in a checkout: scripts/images kernel-r\)",
-        ),
-        (malformed_image, r"KERNEL_IMAGE is no image name"),
-        (image_without_agent, r"exit code 1\.\n.*no python3"),
-        (unknown_language, r"exit code 1\.\nUnrecognized value for KERNEL_LANGUAGE: 'cobol'!"),
-        (early_exit, r"exit code 9\.\n(one\ntwo|two\none)"),
-        (command_not_found, r"/no/such/command"),
-        (too_little_memory, r"exit code 137 \(out of memory\)\. Raise mem_limit"),
-        (invalid_setting, r"refused to start .*CPU"),
-        (
-            gpus_where_there_are_none,
-            r"KERNEL_GPUS=2\), but the Docker engine has none.*KERNEL_GPUS=0",
-        ),
-        (malformed_number_of_gpus, r"KERNEL_GPUS is no number of GPUs: many"),
-        (broken_script, r"NameError: name 'undefined_name'"),
-        (missing_script, r"No such file or directory: '/no/such/launch_docker\.py'"),
-        (missing_arguments, r"--kernel-id is required"),
-    ],
-    ids=lambda value: getattr(value, "__name__", None),
+@launch_failures(
+    (missing_image, rf"{NO_SUCH_IMAGE} is not on this engine and cannot be pulled: .*1.*Build"),
+    (
+        missing_image_of_ours,
+        r"is not pulled\. Build it \(in a checkout: scripts/images kernel-r\)",
+    ),
+    (malformed_image_of_the_kernelspec, r"KERNEL_IMAGE is not an image name"),
+    (silent_log, r"exit code 9\.\nIts output cannot be read\. .*does not support reading"),
+    (image_without_agent, r"exit code 1\.\n.*no python3"),
+    (too_little_memory, r"exit code 137 \(out of memory\)\. Raise mem_limit"),
+    (invalid_setting, r"refused to start .*CPU"),
+    (
+        gpus_where_there_are_none,
+        r"KERNEL_GPUS=2\), but the Docker engine has none.*KERNEL_GPUS=0",
+    ),
+    (malformed_number_of_gpus, r"KERNEL_GPUS is not a number of GPUs: many"),
+    (missing_script, r"No such file or directory: '/no/such/launch_docker\.py'"),
+    (missing_arguments, r"--kernel-id is required"),
 )
 async def test_cause_is_told_and_nothing_is_left(
     rig: DockerRig,
@@ -108,14 +107,8 @@ async def test_cause_is_told_and_nothing_is_left(
     make_request: Callable[[DockerRig], LaunchRequest],
     words: str,
 ) -> None:
-    """The error names the kernel and says what happened, in the words of whoever knew."""
-    request = make_request(rig)
-    with pytest.raises(LaunchError) as failure:
-        await proxy.launch(request)
-    assert not isinstance(failure.value, LaunchTimeoutError)
-    assert request.kernel_id in str(failure.value)
-    assert re.search(words, str(failure.value), re.DOTALL)
-    await rig.until_gone(request.kernel_id)
+    """The error names the kernel, and the cause in the words of the engine, image or script."""
+    await check_failure(rig, proxy, make_request(rig), words)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +118,8 @@ async def test_cause_is_told_and_nothing_is_left(
         ({"DOCKER_NETWORK": "host"}, ConfigurationError, "EG_DOCKER_NETWORK"),
         ({"DOCKER_MODE": "swarm"}, ConfigurationError, "class_name is that of mode 'docker'"),
         ({"KERNEL_UID": "0"}, ForbiddenError, "EG_PROHIBITED_UIDS"),
+        ({"KERNEL_IMAGE": "--privileged"}, InvalidRequestError, "is not an image name"),
+        ({"KERNEL_IMAGE": "a@sha256:zz"}, InvalidRequestError, "is not an image name"),
     ],
 )
 async def test_impossible_request_makes_nothing(
@@ -134,11 +129,44 @@ async def test_impossible_request_makes_nothing(
     kind: type[GatewayError],
     words: str,
 ) -> None:
-    """What is known to fail is not tried."""
+    """A request that is known to fail starts nothing."""
     request = with_env(rig, **env)
     with pytest.raises(kind, match=words):
         await proxy.launch(request)
     assert not rig.traces(request.kernel_id)
+
+
+async def test_container_without_a_log_holds_up_no_other(
+    rig: DockerRig, proxy: BaseProcessProxyABC
+) -> None:
+    """A wrong request for such a log would make the engine create no container for 15 s."""
+    with pytest.raises(LaunchError, match="Its output cannot be read"):
+        await proxy.launch(silent_log(rig))
+    async with asyncio.timeout(10):
+        with pytest.raises(LaunchError, match="exit code 9"):
+            await proxy.launch(early_exit(rig))
+
+
+@pytest.mark.parametrize("helpers", ["credsStore", "credHelpers"])
+async def test_credential_helper_that_fails_is_named(
+    rig: DockerRig, tmp_path: Path, helpers: str
+) -> None:
+    """The error names the configuration file; an image that the engine has starts."""
+    stated: object = "no-such"
+    if helpers == "credHelpers":
+        stated = {"localhost:1": "no-such"}
+    (tmp_path / "config.json").write_text(json.dumps({helpers: stated}))
+    settings = dataclasses.replace(rig.settings.docker, launch_env={"DOCKER_CONFIG": str(tmp_path)})
+    rig.settings = dataclasses.replace(rig.settings, docker=settings)
+    proxy = await rig.open_proxy()
+    with pytest.raises(
+        LaunchError, match=r"credential helper .*docker-credential-no-such"
+    ) as failure:
+        await proxy.launch(missing_image(rig))
+    assert str(tmp_path / "config.json") in str(failure.value)
+    assert "engine cannot be reached" not in str(failure.value)
+    assert "UserWarning" not in str(failure.value)
+    await proxy.launch(rig.request())
 
 
 async def test_silent_container_is_told_apart_from_a_slow_engine(
@@ -149,6 +177,26 @@ async def test_silent_container_is_told_apart_from_a_slow_engine(
     with pytest.raises(LaunchTimeoutError, match="runs, but nothing has reported to"):
         await proxy.launch(request)
     await rig.until_gone(request.kernel_id)
+
+
+async def test_busy_container_is_told_apart_from_one_that_waits(
+    rig: DockerRig, proxy: BaseProcessProxyABC
+) -> None:
+    """It has used CPU time, so the machine is slow, and not the network."""
+    busy = "['python3', '-c', 'sum(range(10**10))']"
+    request = rig.edited_request("command", busy, timeout=30)
+    with pytest.raises(LaunchTimeoutError, match=r"It has used \d+\.\d s of CPU time"):
+        await proxy.launch(request)
+    await rig.until_gone(request.kernel_id)
+
+
+async def test_script_that_gives_up_for_now_is_no_failure(
+    rig: DockerRig, proxy: BaseProcessProxyABC
+) -> None:
+    """Exit code 75 says that the engine is away; the client may try again."""
+    request = rig.request(argv=("sh", "-c", "echo the engine is away >&2; exit 75"))
+    with pytest.raises(UnavailableError, match=r"did not start: the engine is away$"):
+        await proxy.launch(request)
 
 
 async def test_script_that_makes_no_container_is_told(
@@ -170,11 +218,11 @@ async def test_script_that_hangs_is_killed(rig: DockerRig, proxy: BaseProcessPro
 async def test_container_that_comes_after_the_launch_was_given_up_is_removed(
     rig: DockerRig, proxy: BaseProcessProxyABC
 ) -> None:
-    """The engine may still carry out what a script had asked for before it was killed."""
+    """The engine may still carry out the requests of a script that was killed."""
     script = rig.resource_dir / "scripts" / "launch_docker.py"
     late = rig.resource_dir / "scripts" / "late.py"
     done = rig.folder / "done"
-    # What stays behind is in a session of its own, out of reach of whoever kills the script.
+    # The child is in a session of its own, so it survives the script.
     late.write_text(
         "import os, pathlib, subprocess, sys, time\n"
         "if os.fork() == 0:\n"
@@ -188,7 +236,7 @@ async def test_container_that_comes_after_the_launch_was_given_up_is_removed(
     watcher = Watcher(proxy)
     with pytest.raises(LaunchTimeoutError):
         await proxy.launch(request)
-    await wait_for(done.exists)
+    await wait_in_thread(done.exists)
     await watcher.until(request.kernel_id, WorkloadState.DEAD)
     await rig.until_gone(request.kernel_id)
     await watcher.close()
@@ -197,7 +245,7 @@ async def test_container_that_comes_after_the_launch_was_given_up_is_removed(
 async def test_container_of_a_script_that_somebody_killed_is_removed(
     rig: DockerRig, proxy: BaseProcessProxyABC
 ) -> None:
-    """The engine makes it all the same, after the launch has failed, and nobody will start it."""
+    """The engine creates it after the launch has failed, and it is never started."""
     script = rig.resource_dir / "scripts" / "killed.py"
     done = rig.folder / "done"
     script.write_text(
@@ -215,14 +263,14 @@ async def test_container_of_a_script_that_somebody_killed_is_removed(
     request = rig.request(argv=("python", str(script), "{kernel_id}"))
     with pytest.raises(LaunchError, match="killed by SIGKILL"):
         await proxy.launch(request)
-    await wait_for(done.exists)
+    await wait_in_thread(done.exists)
     await rig.until_gone(request.kernel_id)
 
 
 async def test_container_that_is_kept_is_removed_when_its_launch_failed(
     rig: DockerRig, proxy: BaseProcessProxyABC
 ) -> None:
-    """EG_REMOVE_CONTAINER=False keeps only what once was a kernel."""
+    """EG_REMOVE_CONTAINER=False keeps only containers of kernels that were ready."""
     request = dataclasses.replace(
         early_exit(rig), env={**rig.request().env, "EG_REMOVE_CONTAINER": "False"}
     )

@@ -1,4 +1,4 @@
-"""Kernels of images that know nothing of this project: the launch lends them the agent."""
+"""Kernels of images that know nothing of this project: the launch injects the agent into them."""
 
 import asyncio
 import base64
@@ -13,35 +13,35 @@ from typing import Any
 import docker
 import pytest
 from docker.errors import APIError, NotFound
-from harness.engine_rigs import DockerRig
-from harness.image_registry import image_registry
-from harness.proxies import ask_agent, wait_for
-from harness.stock_images import NO_PYTHON, empty_image, stock_image
+from harness.engines.image_registry import image_registry
+from harness.engines.stock_images import NO_PYTHON, empty_image, stock_image
+from harness.proxies.engine_rigs import DockerRig
+from harness.proxies.rigs import ask_agent
+from harness.waiting import wait_in_thread
 
-from bringup.images import GATEWAY
+from devtools.images import GATEWAY
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
-from enterprise_gateway.services.processproxies import agent_volume
-from enterprise_gateway.services.processproxies.agent_bundle import (
+from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, LaunchRequest
+from enterprise_gateway.services.processproxies.injection.bundle import (
     FILE,
     FOLDER,
     LABELS,
     AgentBundle,
     build_bundle,
 )
-from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, LaunchRequest
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
 
 @pytest.fixture(scope="module")
 def bundle() -> AgentBundle:
-    """What is lent."""
+    """The injected agent."""
     return build_bundle()
 
 
 @pytest.fixture
 def empty_engine(rig: DockerRig, bundle: AgentBundle) -> Iterator[docker.DockerClient]:
-    """An engine on which no gateway has lent its agent yet."""
+    """An engine on which no gateway has injected its agent yet."""
     remove_volume(rig.engine, bundle)
     yield rig.engine
     try:
@@ -95,7 +95,66 @@ async def test_stock_image_becomes_a_kernel(
     assert not [entry for entry in container["Config"]["Env"] if "EG_AGENT_VOLUME" in entry]
 
 
-async def test_image_with_an_agent_is_lent_none(rig: DockerRig, proxy: BaseProcessProxyABC) -> None:
+def showing_imports(request: LaunchRequest, **config: object) -> LaunchRequest:
+    """Return a request whose kernel says whether it could import pyspark, and ends."""
+    code = "import importlib.util as u; print('found', u.find_spec('pyspark') is not None)"
+    argv = ["sh", "-c", f'python3 -c "{code}" >&2; exit 3']
+    settings = {**request.agent_settings, "kernel_argv": argv}
+    return dataclasses.replace(
+        request, agent_settings=settings, config={**request.config, **config}
+    )
+
+
+@pytest.mark.parametrize(
+    ("variant", "config", "found"),
+    [
+        ("docker-stacks", {}, True),
+        ("older-docker-stacks", {}, True),
+        ("entry", {}, True),
+        ("entry", {"entrypoint": "image"}, True),
+        ("entry", {"entrypoint": "none"}, False),
+        ("docker-stacks", {"entrypoint": "none"}, False),
+        ("application", {}, False),
+    ],
+)
+async def test_what_the_entry_point_sets_up_is_there(
+    rig: DockerRig,
+    proxy: BaseProcessProxyABC,
+    variant: str,
+    config: dict[str, object],
+    *,
+    found: bool,
+) -> None:
+    """If it goes over into the command that it is given: hooks, variables, a conda environment."""
+    request = await asyncio.to_thread(stock, rig, variant)
+    with pytest.raises(LaunchError, match=f"found {found}"):
+        await proxy.launch(showing_imports(request, **config))
+
+
+async def test_agent_of_an_image_with_an_entry_point_is_process_1(
+    rig: DockerRig, proxy: BaseProcessProxyABC
+) -> None:
+    """The entry point has become the agent, and the kernel runs."""
+    container = await launched(rig, proxy, await asyncio.to_thread(stock, rig, "docker-stacks"))
+    running = await asyncio.to_thread(rig.engine.containers.get, container["Id"])
+    command = await asyncio.to_thread(running.exec_run, ["cat", "/proc/1/cmdline"])
+    assert command.output.split(b"\0")[1:3] == [b"-Es", f"{FOLDER}/{FILE}".encode()]
+
+
+async def test_entry_point_that_is_kept_starts_the_agent(
+    rig: DockerRig, proxy: BaseProcessProxyABC
+) -> None:
+    """`entrypoint: image` in the kernelspec's config."""
+    request = await asyncio.to_thread(stock, rig, "entry")
+    config = {**request.config, "entrypoint": "image"}
+    container = await launched(rig, proxy, dataclasses.replace(request, config=config))
+    assert container["Config"]["Entrypoint"] == ["/usr/local/bin/entry.sh"]
+    assert container["Config"]["Cmd"] == ["/bin/sh", f"{FOLDER}/{FILE}"]
+
+
+async def test_image_with_an_agent_gets_none_injected(
+    rig: DockerRig, proxy: BaseProcessProxyABC
+) -> None:
     """Its label says that it has one."""
     container = await launched(rig, proxy, rig.request())
     assert container["Mounts"] == []
@@ -113,7 +172,7 @@ async def test_image_with_an_agent_is_lent_none(rig: DockerRig, proxy: BaseProce
 async def test_kernel_may_run_as_anybody(
     rig: DockerRig, proxy: BaseProcessProxyABC, variant: str, env: dict[str, str]
 ) -> None:
-    """Whoever the image is for, and wherever its home is."""
+    """Whichever user the image is for, and wherever its home is."""
     container = await launched(rig, proxy, stock(rig, variant, **env))
     assert container["Config"]["User"] == env.get("KERNEL_UID", "1000")
 
@@ -164,7 +223,9 @@ async def test_command_of_the_kernelspec_is_the_kernels(
 
 
 @pytest.mark.parametrize(
-    ("variant", "words"), [("no-pyzmq", "pyzmq"), ("", "no python3")], ids=["no-pyzmq", "no-python"]
+    ("variant", "words"),
+    [("no-pyzmq", "No module named 'zmq'"), ("", "no python3")],
+    ids=["no-pyzmq", "no-python"],
 )
 async def test_what_an_image_misses_is_told(
     rig: DockerRig, proxy: BaseProcessProxyABC, variant: str, words: str
@@ -179,7 +240,7 @@ async def test_what_an_image_misses_is_told(
 
 
 async def test_image_without_a_shell_is_told(rig: DockerRig, proxy: BaseProcessProxyABC) -> None:
-    """The engine's words would be about a file that nobody has asked for."""
+    """The engine's words would be about a file that the user did not ask for."""
     image = await asyncio.to_thread(empty_image, rig.engine)
     request = in_image(rig, image)
     with pytest.raises(LaunchError, match=r"has no /bin/sh, which starts the kernel agent"):
@@ -187,12 +248,12 @@ async def test_image_without_a_shell_is_told(rig: DockerRig, proxy: BaseProcessP
     await rig.until_gone(request.kernel_id)
 
 
-async def test_unknown_image_of_a_private_registry_is_lent_the_agent(
+async def test_unknown_image_of_a_private_registry_gets_the_agent_injected(
     rig: DockerRig, tmp_path: Path
 ) -> None:
     """It is pulled first, with what `docker login` left for the gateway's user.
 
-    The image has no Python: that nobody but what was lent to it would say.
+    The image has no Python: that only the injected agent can say.
     """
     with image_registry(rig.engine, NO_PYTHON) as registry:
         (tmp_path / "config.json").write_text(registry.docker_config)
@@ -211,7 +272,7 @@ async def test_unknown_image_of_a_private_registry_is_lent_the_agent(
 async def test_gateways_image_can_make_the_bundle(rig: DockerRig) -> None:
     """Without pip and what comes with it: the same modules as in a checkout."""
     code = (
-        "import base64; from enterprise_gateway.services.processproxies.agent_bundle import *; "
+        "import base64; from enterprise_gateway.services.processproxies.injection.bundle import *; "
         "print(base64.b64encode(build_bundle().content).decode())"
     )
     made = await asyncio.to_thread(
@@ -271,33 +332,44 @@ async def test_volume_that_was_half_filled_is_filled(
     await launched(rig, proxy, stock(rig))
 
 
+async def test_volume_with_something_else_is_filled_anew(
+    rig: DockerRig, empty_engine: docker.DockerClient, bundle: AgentBundle
+) -> None:
+    """Also where it has the bundle's size; each gateway looks once."""
+    other = b"#!/bin/sh\nexit 9\n".ljust(len(bundle.content))
+    changed = dataclasses.replace(bundle, content=other)
+    await asyncio.to_thread(leave_filler, empty_engine, changed, half=False)
+    await asyncio.to_thread(empty_engine.containers.get(bundle.name).remove)
+    await launched(rig, await rig.open_proxy(), stock(rig))
+
+
 async def test_lock_of_a_gateway_that_was_killed_is_broken(
     rig: DockerRig,
     empty_engine: docker.DockerClient,
     bundle: AgentBundle,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After some seconds, whatever it has written until then."""
-    monkeypatch.setattr(agent_volume, "PATIENCE", 1.0)
+    rig.change_delays(volume_lock_seconds=1.0)
     await asyncio.to_thread(leave_filler, empty_engine, bundle, half=True)
     proxy = await rig.open_proxy()
     await launched(rig, proxy, stock(rig))
 
 
 async def test_gateway_waits_for_another_that_fills_the_volume(
-    rig: DockerRig, empty_engine: docker.DockerClient, bundle: AgentBundle
+    rig: DockerRig,
+    empty_engine: docker.DockerClient,
+    bundle: AgentBundle,
 ) -> None:
-    """And goes on as soon as that has done it."""
+    """And goes on as soon as that has done it, not only when it would take it for killed."""
+    rig.change_delays(volume_lock_seconds=600.0)
     filler = await asyncio.to_thread(leave_filler, empty_engine, bundle, half=True)
     proxy = await rig.open_proxy()
     request = stock(rig)
     launch = asyncio.create_task(proxy.launch(request))
-    began = asyncio.get_running_loop().time()
     await asyncio.sleep(1)
     assert not await asyncio.to_thread(rig.traces, request.kernel_id)
     await asyncio.to_thread(filler.remove)
     await launch
-    assert asyncio.get_running_loop().time() - began < agent_volume.PATIENCE
 
 
 def leave_filler(client: docker.DockerClient, bundle: AgentBundle, *, half: bool) -> Any:
@@ -336,10 +408,10 @@ def stat_of_bundle(client: docker.DockerClient, container_id: str) -> bytes:
 async def test_cancelled_launch_leaves_no_lock(
     rig: DockerRig, empty_engine: docker.DockerClient, bundle: AgentBundle
 ) -> None:
-    """The volume is filled to the end, for whoever comes next."""
+    """The volume is filled to the end, for the next launch."""
     proxy = await rig.open_proxy()
     launch = asyncio.create_task(proxy.launch(stock(rig)))
-    await wait_for(lambda: exists(empty_engine, bundle))
+    await wait_in_thread(lambda: exists(empty_engine, bundle))
     launch.cancel()
     await asyncio.gather(launch, return_exceptions=True)
     assert launch.cancelled()

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from harness.channels import Channels
-from harness.gateway import Gateway
-from harness.kernelspecs import add_setting, derive_kernelspec
-from harness.languages import LANGUAGES, Language, culled_kernel
-from harness.leftovers import find_kernel_containers
-from harness.notebook_server import NotebookServer
+from harness.clients.channels import Channels
+from harness.clients.languages import LANGUAGES, Language, culled_kernel
+from harness.clients.notebook_server import NotebookServer
+from harness.engines.leftovers import find_kernel_containers
+from harness.gateways.gateway import Gateway
+from harness.kernels.kernelspecs import add_setting, derive_kernelspec
 from harness.waiting import wait_until
 
 CULL_IDLE_SECONDS = 2

@@ -5,9 +5,9 @@ import time
 from collections.abc import Mapping
 
 import pytest
-from harness.gateway import Gateway
+from harness.gateways.gateway import Gateway
 
-from bringup.images import KERNEL
+from devtools.images import KERNEL
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 

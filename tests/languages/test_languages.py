@@ -1,4 +1,4 @@
-"""What users do with a kernel, the same for each language; harness/languages.py has the table.
+"""Uses of a kernel, the same for each language; harness/clients/languages.py has the table.
 
 The tests share a kernel of each language. Those that end its process come last.
 """
@@ -7,19 +7,21 @@ import re
 from contextlib import closing, suppress
 
 import pytest
-from harness.cells import (
+from harness.clients.cells import (
     expect_example,
     expect_failure,
     expect_output_beyond_the_gateway,
     expect_plot,
     is_output_of,
 )
-from harness.channels import Channels, Message
-from harness.gateway import Gateway
-from harness.languages import Language, culled_kernel
-from harness.leftovers import find_kernel_containers
-from harness.notebook_server import NotebookServer
+from harness.clients.channels import Channels
+from harness.clients.languages import Language, culled_kernel
+from harness.clients.notebook_server import NotebookServer
+from harness.engines.leftovers import find_kernel_containers
+from harness.gateways.gateway import Gateway
 from harness.waiting import wait_until
+
+from jupyter_wire.messages import Message
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel, pytest.mark.client]
 
@@ -131,7 +133,7 @@ def test_output_outlives_the_gateway(gateway: Gateway, kernel: str, language: La
 def test_restart_forgets_all_but_the_connections(
     gateway: Gateway, server: NotebookServer, kernel: str, language: Language
 ) -> None:
-    """Whoever is connected, by whatever way, goes on with the new process."""
+    """Connected clients go on with the new process, whichever way they are connected."""
     with closing(gateway.connect(kernel)) as mine, closing(server.connect(kernel)) as theirs:
         assert mine.execute(language.keep).status == "ok"
         response = server.request("POST", f"/api/kernels/{kernel}/restart")
@@ -177,9 +179,11 @@ def expect_reason(gateway: Gateway, kernel_id: str, reason: str) -> None:
 def test_kernel_that_takes_too_much_memory_comes_back(
     gateway: Gateway, kernel: str, language: Language
 ) -> None:
-    """The container's limit ends the kernel and nothing else, and that is told."""
+    """The container's limit ends the kernel and nothing else, and that is told below the cell."""
     with closing(gateway.connect(kernel)) as channels:
-        channels.start_execution(language.hog)
+        failure = channels.execute(language.hog)
+        reason = failure.of_type("error")[-1].content["evalue"]
+        assert reason.startswith("The kernel was killed by SIGKILL (out of memory).")
         channels.receive_until(is_restarting)
         expect_example(channels, language.value)
     expect_reason(gateway, kernel, "the kernel was killed by SIGKILL (out of memory)")

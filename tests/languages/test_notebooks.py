@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from harness.gateway import Gateway
-from harness.languages import Language
-from harness.notebooks import printed, read_outputs, write_notebook
-from harness.snippets import run_snippet
+from harness.clients.languages import Language
+from harness.clients.notebooks import printed, read_outputs, write_notebook
+from harness.clients.snippets import run_snippet
+from harness.gateways.gateway import Gateway
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel, pytest.mark.client]
 

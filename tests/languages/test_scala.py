@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from harness.cells import execute, expect_example
-from harness.channels import Channels
-from harness.gateway import Gateway
-from harness.languages import SCALA, Example
+from harness.clients.cells import execute, expect_example
+from harness.clients.channels import Channels
+from harness.clients.languages import SCALA, Example
+from harness.gateways.gateway import Gateway
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 

@@ -1,13 +1,18 @@
-"""Clients that break every rule, against the real process: nobody else may notice."""
+"""Clients that break every rule, against the real process: no other client may notice."""
 
+import contextlib
+import json
 import os
 import socket
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from harness.channels import V1_SUBPROTOCOL, Channels, Codec
-from harness.gateway import Gateway
+from harness.clients.channels import Channels
+from harness.gateways.gateway import Gateway
+
+from jupyter_wire.messages import V1_SUBPROTOCOL, Codec
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
@@ -150,6 +155,49 @@ def test_bad_bodies_are_refused(gateway: Gateway, name: str, path: str) -> None:
     assert 400 <= answer.status_code < 500, answer.text
     assert answer.json()["message"]
     assert "traceback" not in answer.text.lower()
+
+
+EXECUTIONS = {**BODIES, "surrogate in code": b'{"code": "\\ud800"}', "no code": b"{}"}
+
+
+@pytest.mark.parametrize("name", EXECUTIONS)
+def test_bad_bodies_are_executed_by_no_kernel(gateway: Gateway, victim: str, name: str) -> None:
+    """The kernel's agent refuses them, and the gateway passes that on."""
+    path = f"/api/kernels/{victim}/execute"
+    answer = gateway.request("POST", path, data=EXECUTIONS[name], timeout=20)
+    assert answer.status_code == 400
+    assert answer.json()["message"]
+
+
+@pytest.mark.parametrize("code", ["\0", "(" * 100_000, "9" * 100_000, "\u2028\x85\x1c"])
+def test_strange_code_gets_a_reply(gateway: Gateway, victim: str, code: str) -> None:
+    """Whatever the kernel makes of it; the stream is whole."""
+    body = json.dumps({"code": code, "stop_on_error": False})
+    answer = gateway.request("POST", f"/api/kernels/{victim}/execute", data=body)
+    assert answer.status_code == 200
+    records = [json.loads(line) for line in answer.text.splitlines()]
+    assert records[-1]["msg_type"] == "execute_reply"
+
+
+def test_streams_that_are_never_read_hurt_nobody(gateway: Gateway, victim: str) -> None:
+    """The gateway keeps little of 20 streams of 30 MB each, and their kernel goes on."""
+    path = f"/api/kernels/{victim}/execute"
+    code = "for _ in range(300): print('x' * 100_000)"
+    before = memory(gateway)
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            answer = gateway.request("POST", path, json={"code": code}, stream=True)
+            stack.enter_context(answer)
+        last = gateway.request("POST", path, json={"code": "6 * 7"}, timeout=60)
+        assert json.loads(last.text.splitlines()[-1])["content"]["status"] == "ok"
+        assert memory(gateway) - before < 20 * MEBIBYTE
+
+
+def memory(gateway: Gateway) -> int:
+    """Return the resident memory of the gateway in bytes."""
+    assert gateway.process is not None
+    fields = Path(f"/proc/{gateway.process.pid}/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_large_body_is_refused(gateway: Gateway) -> None:

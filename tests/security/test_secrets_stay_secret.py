@@ -8,9 +8,10 @@ from typing import Self
 
 import docker
 import pytest
-from harness.channels import Codec
-from harness.gateway import Gateway
-from harness.leftovers import find_containers, find_processes
+from harness.engines.leftovers import find_containers, find_processes
+from harness.gateways.gateway import Gateway
+
+from jupyter_wire.messages import Codec
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 

@@ -1,22 +1,13 @@
 """Where the load balancer sends requests, and what it says if it cannot."""
 
-from collections.abc import Iterator
-from contextlib import closing
+import socket
 
-import docker
 import pytest
 import requests
-from harness.balancer import Balancer
+from harness.engines.balancer import Balancer
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture(scope="module")
-def balancer() -> Iterator[Balancer]:
-    """A balancer, to which each test gives its replicas."""
-    with closing(docker.from_env()) as client, closing(Balancer(client)) as balancer:
-        yield balancer
 
 
 def test_without_replica_clients_are_told_to_come_again(balancer: Balancer) -> None:
@@ -45,6 +36,23 @@ def test_ready_replicas_are_preferred(balancer: Balancer) -> None:
             wait_until(lambda: balancer.answering() == {"ready"}, what="a ready replica")
 
 
+def test_query_of_a_jupyter_server_passes(balancer: Balancer) -> None:
+    """It has KERNEL_USERNAME as it is, in UTF-8; and no connection is shared between clients."""
+    query = "/api/kernelspecs?user=josé"
+    with balancer.replica("a"):
+        wait_until(lambda: balancer.answering() == {"a"}, what="a replica")
+        heads = [send(balancer.url, query) for _ in range(3)]
+        assert [head.split()[1] for head in heads] == [b"200"] * 3
+
+
+def send(url: str, target: str) -> bytes:
+    """Send a request whose target is not escaped; returns the answer."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=30) as peer:
+        peer.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        return b"".join(iter(lambda: peer.recv(65536), b""))
+
+
 def test_only_what_may_be_done_twice_is_repeated(balancer: Balancer) -> None:
     """A replica that goes away without an answer may have done what it was asked."""
     with balancer.replica("a"):
@@ -60,14 +68,19 @@ def test_only_what_may_be_done_twice_is_repeated(balancer: Balancer) -> None:
 
 def test_replica_learns_who_asks(balancer: Balancer) -> None:
     """The client's own words about it do not count."""
-    claims = {"X-Real-IP": "10.1.2.3", "X-Forwarded-Proto": "https", "X-Scheme": "https"}
+    claims = {
+        "X-Real-IP": "10.1.2.3",
+        "X-Forwarded-Proto": "https",
+        "X-Scheme": "https",
+        "X-EG-Balancer": balancer.secret,
+    }
     with balancer.replica("a"):
         wait_until(lambda: balancer.answering() == {"a"}, what="a replica")
         headers = requests.get(balancer.url, headers=claims, timeout=30).json()["headers"]
     lower = {name.lower(): value for name, value in headers.items()}
     assert lower["x-real-ip"] == lower["x-forwarded-for"] != "10.1.2.3"
     assert lower["x-forwarded-proto"] == "http"
-    assert "x-scheme" not in lower
+    assert not {"x-scheme", "x-eg-balancer"} & lower.keys()
 
 
 def test_log_has_no_tokens(balancer: Balancer) -> None:

@@ -15,13 +15,13 @@ import aiodocker
 import docker
 import pytest
 from docker.errors import APIError
-from harness.engine_proxy import EngineProxy, RecordingEngine, recording_engine
-from harness.engine_rigs import DockerRig
-from harness.proxies import ask_agent
-from harness.stock_images import stock_image
+from harness.engines.engine_proxy import EngineProxy, RecordingEngine, recording_engine
+from harness.engines.stock_images import stock_image
+from harness.proxies.engine_rigs import DockerRig
+from harness.proxies.rigs import ask_agent
 from harness.waiting import wait_until
 
-from bringup.images import KERNEL
+from devtools.images import KERNEL
 
 NAME = "ann-2f3a"
 AGENT = "enterprise-gateway-agent-0123456789abcdef"
@@ -40,6 +40,7 @@ ALLOWED = [
     ("POST", f"/v1.41/containers/{NAME}/wait?condition=removed"),
     ("POST", f"/v1.41/containers/{NAME}/attach?detachKeys=&logs=1&stdin=0&stdout=1&stream=1"),
     ("GET", f"/v1.41/containers/{NAME}/logs?stdout=1"),
+    ("GET", f"/v1.41/containers/{NAME}/stats?stream=false&one-shot=true"),
     ("DELETE", f"/v1.41/containers/{NAME}?force=1&v=1"),
     ("GET", "/v1.41/networks/enterprise-gateway_enterprise-gateway"),
     ("GET", "/v1.41/images/enterprise-gateway/kernel-py:0.1.0/json"),
@@ -57,6 +58,7 @@ ALLOWED = [
     ("GET", f"/v1.41/volumes/{AGENT}"),
     ("POST", f"/v1.41/containers/create?name={AGENT}"),
     ("HEAD", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway/agent"),
+    ("GET", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway/agent"),
     ("HEAD", f"/v1.41/containers/{AGENT}/archive?path=%2Fopt%2Fenterprise-gateway%2Fagent"),
     ("PUT", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway"),
     ("GET", f"/v1.41/configs/{AGENT}"),
@@ -69,10 +71,11 @@ REFUSED = [
     ("POST", f"/v1.41/containers/{NAME}/exec"),
     ("POST", "/v1.41/exec/abc/start"),
     ("GET", f"/v1.41/containers/{NAME}/archive?path=/"),
+    ("GET", f"/v1.41/containers/{NAME}/archive?path=/opt/enterprise-gateway/agent"),
+    ("GET", f"/v1.41/containers/{AGENT}/archive?path=/etc/shadow"),
     ("PUT", f"/v1.41/containers/{NAME}/archive?path=/"),
     ("HEAD", f"/v1.41/containers/{NAME}/archive?path=/opt/enterprise-gateway/agent"),
     ("PUT", f"/v1.41/containers/{NAME}/archive?path=/opt/enterprise-gateway"),
-    ("GET", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway/agent"),
     ("PUT", f"/v1.41/containers/{AGENT}/archive?path=/"),
     ("PUT", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway/../.."),
     ("PUT", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway&path=/"),
@@ -157,7 +160,7 @@ REFUSED = [
     ("GET", "*"),
     ("CONNECT", "localhost:80"),
 ]
-"""What nobody needs who launches kernels."""
+"""Calls that launching kernels does not need."""
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +288,7 @@ async def test_output_is_followed_as_it_comes(real: EngineProxy) -> None:
     assert end is None
 
 
-async def test_agent_is_lent_through_it(real: EngineProxy, tmp_path: Path) -> None:
+async def test_agent_is_injected_through_it(real: EngineProxy, tmp_path: Path) -> None:
     """Its volume, the container that this is filled by, and all that a launch asks for besides."""
     with closing(docker.from_env()) as client:
         image = await asyncio.to_thread(stock_image, client)

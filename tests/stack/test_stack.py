@@ -1,6 +1,7 @@
 """The stack as an operator deploys it: replicas, load balancer, the engine's socket, kernels."""
 
 import json
+import re
 import secrets
 import threading
 from collections.abc import Iterator
@@ -10,16 +11,19 @@ from contextlib import closing, contextmanager
 import pytest
 import requests
 from docker.types import EndpointSpec, Mount
-from harness.gateway_client import GatewayClient
-from harness.stack import NAME, Stack
-from harness.swarm import find_services, remove_services
+from harness.clients.gateway_client import GatewayClient
+from harness.engines.swarm import find_services, remove_services
+from harness.gateways.stack import NAME, Stack
 from harness.waiting import wait_until
 
-from bringup.images import GATEWAY
+from devtools.images import GATEWAY
 
 NETWORK = "enterprise-gateway_enterprise-gateway"
 ENGINE_VOLUME = f"{NAME}_engine"
 SOCKET_FOLDER = "/run/enterprise-gateway"
+CONTAINER_SPECS = "/usr/local/share/jupyter/kernels/.docker/share/jupyter"
+"""What the gateway's image has of kernelspecs whose kernels are containers."""
+SECRETS = {f"/run/secrets/{name}" for name in ("auth-token", "balancer-secret", "cluster-secret")}
 SERVICE_PORT = 8891
 CONTAINER_PORT = 8892
 POLL_SECONDS = 0.1
@@ -102,18 +106,44 @@ def test_kernel_runs_on_any_node(stack: Stack) -> None:
         wait_until(lambda: not find_services(client, stack.username), what="the services' end")
 
 
+def test_no_node_asks_a_public_registry(stack: Stack) -> None:
+    """Neither for the stack's images nor for those of kernels: their names say that none has them.
+
+    A node asks where an image's name points to, in vain, and says so in its log.
+    """
+    logs = [node.engine.log for node in stack.lab.nodes]
+    before = [log.stat().st_size for log in logs]
+    stack.update()
+    for _ in logs:
+        stack.delete_kernel(stack.start_kernel("python_docker"))
+    said = [log.read_bytes()[start:].decode() for log, start in zip(logs, before, strict=True)]
+    asked = set(re.findall(r"https?://[^/]+/v2/", "".join(said)))
+    assert asked == {"https://localhost/v2/", "http://localhost/v2/"}
+
+
 def test_gateway_is_not_root_and_has_no_engine_socket(stack: Stack) -> None:
-    """It has the socket of the proxy, read-only, and no capabilities."""
+    """It has the socket of the proxy, no capabilities, and nothing but /tmp to write to."""
     for replica in stack.replicas():
         inspected = replica.inspect()
         assert replica.run("id", "-u").strip() == "1000"
         assert inspected["HostConfig"]["CapDrop"] == ["ALL"]
+        assert inspected["HostConfig"]["ReadonlyRootfs"]
+        assert inspected["HostConfig"]["Memory"] == 1 << 30
         mounts = {mount["Destination"]: mount for mount in inspected["Mounts"]}
-        assert mounts.keys() <= {SOCKET_FOLDER, "/run/secrets/cluster-secret"}
+        assert mounts.keys() <= {SOCKET_FOLDER, "/tmp", *SECRETS}
         assert mounts[SOCKET_FOLDER]["Name"] == ENGINE_VOLUME
         assert not mounts[SOCKET_FOLDER]["RW"]
         sockets = replica.run("sh", "-c", "find / -xdev -type s 2>/dev/null; find /run -type s")
         assert sockets.split() == [f"{SOCKET_FOLDER}/docker.sock"]
+
+
+def test_token_is_in_no_environment(stack: Stack) -> None:
+    """It is a secret of the Swarm: neither the service nor its containers show it."""
+    shown = stack.docker("service", "inspect", f"{NAME}_enterprise-gateway")
+    assert stack.token not in shown
+    for replica in stack.replicas():
+        assert stack.token not in json.dumps(replica.inspect())
+        assert stack.token in replica.run("cat", "/run/secrets/auth-token")
 
 
 def test_everything_is_labelled(stack: Stack) -> None:
@@ -133,10 +163,18 @@ def test_everything_is_labelled(stack: Stack) -> None:
             *client.networks.list(names=[NETWORK]),
             *client.volumes.list(filters={"name": ENGINE_VOLUME}),
             *client.secrets.list(filters={"name": f"{NAME}_cluster-secret"}),
+            *client.secrets.list(filters={"name": f"{NAME}_auth-token"}),
+            *client.secrets.list(filters={"name": f"{NAME}_balancer-secret"}),
         ]
         labels = [each.attrs.get("Labels") or each.attrs["Spec"]["Labels"] for each in others]
-    assert [each["app"] for each in labels] == ["enterprise-gateway"] * 3
-    assert [each["component"] for each in labels] == ["network", "engine-proxy", "cluster-secret"]
+    assert {each["app"] for each in labels} == {"enterprise-gateway"}
+    assert [each["component"] for each in labels] == [
+        "network",
+        "engine-proxy",
+        "cluster-secret",
+        "auth-token",
+        "balancer-secret",
+    ]
 
 
 def test_kernel_has_no_way_to_the_engine(stack: Stack, kernel: str) -> None:
@@ -160,10 +198,8 @@ def test_gateways_outlive_the_way_to_the_engine(stack: Stack, kernel: str) -> No
 def test_update_refuses_nobody(stack: Stack, kernel: str) -> None:
     """While all replicas are replaced, every request is answered and the kernel goes on."""
     assert stack.connect(kernel).execute("answer = 42").status == "ok"
-    before = {replica.id for replica in stack.replicas()}
     with polling(stack, f"/api/kernels/{kernel}") as statuses:
         stack.update()
-    assert before.isdisjoint(replica.id for replica in stack.replicas())
     assert set(statuses) == {200}
     assert stack.connect(kernel).execute("answer").result == "42"
 
@@ -221,7 +257,7 @@ def gateway_service(stack: Stack) -> Iterator[GatewayClient]:
         service = client.services.create(
             GATEWAY.tag,
             name="egt-gateway",
-            env=[*environment(gateway), "JUPYTER_PATH=/opt/docker/share/jupyter"],
+            env=[*environment(gateway), f"JUPYTER_PATH={CONTAINER_SPECS}"],
             constraints=["node.role == manager"],
             networks=[NETWORK],
             mounts=[Mount(SOCKET_FOLDER, ENGINE_VOLUME, read_only=True)],

@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from harness.engine_rigs import SwarmRig
-from harness.replica import ReplicaGroup
-from harness.swarm import Seat, enter_network, restore
+from harness.engines.swarm import NetworkEndpoint, enter_network, restore
+from harness.gateways.replica import ReplicaGroup
+from harness.proxies.engine_rigs import SwarmRig
 
-from bringup.swarm_lab import SwarmLab
+from swarmlab.lab import SwarmLab
 
 
 @pytest.fixture
@@ -29,6 +29,17 @@ def group(
         yield made
 
 
+@pytest.fixture(autouse=True)
+def _leave_nothing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Remove what a test leaves, pass or fail, to the replicas that it shares with the next."""
+    shared = [
+        request.getfixturevalue(name) for name in ("group", "trio") if name in request.fixturenames
+    ]
+    yield
+    for replicas in shared:
+        replicas.remove_kernels()
+
+
 @pytest.fixture
 def replicas(lab: SwarmLab, network: str, tmp_path: Path) -> Iterator[ReplicaGroup]:
     """Two replicas of the test's own, on the first two nodes."""
@@ -37,9 +48,11 @@ def replicas(lab: SwarmLab, network: str, tmp_path: Path) -> Iterator[ReplicaGro
 
 
 @pytest.fixture
-async def rig(lab: SwarmLab, network: str, seat: Seat, tmp_path: Path) -> AsyncIterator[SwarmRig]:
+async def rig(
+    lab: SwarmLab, network: str, endpoint: NetworkEndpoint, tmp_path: Path
+) -> AsyncIterator[SwarmRig]:
     """Return a rig whose services are removed afterwards; the test is in their network."""
-    with enter_network(seat):
+    with enter_network(endpoint):
         rig = SwarmRig.of(tmp_path, lab, network)
         yield rig
         await rig.close()

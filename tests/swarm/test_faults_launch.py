@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from harness.faults import (
+from harness.gateways.faults import (
     SETTLED_DEADLINE,
     check_usable,
     find_tasks,
@@ -20,11 +20,11 @@ from harness.faults import (
     state_of,
     wait_until_no_trace,
 )
-from harness.held import install_held_kernelspec
-from harness.replica import Replica, ReplicaGroup
+from harness.gateways.replica import Replica, ReplicaGroup
+from harness.kernels.held import install_held_kernelspec
 from harness.waiting import wait_until
 
-from bringup.swarm_lab import SwarmLab
+from swarmlab.lab import SwarmLab
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
@@ -116,7 +116,7 @@ def test_kernel_is_usable_or_gone(
         hold.with_suffix(".go").touch()
         status = answer.result()
     killed = time.monotonic()
-    if moment is Moment.SCRIPT_RUNS:  # it may end by itself, for nobody
+    if moment is Moment.SCRIPT_RUNS:  # it may end by itself, without a client
         exists = Moment.SERVICE_EXISTS
         wait_until(lambda: has_come(lab, other, kernel_id, exists), what=exists.value)
     became = wait_until(

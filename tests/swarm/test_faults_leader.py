@@ -8,12 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from harness.faults import Witness, check_usable, connect_all, placing_on, wait_for_state
-from harness.replica import ReplicaGroup
-from harness.swarm import KERNEL_IMAGE, overlay_network
+from harness.engines.swarm import KERNEL_IMAGE, overlay_network
+from harness.gateways.faults import Witness, check_usable, connect_all, placing_on, wait_for_state
+from harness.gateways.replica import ReplicaGroup
 from harness.waiting import wait_until
 
-from bringup.swarm_lab import SwarmLab, swarm_lab
+from swarmlab.lab import SwarmLab, swarm_lab
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
@@ -49,7 +49,7 @@ def group(managers: SwarmLab, tmp_path: Path) -> Iterator[ReplicaGroup]:
     with overlay_network(managers) as network:
         made = ReplicaGroup(tmp_path, managers, network, managers.nodes[:2])
         for replica in made.replicas:
-            replica.env["DOCKER_HOST"] = replica.seat.node.host
+            replica.env["DOCKER_HOST"] = replica.endpoint.node.host
         with made.running():
             yield made
 

@@ -9,7 +9,8 @@ import pytest
 from docker import DockerClient
 from docker.models.containers import Container
 from docker.types import EndpointSpec, RestartPolicy
-from harness.faults import (
+from harness.engines.swarm import KERNEL_IMAGE
+from harness.gateways.faults import (
     Witness,
     connect_all,
     cut_off,
@@ -19,10 +20,9 @@ from harness.faults import (
     placing_on,
     wait_until_no_trace,
 )
-from harness.replica import ReplicaGroup
-from harness.swarm import KERNEL_IMAGE
+from harness.gateways.replica import ReplicaGroup
 
-from bringup.swarm_lab import SwarmLab
+from swarmlab.lab import SwarmLab
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
@@ -108,7 +108,7 @@ def test_orphans_go_and_kernels_stay(lab: SwarmLab, group: ReplicaGroup, network
         orphans = Orphans(lab, group.username, network)
         with placing_on(lab, *lab.nodes[:2]), Witness(group.replicas, live) as witness:
             made = {
-                "nobody listens": orphans.service("sleep", "infinity"),
+                "nothing listens": orphans.service("sleep", "infinity"),
                 "no node fits": orphans.service(
                     "sleep",
                     "infinity",

@@ -11,13 +11,13 @@ from subprocess import DEVNULL
 
 import pytest
 import requests
-from harness.leftovers import find_processes
-from harness.swarm import KERNEL_IMAGE, Seat, enter_network
+from harness.engines.leftovers import find_processes
+from harness.engines.swarm import KERNEL_IMAGE, NetworkEndpoint, enter_network
 from harness.waiting import wait_until
 
-from bringup.swarm_claim import RUN
-from bringup.swarm_lab import SwarmLab, swarm_lab
-from bringup.swarm_machine import only_child
+from swarmlab.lab import SwarmLab, swarm_lab
+from swarmlab.lock import RUN
+from swarmlab.machine import only_child
 
 pytestmark = pytest.mark.docker
 
@@ -26,22 +26,22 @@ MARK = "EGT_LAB_OWNER"
 
 
 @pytest.fixture(scope="module")
-def seats(shared_lab: SwarmLab, network: str) -> Iterator[list[Seat]]:
-    """A seat on each node."""
-    made = [Seat(node, network, PORT, KERNEL_IMAGE) for node in shared_lab.nodes]
+def endpoints(shared_lab: SwarmLab, network: str) -> Iterator[list[NetworkEndpoint]]:
+    """A network endpoint on each node."""
+    made = [NetworkEndpoint(node, network, PORT, KERNEL_IMAGE) for node in shared_lab.nodes]
     yield made
-    for seat in made:
-        seat.close()
+    for endpoint in made:
+        endpoint.close()
 
 
 @pytest.fixture
-def web_server(seats: list[Seat]) -> Iterator[str]:
-    """A web server in the seat of the last node; its URL inside the network."""
-    command = seats[-1].enter(sys.executable, "-m", "http.server", str(PORT))
+def web_server(endpoints: list[NetworkEndpoint]) -> Iterator[str]:
+    """A web server on the last node; its URL inside the network."""
+    command = endpoints[-1].enter(sys.executable, "-m", "http.server", str(PORT))
     with subprocess.Popen(command, stdout=DEVNULL, stderr=DEVNULL) as process:
-        url = f"http://{seats[-1].node.ip}:{seats[-1].published}"
+        url = f"http://{endpoints[-1].node.ip}:{endpoints[-1].published}"
         wait_until(lambda: is_served(url), what="the web server's first answer")
-        yield f"http://{seats[-1].ip}:{PORT}"
+        yield f"http://{endpoints[-1].ip}:{PORT}"
         os.kill(only_child(process.pid), signal.SIGKILL)
 
 
@@ -108,9 +108,11 @@ def test_write_on_one_node_is_not_seen_on_others(lab: SwarmLab) -> None:
     assert seen[1]
 
 
-def test_containers_of_different_nodes_reach_each_other(seats: list[Seat], web_server: str) -> None:
-    """A process in the seat of the first node reads from a server on the last."""
-    with enter_network(seats[0]):
+def test_containers_of_different_nodes_reach_each_other(
+    endpoints: list[NetworkEndpoint], web_server: str
+) -> None:
+    """A process in the network of the first node reads from a server on the last."""
+    with enter_network(endpoints[0]):
         assert requests.get(web_server, timeout=10).ok
     assert not is_served(web_server), "this machine must not reach the overlay network"
 
@@ -160,7 +162,7 @@ def test_stopped_engine_of_a_worker_returns(lab: SwarmLab) -> None:
 def test_lab_leaves_nothing_even_if_its_owner_is_killed() -> None:
     """The kernel ends the nodes with their owner, and the next lab removes the files."""
     script = (
-        "from bringup.swarm_lab import swarm_lab\n"
+        "from swarmlab.lab import swarm_lab\n"
         "with swarm_lab(1) as lab:\n"
         "    print(lab.manager.name, flush=True)\n"
         "    input()\n"

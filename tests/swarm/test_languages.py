@@ -3,9 +3,9 @@
 from contextlib import closing
 
 import pytest
-from harness.cells import expect_example, expect_failure, expect_plot, is_output_of
-from harness.languages import R
-from harness.replica import ReplicaGroup
+from harness.clients.cells import expect_example, expect_failure, expect_plot, is_output_of
+from harness.clients.languages import R
+from harness.gateways.replica import ReplicaGroup
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 

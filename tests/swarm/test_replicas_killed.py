@@ -7,12 +7,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from harness.load import Load
-from harness.load_client import LoadClient
-from harness.load_rest import RestClient
-from harness.replica import ReplicaGroup
+from harness.clients.load import Load
+from harness.clients.load_client import LoadClient
+from harness.clients.load_rest import RestClient
+from harness.gateways.replica import ReplicaGroup
 
-from bringup.swarm_lab import SwarmLab
+from swarmlab.lab import SwarmLab
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel, pytest.mark.client]
 

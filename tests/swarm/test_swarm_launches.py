@@ -1,35 +1,32 @@
-"""Whatever keeps a service from becoming a kernel is told to the user, in words."""
+"""Failed launches in Swarm services: the error says why, and nothing is left."""
 
 import asyncio
 import dataclasses
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from harness.bad_requests import (
+from harness.engines.swarm import NetworkEndpoint, enter_network
+from harness.proxies.bad_requests import (
     MEMORY_HOG,
     NO_SUCH_IMAGE,
-    broken_script,
-    command_not_found,
-    early_exit,
+    check_failure,
+    gpus_where_there_are_none,
+    launch_failures,
     missing_image,
-    unknown_language,
-    with_env,
 )
-from harness.engine_rigs import DockerRig, EngineRig, SwarmRig
-from harness.proxies import Watcher, ask_agent
-from harness.swarm import Seat, enter_network
+from harness.proxies.engine_rigs import DockerRig, EngineRig, SwarmRig
+from harness.proxies.rigs import Watcher, ask_agent
 
-from bringup.swarm_lab import SwarmLab
-from enterprise_gateway.errors import ConfigurationError, LaunchError, LaunchTimeoutError
+from enterprise_gateway.errors import ConfigurationError, LaunchTimeoutError
 from enterprise_gateway.services.processproxies.contract import (
     BaseProcessProxyABC,
     LaunchRequest,
     WorkloadState,
 )
+from swarmlab.lab import SwarmLab
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
@@ -43,28 +40,15 @@ def too_little_memory(rig: SwarmRig) -> LaunchRequest:
 
 
 def invalid_setting(rig: SwarmRig) -> LaunchRequest:
-    """Ask Swarm for what it refuses."""
+    """Ask for a setting that Swarm refuses."""
     return rig.edited_request("constraints", "['no constraint']")
 
 
-def gpus_where_there_are_none(rig: SwarmRig) -> LaunchRequest:
-    """Ask for GPUs on a Swarm without."""
-    return with_env(rig, KERNEL_GPUS="2")
-
-
-@pytest.mark.parametrize(
-    ("make_request", "words"),
-    [
-        (missing_image, rf"rejected: No such image: {NO_SUCH_IMAGE}\. .*push it to a registry"),
-        (unknown_language, r"exit code 1\.\nUnrecognized value for KERNEL_LANGUAGE: 'cobol'!"),
-        (gpus_where_there_are_none, r"no node of the Swarm offers more than 0 .*NVIDIA-GPU"),
-        (early_exit, r"exit code 9\.\n(one\ntwo|two\none)"),
-        (command_not_found, r"/no/such/command"),
-        (too_little_memory, r"exit code 137 .*memory limit of 24 MiB\. Raise it in service_sett"),
-        (invalid_setting, r"refused to make a service .*constraint"),
-        (broken_script, r"NameError: name 'undefined_name'"),
-    ],
-    ids=lambda value: getattr(value, "__name__", None),
+@launch_failures(
+    (missing_image, rf"rejected: No such image: {NO_SUCH_IMAGE}\. .*push it to a registry"),
+    (gpus_where_there_are_none, r"no node of the Swarm offers more than 0 .*NVIDIA-GPU"),
+    (too_little_memory, r"exit code 137 .*memory limit of 24 MiB\. Raise it in service_sett"),
+    (invalid_setting, r"refused to make a service .*constraint"),
 )
 async def test_cause_is_told_and_nothing_is_left(
     rig: SwarmRig,
@@ -72,14 +56,8 @@ async def test_cause_is_told_and_nothing_is_left(
     make_request: Callable[[SwarmRig], LaunchRequest],
     words: str,
 ) -> None:
-    """The error names the kernel and says what happened, in the words of whoever knew."""
-    request = make_request(rig)
-    with pytest.raises(LaunchError) as failure:
-        await proxy.launch(request)
-    assert not isinstance(failure.value, LaunchTimeoutError)
-    assert request.kernel_id in str(failure.value)
-    assert re.search(words, str(failure.value), re.DOTALL), str(failure.value)
-    await rig.until_gone(request.kernel_id)
+    """The error names the kernel, and the cause in the words of the engine, image or script."""
+    await check_failure(rig, proxy, make_request(rig), words)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +75,7 @@ async def test_cause_is_told_and_nothing_is_left(
 async def test_what_a_launch_waited_for_is_told_at_its_deadline(
     rig: SwarmRig, proxy: BaseProcessProxyABC, name: str, value: str, words: str
 ) -> None:
-    """A node that fits might still have come, so it is waited for."""
+    """A node that fits might still join, so the launch waits until its deadline."""
     request = rig.edited_request(name, value, timeout=6)
     with pytest.raises(LaunchTimeoutError, match=words):
         await proxy.launch(request)
@@ -180,10 +158,10 @@ async def test_gateway_outside_the_network_is_refused(
 
 @pytest.fixture
 async def docker_rig(
-    lab: SwarmLab, network: str, seat: Seat, tmp_path: Path
+    lab: SwarmLab, network: str, endpoint: NetworkEndpoint, tmp_path: Path
 ) -> AsyncIterator[DockerRig]:
     """Return a rig for containers on the manager's engine; the test is in their network."""
-    with enter_network(seat):
+    with enter_network(endpoint):
         rig = DockerRig(tmp_path, lab.manager.host, network)
         yield rig
         await rig.close()

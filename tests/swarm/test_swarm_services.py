@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 from docker.types import RestartPolicy
-from harness.engine_rigs import SwarmRig
-from harness.proxies import TOKEN, Watcher, ask_agent, end_by_agent
+from harness.engines.swarm import KERNEL_IMAGE
+from harness.proxies.engine_rigs import SwarmRig
+from harness.proxies.rigs import TOKEN, Watcher, ask_agent, end_by_agent
 
-from bringup.swarm_lab import SwarmLab
 from enterprise_gateway.errors import ConflictError
-from enterprise_gateway.services.processproxies import swarm_broom
 from enterprise_gateway.services.processproxies.contract import (
     BaseProcessProxyABC,
     LaunchRequest,
@@ -21,6 +20,7 @@ from enterprise_gateway.services.processproxies.contract import (
     WorkloadState,
 )
 from enterprise_gateway.services.processproxies.registry import DOCKER_PROCESS_PROXY
+from swarmlab.lab import SwarmLab
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
@@ -84,7 +84,7 @@ async def test_values_of_clients_are_no_templates(
 
 
 async def test_kernel_may_run_as_anybody_where_it_likes(rig: SwarmRig) -> None:
-    """User, groups and working directory are the request's."""
+    """User and groups are the request's, and so is the folder that the agent enters."""
     docker = dataclasses.replace(rig.settings.docker, mirror_working_dirs=True)
     rig.settings = dataclasses.replace(rig.settings, docker=docker)
     request = with_env(
@@ -93,16 +93,23 @@ async def test_kernel_may_run_as_anybody_where_it_likes(rig: SwarmRig) -> None:
     _, container = await inspect(rig, await rig.open_proxy(), request)
     assert container["Config"]["User"] == "12345"
     assert container["HostConfig"]["GroupAdd"] == ["54321", "100"]
-    assert container["Config"]["WorkingDir"] == "/tmp"
+    assert "KERNEL_WORKING_DIR=/tmp" in container["Config"]["Env"]
 
 
-async def test_kernels_land_on_several_nodes(rig: SwarmRig, proxy: BaseProcessProxyABC) -> None:
-    """Swarm spreads them, and each can be reached wherever it is."""
+async def test_kernels_land_on_several_nodes(
+    rig: SwarmRig, proxy: BaseProcessProxyABC, lab: SwarmLab
+) -> None:
+    """Swarm spreads them, each can be reached wherever it is, and operators are told where."""
     workloads = await asyncio.gather(*(proxy.launch(rig.request()) for _ in range(3)))
     for workload in workloads:
         await ask_agent(workload.endpoint, "/v1/state")
     tasks = [each.tasks()[0] for each in await asyncio.to_thread(rig.services)]
     assert len({task["NodeID"] for task in tasks}) > 1
+    listed = await proxy.list()
+    nodes = {node.name for node in lab.nodes}
+    assert {each.node for each in listed} <= nodes
+    assert len({each.node for each in listed}) > 1
+    assert {each.image for each in listed} == {KERNEL_IMAGE}
 
 
 async def test_creation_is_known_to_fractions_of_a_second(
@@ -130,10 +137,10 @@ async def test_id_asked_of_two_gateways_at_once_is_one_kernel(rig: SwarmRig) -> 
     assert service.name == workload.name
 
 
-async def test_kernel_that_ended_in_order_is_swept_away(
+async def test_kernel_that_ended_in_order_is_removed(
     rig: SwarmRig, proxy: BaseProcessProxyABC, watcher: Watcher
 ) -> None:
-    """As when its agent culls it; nobody need ask for it."""
+    """As when its agent culls it; no request is needed."""
     workload = await proxy.launch(rig.request())
     await end_by_agent(workload.endpoint)
     dead = await watcher.until(workload.kernel_id, WorkloadState.DEAD)
@@ -145,18 +152,17 @@ async def test_service_that_ended_can_be_kept(
     rig: SwarmRig,
     proxy: BaseProcessProxyABC,
     watcher: Watcher,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """EG_REMOVE_CONTAINER=False leaves it to be looked into, until the id is used again."""
-    monkeypatch.setattr(swarm_broom, "DEATH_DELAY", 0.0)
+    rig.change_delays(tombstone_seconds=0.0)
     request = with_env(rig.request(), EG_REMOVE_CONTAINER="False")
-    swept = await proxy.launch(rig.request())
+    removed = await proxy.launch(rig.request())
     await proxy.launch(request)
-    for kernel_id in (request.kernel_id, swept.kernel_id):
+    for kernel_id in (request.kernel_id, removed.kernel_id):
         await asyncio.to_thread(rig.kill, kernel_id)
     dead = await watcher.until(request.kernel_id, WorkloadState.DEAD)
     assert dead.exit_reason == "exit code 137 (killed)"
-    await rig.until_gone(swept.kernel_id)
+    await rig.until_gone(removed.kernel_id)
     assert await proxy.observe(request.kernel_id) == dead
     assert request.kernel_id in await proxy.read_log(request.kernel_id, 65536)
     again = await proxy.launch(request)
@@ -165,10 +171,10 @@ async def test_service_that_ended_can_be_kept(
 
 @pytest.mark.parametrize("is_there_before", [True, False])
 async def test_service_that_nobody_waits_for_is_removed(
-    rig: SwarmRig, monkeypatch: pytest.MonkeyPatch, *, is_there_before: bool
+    rig: SwarmRig, *, is_there_before: bool
 ) -> None:
     """A gateway that was killed mid-launch left one that cannot run; any other clears it away."""
-    monkeypatch.setattr(swarm_broom, "LAUNCH_MARGIN", 0.5)
+    rig.change_delays(launch_margin_seconds=0.5)
     kernel_id = await create_unplaceable(rig) if is_there_before else ""
     proxy = await rig.open_proxy()
     kernel_id = kernel_id or await create_unplaceable(rig)

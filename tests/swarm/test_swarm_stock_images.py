@@ -1,4 +1,4 @@
-"""Services of images that know nothing of this project: the launch lends them the agent."""
+"""Services of images that know nothing of this project: the launch injects the agent into them."""
 
 import asyncio
 import dataclasses
@@ -9,22 +9,22 @@ from contextlib import suppress
 import docker
 import pytest
 from docker.errors import NotFound
-from harness.engine_rigs import SwarmRig, connect
-from harness.proxies import ask_agent
-from harness.stock_images import empty_image, stock_image
+from harness.engines.stock_images import empty_image, stock_image
+from harness.proxies.engine_rigs import SwarmRig, connect
+from harness.proxies.rigs import ask_agent
 
-from bringup.swarm_lab import SwarmLab
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
-from enterprise_gateway.services.processproxies.agent_bundle import (
+from enterprise_gateway.services.processproxies.contract import (
+    BaseProcessProxyABC,
+    LaunchRequest,
+)
+from enterprise_gateway.services.processproxies.injection.bundle import (
     FILE,
     FOLDER,
     LABELS,
     build_bundle,
 )
-from enterprise_gateway.services.processproxies.contract import (
-    BaseProcessProxyABC,
-    LaunchRequest,
-)
+from swarmlab.lab import SwarmLab
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
@@ -74,7 +74,7 @@ async def test_stock_image_becomes_a_kernel_on_a_node(
 async def test_replicas_that_launch_at_once_share_one_config(
     lab: SwarmLab, rig: SwarmRig, proxy: BaseProcessProxyABC
 ) -> None:
-    """Whoever is faster has made it for the other."""
+    """The faster gateway has made it for the other."""
     image = await asyncio.to_thread(image_of_worker, lab)
     with suppress(NotFound):
         await asyncio.to_thread(lambda: rig.engine.configs.get(build_bundle().name).remove())
@@ -86,7 +86,9 @@ async def test_replicas_that_launch_at_once_share_one_config(
         await ask_agent(workload.endpoint, "/v1/state")
 
 
-async def test_image_with_an_agent_is_lent_none(rig: SwarmRig, proxy: BaseProcessProxyABC) -> None:
+async def test_image_with_an_agent_gets_none_injected(
+    rig: SwarmRig, proxy: BaseProcessProxyABC
+) -> None:
     """The manager knows its label."""
     request = rig.request()
     await proxy.launch(request)
@@ -97,7 +99,7 @@ async def test_image_with_an_agent_is_lent_none(rig: SwarmRig, proxy: BaseProces
 @pytest.mark.parametrize(
     ("make_image", "words"),
     [
-        (functools.partial(stock_image, variant="no-pyzmq"), "pyzmq"),
+        (functools.partial(stock_image, variant="no-pyzmq"), "No module named 'zmq'"),
         (empty_image, "its image has no /bin/sh, which starts the kernel agent"),
     ],
     ids=["no-pyzmq", "no-shell"],

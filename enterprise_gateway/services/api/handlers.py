@@ -1,5 +1,6 @@
 """`/api`, `/api/status`, `/api/me`, `/api/swagger.*`, `/healthz`, `/readyz` and `/metrics`."""
 
+import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable
@@ -10,20 +11,23 @@ from aiohttp import web
 from enterprise_gateway._version import __version__
 from enterprise_gateway.errors import InvalidRequestError, UnavailableError
 from enterprise_gateway.services.api.exposition import render_metrics
-from enterprise_gateway.services.api.readiness import missing_engines
-from enterprise_gateway.services.bodies import decode_json, json_response
+from enterprise_gateway.services.kernels.agents.state import format_time
 from enterprise_gateway.services.kernels.kernels import Kernels
-from enterprise_gateway.services.kernels.records import format_time
-from enterprise_gateway.services.proxies import Proxies
+from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
+from enterprise_gateway.services.processproxies.registry import ProxyRegistry
+from enterprise_gateway.services.rest import decode_json, json_response
+
+ENGINE_CHECK_SECONDS = 5.0
+"""How long an engine may take to answer a readiness check."""
 
 Permits = Callable[[web.Request, str, str], Awaitable[bool]]
-"""Whether the user of a request may do an action (`read`) on a resource (`kernels`)."""
+"""Returns whether the user of a request may do an action (`read`) on a resource (`kernels`)."""
 
 PUBLIC_PATHS = frozenset({"/api", "/healthz", "/readyz"})
-"""Paths, relative to the base URL, that answer without a token: probes have none."""
+"""Paths, relative to the base URL, that need no token: probes have none."""
 
 JUPYTER_SERVER_VERSION = "2.21.1"
-"""The release of jupyter_server whose kernel interface this is; what `/api` calls `version`."""
+"""The release of jupyter_server whose kernel interface this is; `version` in `/api`."""
 
 ANONYMOUS = {
     "username": "anonymous",
@@ -33,13 +37,13 @@ ANONYMOUS = {
     "avatar_url": None,
     "color": None,
 }
-"""The identity of everybody who is let in: there is one token."""
+"""The identity of every authenticated client: there is one token."""
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def routes(
-    kernels: Kernels, proxies: Proxies, permits: Permits, is_stopping: Callable[[], bool]
+    kernels: Kernels, proxies: ProxyRegistry, permits: Permits, is_stopping: Callable[[], bool]
 ) -> list[web.RouteDef]:
     """Return the routes of this folder, relative to the base URL."""
     return [
@@ -48,36 +52,35 @@ def routes(
         web.get("/api/me", functools.partial(get_identity, permits)),
         web.get("/api/swagger.json", functools.partial(get_description, "application/json")),
         web.get("/api/swagger.yaml", functools.partial(get_description, "application/yaml")),
+        web.get("/api/spec.yaml", functools.partial(get_description, "application/yaml")),
         web.get("/healthz", get_health),
         web.get("/readyz", functools.partial(get_readiness, kernels, proxies, is_stopping)),
-        web.get("/metrics", functools.partial(get_metrics, kernels)),
+        web.get("/metrics", functools.partial(get_metrics, kernels, proxies)),
     ]
 
 
 async def get_version(request: web.Request) -> web.Response:
-    """Answer which interface this is, and whose."""
+    """Answer the versions of the interface and of the gateway."""
     del request
     return json_response({"version": JUPYTER_SERVER_VERSION, "gateway_version": __version__})
 
 
 async def get_status(kernels: Kernels, started: float, request: web.Request) -> web.Response:
-    """Answer how much is going on."""
+    """Answer counts of this cluster, and the last activity that this replica saw."""
     del request
     models = await kernels.models()
     return json_response(
         {
             "connections": sum(model.connections for model in models),
             "kernels": len(models),
-            "last_activity": max(
-                [format_time(started), *(model.last_activity for model in models)]
-            ),
+            "last_activity": max(format_time(started), kernels.last_activity),
             "started": format_time(started),
         }
     )
 
 
 async def get_identity(permits: Permits, request: web.Request) -> web.Response:
-    """Answer who the client is, and which of the `?permissions=` it asks for it has."""
+    """Answer the client's identity, and which of the requested `?permissions=` it has."""
     text = request.query.get("permissions", "")
     try:
         wanted = decode_json(text.encode("utf-8", "surrogateescape"), dict[str, list[str]])
@@ -102,26 +105,56 @@ async def get_description(content_type: str, request: web.Request) -> web.Respon
 
 
 async def get_health(request: web.Request) -> web.Response:
-    """Answer that this process is alive."""
+    """Answer that this replica is alive."""
     del request
     return json_response({"status": "ok"})
 
 
 async def get_readiness(
-    kernels: Kernels, proxies: Proxies, is_stopping: Callable[[], bool], request: web.Request
+    kernels: Kernels, proxies: ProxyRegistry, is_stopping: Callable[[], bool], request: web.Request
 ) -> web.Response:
-    """Answer whether kernels can be started; see `missing_engines`."""
+    """Answer whether kernels can be started; see `check_engines`."""
     del request
     if is_stopping():
-        raise UnavailableError("This gateway is being stopped", retry_after=1.0)
-    faults = await missing_engines(kernels, proxies)
-    if faults:
-        raise UnavailableError("; ".join(faults))
+        raise UnavailableError("This gateway is shutting down", retry_after=1.0)
+    faults = await check_engines(kernels, proxies)
+    if any(faults.values()):
+        raise UnavailableError("; ".join(filter(None, faults.values())))
     return json_response({"status": "ok"})
 
 
-async def get_metrics(kernels: Kernels, request: web.Request) -> web.Response:
+async def get_metrics(
+    kernels: Kernels, proxies: ProxyRegistry, request: web.Request
+) -> web.Response:
     """Answer the metrics."""
     del request
-    page = render_metrics(kernels.metrics, await kernels.models())
+    faults = await check_engines(kernels, proxies)
+    engines = {type(proxy).__name__: not fault for proxy, fault in faults.items()}
+    try:
+        models = await kernels.models()
+    except UnavailableError:
+        models = None  # the engine has not answered yet, so the kernels are not known
+    page = render_metrics(kernels.metrics, models, engines)
     return web.Response(body=page, headers={"Content-Type": _METRICS_TYPE})
+
+
+async def check_engines(kernels: Kernels, proxies: ProxyRegistry) -> dict[BaseProcessProxyABC, str]:
+    """Return what is wrong with the engine of each process proxy, "" where nothing is.
+
+    A process proxy is checked if its engine has answered before or is named in the settings: where
+    there never was a Docker engine, the gateway is ready for local kernels.
+    """
+    checked = [proxy for proxy in proxies.all() if kernels.is_required(proxy)]
+    faults = await asyncio.gather(*(_engine_fault(proxy) for proxy in checked))
+    return dict(zip(checked, faults, strict=True))
+
+
+async def _engine_fault(proxy: BaseProcessProxyABC) -> str:
+    try:
+        async with asyncio.timeout(ENGINE_CHECK_SECONDS):
+            await proxy.check()
+    except UnavailableError as exc:
+        return f"{type(proxy).__name__}: {exc}"
+    except TimeoutError:
+        return f"{type(proxy).__name__}: the engine did not answer in time"
+    return ""

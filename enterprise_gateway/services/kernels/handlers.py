@@ -5,28 +5,18 @@ Shapes and status codes as in jupyter_server's services/kernels/handlers.py, wit
 """
 
 import functools
-from typing import Any
 
-import msgspec
 from aiohttp import web
 
-from enterprise_gateway.errors import ForbiddenError
-from enterprise_gateway.services.bodies import decode_body, json_response
 from enterprise_gateway.services.kernels.kernels import Kernels
-from enterprise_gateway.services.kernels.launches import StartRequest
+from enterprise_gateway.services.kernels.planning.launches import StartRequest
+from enterprise_gateway.services.rest import (
+    check_listing,
+    decode_body,
+    json_response,
+    write_response,
+)
 from enterprise_gateway.settings import LiveSettings
-
-
-class StartBody(msgspec.Struct):
-    """The body of `POST /api/kernels`."""
-
-    name: str | None = None
-    path: str | None = None
-    """Where the client's notebook is, in a file system that is not the kernel's:
-    accepted, not used.
-    """
-    kernel_id: str | None = None
-    env: dict[str, Any] | None = None
 
 
 def routes(kernels: Kernels, live: LiveSettings) -> list[web.RouteDef]:
@@ -51,10 +41,11 @@ async def list_kernels(kernels: Kernels, live: LiveSettings, request: web.Reques
 
 async def start_kernel(kernels: Kernels, live: LiveSettings, request: web.Request) -> web.Response:
     """Start a kernel; answers when it is ready."""
-    body = await decode_body(request, StartBody)
-    model = await kernels.start_kernel(StartRequest(body.name, body.kernel_id, body.env or {}))
-    location = f"{live.current.server.base_url}api/kernels/{model.id}"
-    return json_response(model, status=201, headers={"Location": location})
+    model = await kernels.start_kernel(await decode_body(request, StartRequest))
+    async with kernels.answering(model.id):
+        location = f"{live.current.server.base_url}api/kernels/{model.id}"
+        response = json_response(model, status=201, headers={"Location": location})
+        return await write_response(request, response)
 
 
 async def get_kernel(kernels: Kernels, request: web.Request) -> web.Response:
@@ -77,13 +68,3 @@ async def interrupt_kernel(kernels: Kernels, request: web.Request) -> web.Respon
 async def restart_kernel(kernels: Kernels, request: web.Request) -> web.Response:
     """Restart a kernel; answers when it is ready again. The body does not matter."""
     return json_response(await kernels.restart(request.match_info["kernel_id"]))
-
-
-def check_listing(live: LiveSettings) -> None:
-    """Refuse to list kernels and sessions unless `list_kernels` is set.
-
-    Raises:
-        ForbiddenError: it is not.
-    """
-    if not live.current.access.list_kernels:
-        raise ForbiddenError("Forbidden")

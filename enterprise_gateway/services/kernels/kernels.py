@@ -1,84 +1,164 @@
-"""Kernels: started, found, interrupted, restarted, ended."""
+"""The kernel service: start, find, interrupt, restart and end kernels."""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any
+import time
+from collections.abc import AsyncIterator, Callable
+from enum import Enum, auto
+from typing import NamedTuple
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
-from enterprise_gateway.errors import ConflictError, GatewayError, NotFoundError, UnavailableError
-from enterprise_gateway.services.kernels.agent import Agent, NotInPlaceError
-from enterprise_gateway.services.kernels.completions import Completions
-from enterprise_gateway.services.kernels.culling import effective_culling
-from enterprise_gateway.services.kernels.launches import StartRequest
-from enterprise_gateway.services.kernels.records import (
+from enterprise_gateway.errors import (
+    ConflictError,
+    GatewayError,
+    LaunchError,
+    NotFoundError,
+    UnavailableError,
+)
+from enterprise_gateway.services.kernels.agents.agent import Agent, NotInPlaceError
+from enterprise_gateway.services.kernels.agents.state import Annotations, OpenRequest, format_time
+from enterprise_gateway.services.kernels.planning.launches import StartRequest
+from enterprise_gateway.services.kernels.registry.culling import CullingUpdates
+from enterprise_gateway.services.kernels.registry.models import (
     KernelModel,
-    Record,
     kernel_model,
     starting_model,
 )
-from enterprise_gateway.services.kernels.registry import Launching, Registry
-from enterprise_gateway.services.kernels.starter import Starter
+from enterprise_gateway.services.kernels.registry.records import Record
+from enterprise_gateway.services.kernels.registry.registry import Registry
+from enterprise_gateway.services.kernels.starts.starter import DISCARD_SECONDS, Starter
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
-from enterprise_gateway.services.proxies import Proxies
-from enterprise_gateway.settings import LiveSettings, Settings
+from enterprise_gateway.services.processproxies.registry import ProxyRegistry
+from enterprise_gateway.services.request_scope import set_user
+from enterprise_gateway.services.tasks import BackgroundTasks
+from enterprise_gateway.settings import LiveSettings
 
 FIRST_STATE_SECONDS = 2.0
-"""How long a list waits for the state of kernels that have just been found."""
+"""How long a list waits for the states of kernels that have just been found."""
 GRACE_SECONDS = 5.0
-"""What an agent may need beyond the times that it was told for ending and restarting."""
+"""What an agent may need beyond the times in its settings, to end or restart a kernel."""
 CLOSE_SECONDS = 5.0
+MAX_CLAIM_ATTEMPTS = 5
+"""With their pauses they take about as long as an agent waits for a claim at least."""
 MAX_ANNOTATION_ATTEMPTS = 20
 
 _log = logging.getLogger(__name__)
 
 
-class Kernels:
-    """All kernels, whoever started them."""
+class _Operation(Enum):
+    """Work on one kernel that is under way at most once, however many requests wait for it."""
 
-    def __init__(self, live: LiveSettings, proxies: Proxies, kernelspecs: Kernelspecs) -> None:
+    SHUTDOWN = auto()
+    RESTART = auto()
+    CLAIM = auto()
+
+
+class DeadKernel(NamedTuple):
+    """A kernel whose agent is gone as well."""
+
+    reason: str
+    requests: tuple[OpenRequest, ...]
+    """Those that it left without a reply, as far as they are known."""
+    is_forgotten: asyncio.Event
+    """Set once it is removed, or launched again."""
+
+
+class Kernels:
+    """All kernels of the cluster, whichever replica started them."""
+
+    def __init__(
+        self, live: LiveSettings, proxies: ProxyRegistry, kernelspecs: Kernelspecs
+    ) -> None:
         self._live = live
         self._proxies = proxies
-        self._kernelspecs = kernelspecs
-        self._completions = Completions()
+        self._tasks = BackgroundTasks()
         self._registry = Registry(live, proxies)
-        self._starter = Starter(live, proxies, kernelspecs, self._registry, self._completions)
-        self._culling = live.current.kernels.culling
+        self._starter = Starter(live, proxies, kernelspecs, self._registry, self._tasks)
+        self._culling = CullingUpdates(live, kernelspecs, self._registry, self._tasks)
+        self._touched = format_time(time.time())
 
     async def start(self) -> None:
-        """Begin to follow the workloads; an engine that does not answer is tried again."""
+        """Begin to follow the workloads. An engine that does not answer is tried again."""
         for proxy in self._proxies.all():
             self._registry.follow(proxy)
-        self._live.subscribe(self._on_settings)
+        self._culling.start()
+
+    async def refuse_launches(self) -> None:
+        """Refuse queued and later launches: this replica is stopping."""
+        self._starter.close()
 
     async def close(self) -> None:
-        """Finish what must be finished, then stop following. Kernels go on."""
-        await self._completions.close(CLOSE_SECONDS)
+        """Finish the work under way, then stop following. Kernels go on."""
+        await self._tasks.finish(CLOSE_SECONDS)
         await self._registry.close()
 
     @property
     def metrics(self) -> CollectorRegistry:
-        """What is counted about starts."""
-        return self._starter.metrics.registry
+        """Counters of starts, deaths and automatic restarts."""
+        return self._registry.metrics.registry
 
-    def counts(self, proxy: BaseProcessProxyABC) -> bool:
-        """Say whether a process proxy that does not answer is a fault."""
-        return self._registry.engines.counts(proxy)
+    @property
+    def last_activity(self) -> str:
+        """When a kernel was last used, or one was started or ended here; as in a kernel's model.
+
+        It never goes back. Each replica has its own.
+        """
+        return max(self._touched, self._registry.last_activity)
+
+    def is_required(self, proxy: BaseProcessProxyABC) -> bool:
+        """Say whether the silence of a process proxy's engine is a fault."""
+        return self._registry.lookup.is_required(proxy)
 
     async def start_kernel(self, start: StartRequest) -> KernelModel:
-        """Start a kernel, and return its model when it is ready; see `Starter.start`."""
-        return kernel_model(await self._starter.start(start))
+        """Start a kernel, and return its model when it is ready; see `Starter.start`.
 
-    async def models(self) -> list[KernelModel]:
+        No client has claimed it until `answering` has answered one, or `claim` is called.
+        """
+        try:
+            return kernel_model(await self._starter.start(start))
+        finally:
+            self._touched = format_time(time.time())
+
+    @contextlib.asynccontextmanager
+    async def answering(self, kernel_id: str) -> AsyncIterator[None]:
+        """Claim a kernel for the client whose answer is written in this context.
+
+        If the answer cannot be written, a kernel that no client knows is ended.
+        """
+        record = self._registry.get(kernel_id)
+        try:
+            yield
+        except BaseException:
+            if record is not None and not record.is_claimed:
+                await self._tasks.run(self._registry.end(record, DISCARD_SECONDS))
+            raise
+        if record is not None:
+            self._claim(record)
+
+    def claim(self, kernel_id: str) -> None:
+        """Claim a kernel for a client, unless another replica is still launching it."""
+        record = self._registry.get(kernel_id)
+        if record is not None and not record.is_dead and not record.is_starting:
+            self._claim(record)
+
+    async def models(self, *, listed: bool = True) -> list[KernelModel]:
         """Return the models of all kernels, the oldest first.
 
+        Args:
+            listed: leave out the kernels that no client knows yet.
+
         Raises:
-            UnavailableError: an engine that counts has not answered yet.
+            UnavailableError: a required engine has not answered yet.
         """
-        return [kernel_model(record) for record in await self._known_records()]
+        return [
+            kernel_model(record)
+            for record in await self._known_records()
+            if record.is_listed or not listed
+        ]
 
     async def get(self, kernel_id: str) -> KernelModel:
         """Return the model of a kernel.
@@ -87,13 +167,15 @@ class Kernels:
             NotFoundError: there is no such kernel.
             UnavailableError: its engine or its agent does not answer.
         """
-        launching = self._launching(kernel_id)
+        launching = self._registry.launches.get(kernel_id)
         if launching is not None:
             return starting_model(launching.launch, launching.since)
-        return kernel_model(await self._current_record(kernel_id))
+        record = await self._current_record(kernel_id)
+        self.claim(kernel_id)
+        return kernel_model(record)
 
     async def shutdown(self, kernel_id: str) -> None:
-        """End a kernel, gracefully if its agent answers. Comes to its end even if cancelled.
+        """End a kernel, gracefully if its agent answers. Goes on even if cancelled.
 
         Raises:
             NotFoundError: there is no such kernel.
@@ -101,10 +183,10 @@ class Kernels:
             UnavailableError: neither its agent nor its engine answers; it may still be there.
         """
         self._check_not_launching(kernel_id)
-        record = await self._registry.find(kernel_id)
-        if record.ending is None:
-            record.ending = self._completions.begin(self._end(record))
-        await self._completions.wait(record.ending)
+        record = await self._look_up(kernel_id)
+        self._touched = format_time(time.time())
+        key = (_Operation.SHUTDOWN, record)
+        await self._tasks.wait(self._tasks.begin_once(key, lambda: self._end(record)))
 
     async def interrupt(self, kernel_id: str) -> None:
         """Interrupt a kernel.
@@ -122,15 +204,16 @@ class Kernels:
 
         Raises:
             NotFoundError: there is no such kernel.
-            ConflictError: it is dead, and how to launch it is not known.
+            ConflictError: it is being ended, or it is dead and cannot be launched again.
             LaunchError: it did not come up again.
             UnavailableError: its agent does not answer.
         """
         self._check_not_launching(kernel_id)
         record = await self._current_record(kernel_id)
-        if record.restarting is None:
-            record.restarting = self._completions.begin(self._restart(record))
-        await self._completions.wait(record.restarting)
+        if self._is_shutting_down(record):
+            raise _ending_error(record)
+        key = (_Operation.RESTART, record)
+        await self._tasks.wait(self._tasks.begin_once(key, lambda: self._restart(record)))
         return await self.get(kernel_id)
 
     async def agent(self, kernel_id: str) -> Agent:
@@ -138,49 +221,85 @@ class Kernels:
 
         Raises:
             NotFoundError: there is no such kernel, or it is dead.
-            UnavailableError: its engine does not answer, or the kernel is only starting.
+            UnavailableError: its engine does not answer, or the kernel is starting.
         """
         record = await self._find(kernel_id)
-        if record.death is not None:
+        if record.is_dead:
             raise NotFoundError(f"Kernel {kernel_id} is dead: {record.death}")
         return self._live_agent(record)
 
-    async def ask(self, kernel_id: str | None = None) -> None:
-        """Learn what other gateway processes have just done to a kernel, or to any that there are.
+    async def live_agent(self, kernel_id: str) -> Agent:
+        """Return the agent of a kernel that is to do something.
 
         Raises:
-            UnavailableError: an engine that counts does not answer.
+            NotFoundError: there is no such kernel.
+            ConflictError: it is dead.
+            UnavailableError: its engine does not answer, or the kernel is starting.
+        """
+        return self._live_agent(await self._find(kernel_id))
+
+    async def find_dead(self, kernel_id: str, seconds: float = 0.0) -> DeadKernel | None:
+        """Return how a kernel died, None if its agent can tell more.
+
+        Args:
+            kernel_id: the kernel.
+            seconds: how long to wait for news of its death, which may be under way.
+
+        Raises:
+            NotFoundError: there is no such kernel.
+            UnavailableError: its engine does not answer, or the kernel is starting.
+        """
+        record = await self._find(kernel_id)
+        if not record.is_dead and seconds:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await record.is_over.wait()
+        if record.death is None:
+            return None
+        requests = record.state.requests if record.state is not None else ()
+        return DeadKernel(record.death, requests, record.is_forgotten)
+
+    async def refresh(self, kernel_id: str | None = None) -> None:
+        """Catch up with the changes of other replicas to one kernel, or to all.
+
+        Args:
+            kernel_id: the kernel; None: all kernels, also those that are not known yet.
+
+        Raises:
+            UnavailableError: a required engine does not answer.
         """
         if kernel_id is None:
-            await self._registry.look_again()
-        elif (record := self._registry.known(kernel_id)) is not None:
-            await self._registry.ask([record])
+            await self._registry.refresh_all()
+        elif (record := self._registry.get(kernel_id)) is not None:
+            await self._registry.refresh_states([record])
 
     async def annotated(
-        self, *, fresh: bool = False
-    ) -> list[tuple[KernelModel, Mapping[str, Any]]]:
+        self, *, listed: bool, fresh: bool = False
+    ) -> list[tuple[KernelModel, Annotations]]:
         """Return the model and the annotations of every kernel.
 
         Args:
-            fresh: ask the agents of young kernels, so that what another gateway process has written
-                before this call is there. Of the others it is within a moment.
+            listed: leave out the kernels that no client knows yet.
+            fresh: ask the agents of recent kernels, so that annotations which another replica has
+                written before this call are there. Those of other kernels follow in a moment.
         """
         if fresh:
-            await self._registry.ask_young()
+            await self._registry.refresh_recent()
         return [
-            (kernel_model(record), record.state.annotations.document if record.state else {})
+            (kernel_model(record), record.state.annotations if record.state else Annotations())
             for record in await self._known_records()
+            if record.is_listed or not listed
         ]
 
     async def annotate(
-        self, kernel_id: str, change: Callable[[Mapping[str, Any]], dict[str, Any]]
+        self, kernel_id: str, change: Callable[[msgspec.Raw], object]
     ) -> KernelModel:
         """Change a kernel's annotations by compare-and-set.
 
         Args:
             kernel_id: the kernel.
-            change: makes the new document of the present one; called again whenever somebody else
-                was faster.
+            change: makes the new document from the present one. It is called again whenever another
+                replica has written in between.
 
         Raises:
             NotFoundError, UnavailableError: as `get`.
@@ -191,11 +310,14 @@ class Kernels:
         for _ in range(MAX_ANNOTATION_ATTEMPTS):
             state = record.state or await agent.state()
             document = change(state.annotations.document)
-            answer = await agent.write_annotations(document, state.annotations.revision)
-            record.learn_annotations(answer)
-            if answer.document == document:
+            written = await agent.write_annotations(document, state.annotations.revision)
+            record.apply_annotations(written.annotations)
+            if written.is_done:
                 return kernel_model(record)
-        raise UnavailableError(f"The annotations of kernel {kernel_id} change all the time")
+        raise UnavailableError(
+            f"The sessions of kernel {kernel_id} could not be written: other requests changed them "
+            "at the same time. Try again."
+        )
 
     async def _known_records(self) -> list[Record]:
         await self._registry.ensure_listed()
@@ -207,80 +329,106 @@ class Kernels:
                         min(deadline, record.found + FIRST_STATE_SECONDS)
                     ):
                         await record.is_known.wait()
-        public = [
-            record for record in self._registry if not record.is_pending and not record.has_ended
-        ]
-        return sorted(public, key=lambda record: record.workload.created)
+        present = [record for record in self._registry if not record.has_ended]
+        return sorted(present, key=lambda record: record.workload.created)
 
     async def _current_record(self, kernel_id: str) -> Record:
-        """Return a record whose state is as new as it can be had."""
+        """Return a record with the newest state that can be had."""
         record = await self._find(kernel_id)
         await self._registry.refresh(record)
-        if self._registry.known(kernel_id) is not record or record.has_ended:
+        if self._registry.get(kernel_id) is not record or record.has_ended:
             raise NotFoundError(f"Kernel does not exist: {kernel_id}")
         return record
 
     async def _find(self, kernel_id: str) -> Record:
-        if self._launching(kernel_id) is not None:
-            raise _is_starting(kernel_id)
-        return await self._registry.find(kernel_id)
+        if kernel_id in self._registry.launches:
+            raise _starting_error(kernel_id)
+        return await self._look_up(kernel_id)
+
+    async def _look_up(self, kernel_id: str) -> Record:
+        record = await self._registry.find(kernel_id)
+        set_user(record.workload.username)
+        return record
 
     def _live_agent(self, record: Record) -> Agent:
-        if record.death is not None:
+        if record.is_dead:
             raise ConflictError(f"Kernel {record.kernel_id} is dead: {record.death}")
         if record.agent is None:
-            raise _is_starting(record.kernel_id)
+            raise _starting_error(record.kernel_id)
         return record.agent
 
-    def _launching(self, kernel_id: str) -> Launching | None:
-        launches = self._registry.launches()
-        return next((one for one in launches if one.launch.kernel_id == kernel_id), None)
-
     def _check_not_launching(self, kernel_id: str) -> None:
-        if self._launching(kernel_id) is not None:
+        if kernel_id in self._registry.launches:
             raise ConflictError(f"Kernel is being started: {kernel_id}")
 
     async def _end(self, record: Record) -> None:
-        try:
-            wait_time = self._live.current.kernels.shutdown_wait_time
-            await self._registry.end(record, 1.5 * wait_time + GRACE_SECONDS)
-            _log.info("Kernel %s was shut down", record.kernel_id)
-        finally:
-            record.ending = None
+        wait_time = self._live.current.kernels.shutdown_wait_time
+        await self._registry.end(record, 1.5 * wait_time + GRACE_SECONDS)
+        _log.info("Kernel %s was shut down", record.kernel_id)
 
     async def _restart(self, record: Record) -> None:
+        if record.is_dead:
+            await self._starter.start_again(record)
+        else:
+            await self._restart_in_place(record)
+        if (known := self._registry.get(record.kernel_id)) is not None:
+            self._claim(known)
+        _log.info("Kernel %s was restarted", record.kernel_id)
+
+    async def _restart_in_place(self, record: Record) -> None:
+        """Have a kernel's agent restart it, or launch it again if the agent cannot."""
+        settings = self._live.current.kernels
+        seconds = settings.kernel_info_timeout + 1.5 * settings.shutdown_wait_time
         try:
-            if record.death is not None:
-                await self._starter.start_again(record)
-            else:
-                settings = self._live.current.kernels
-                seconds = settings.kernel_info_timeout + 1.5 * settings.shutdown_wait_time
-                try:
-                    record.learn(await self._live_agent(record).restart(seconds + GRACE_SECONDS))
-                except NotInPlaceError:
-                    await self._starter.start_again(record)
-            _log.info("Kernel %s was restarted", record.kernel_id)
-        finally:
-            record.restarting = None
+            record.apply_state(await self._live_agent(record).restart(seconds + GRACE_SECONDS))
+        except NotInPlaceError:
+            await self._starter.start_again(record)
+        except (LaunchError, UnavailableError) as exc:
+            if self._is_wanted(record):
+                raise
+            raise _ending_error(record) from exc
 
-    def _on_settings(self, settings: Settings) -> None:
-        if settings.kernels.culling != self._culling:
-            self._culling = settings.kernels.culling
-            self._completions.begin(self._push_culling())
+    def _is_shutting_down(self, record: Record) -> bool:
+        """Say whether this replica is ending a kernel."""
+        return self._tasks.is_running((_Operation.SHUTDOWN, record))
 
-    async def _push_culling(self) -> None:
-        """Tell all agents the new culling settings; kernelspecs keep their own."""
-        specs = await self._kernelspecs.all()
-        for record in self._registry:
+    def _is_wanted(self, record: Record) -> bool:
+        """Say whether a kernel has not been ended, and is not being ended."""
+        is_ending = self._is_shutting_down(record) or record.is_ending
+        return self._registry.get(record.kernel_id) is record and not is_ending
+
+    def _claim(self, record: Record) -> None:
+        """Claim a kernel for a client, and begin to tell its agent.
+
+        An agent ends its kernel if no client claims it: the client, or the replica that started the
+        kernel, is gone.
+        """
+        record.claim()
+        is_told = record.is_known.is_set() and record.state is not None and record.state.claimed
+        if not is_told:
+            self._tasks.begin_once((_Operation.CLAIM, record), lambda: self._send_claim(record))
+
+    async def _send_claim(self, record: Record) -> None:
+        """Tell the agent of a kernel that a client has claimed it."""
+        pause = self._live.current.delays.claim_retry_seconds
+        for _ in range(MAX_CLAIM_ATTEMPTS):
             if record.agent is None:
-                continue
-            spec = specs.get(record.kernel_name)
-            metadata = spec.spec.metadata if spec is not None else {}
+                return
             try:
-                await record.agent.set_culling(effective_culling(self._culling, metadata))
+                await record.agent.claim()
             except GatewayError as exc:
-                _log.warning("Kernel %s keeps its culling settings: %s", record.kernel_id, exc)
+                _log.debug("Kernel %s: it is not claimed yet: %s", record.kernel_id, exc)
+            else:
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(record.is_over.wait(), pause)
+            pause *= 2
+        _log.warning("Kernel %s: its agent could not be told of its client", record.kernel_id)
 
 
-def _is_starting(kernel_id: str) -> UnavailableError:
+def _ending_error(record: Record) -> ConflictError:
+    return ConflictError(f"Kernel {record.kernel_id} is being shut down: it cannot be restarted.")
+
+
+def _starting_error(kernel_id: str) -> UnavailableError:
     return UnavailableError(f"Kernel {kernel_id} is starting", retry_after=1.0)

@@ -1,4 +1,4 @@
-"""Which users may use which kernelspecs: pure decisions.
+"""Decides which users may use which kernelspecs. Pure.
 
 A kernelspec's own `authorized_users` replaces the global set, its `unauthorized_users` adds to the
 global one. Both are lists of names, or one string with commas between the names. Names are compared
@@ -13,7 +13,7 @@ from enterprise_gateway.settings import KernelSettings
 
 
 class Access(Enum):
-    """What is decided about a user and a kernelspec, in EG's words."""
+    """A user's access to a kernelspec, in Enterprise Gateway's words."""
 
     GRANTED = "authorized"
     DENIED = "not authorized"
@@ -28,7 +28,7 @@ def decide_access(
     Args:
         username: `KERNEL_USERNAME`.
         proxy_config: `metadata.process_proxy.config` of the kernelspec.
-        settings: where the global sets are.
+        settings: the global sets.
 
     Raises:
         ConfigurationError: one of the kernelspec's sets is neither a string nor a list of strings.

@@ -13,10 +13,10 @@ import msgspec
 from aiohttp import web
 
 from enterprise_gateway.errors import ForbiddenError, NotFoundError
-from enterprise_gateway.services.bodies import json_response
 from enterprise_gateway.services.kernelspecs.access import Access, decide_access
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
+from enterprise_gateway.services.rest import json_response
 from enterprise_gateway.settings import LiveSettings
 
 PNG_MAX_AGE_SECONDS = 30 * 24 * 60 * 60

@@ -1,84 +1,140 @@
 """The kernelspecs installed on this machine.
 
-They are found in `jupyter --paths`, as `jupyter kernelspec list` does; IPython's folder of old is
-not looked at. Reading is done in a thread, since the folders may be on a network file system, and
-files that have not changed are not parsed again.
+They are found in `jupyter --paths`, as by `jupyter kernelspec list`; IPython's old folder is not
+searched. A thread reads them, since the folders may be on a network file system, and files that
+have not changed are not parsed again.
 """
 
 import asyncio
 import importlib.util
 import logging
+import os
 import re
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from jupyter_core.paths import jupyter_path
 
-from enterprise_gateway.errors import GatewayError, NotFoundError
-from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec, parse_kernelspec
-from enterprise_gateway.services.proxies import Proxies
+from enterprise_gateway.errors import ConfigurationError, GatewayError, NotFoundError
+from enterprise_gateway.services.kernelspecs.kernelspec import (
+    Kernelspec,
+    parse_kernelspec,
+)
+from enterprise_gateway.services.processproxies.registry import LOCAL_PROCESS_PROXY, ProxyRegistry
 from enterprise_gateway.settings import LiveSettings
 
 NATIVE_KERNEL = "python3"
+NATIVE_ALIAS = "python"
+"""jupyter_client's second name of the native kernel, unless a kernelspec has that name."""
 CONTAINER_KERNEL = "python_docker"
 ENGINE_CHECK_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _NAME = re.compile(r"[a-z0-9._-]+")
 
 
 class _Stamp(NamedTuple):
-    """Changes whenever a kernelspec's folder or its `kernel.json` does."""
+    """A fingerprint that changes whenever a kernelspec's folder or its `kernel.json` does."""
 
     folder_mtime_ns: int
     file_mtime_ns: int
     file_size_bytes: int
 
 
+class _Fault(NamedTuple):
+    """Why a kernelspec cannot be used."""
+
+    text: str
+
+
+_Known = tuple[_Stamp, Kernelspec | _Fault]
+"""A kernelspec as it was read, and when."""
+
+
 class Kernelspecs:
     """The installed kernelspecs that the settings allow."""
 
-    def __init__(self, live: LiveSettings, proxies: Proxies) -> None:
+    def __init__(self, live: LiveSettings, proxies: ProxyRegistry) -> None:
         self._live = live
         self._proxies = proxies
-        self._parsed: dict[Path, tuple[_Stamp, Kernelspec | None]] = {}
+        self._parsed: dict[Path, _Known] = {}
         self._has_engine = False
 
     async def all(self) -> dict[str, Kernelspec]:
         """Return the allowed kernelspecs by name.
 
-        Faulty ones are left out, with a warning once a change.
+        Invalid ones are left out, with one warning after each change.
         """
+        return {
+            name: spec
+            for name, spec in (await self._allowed()).items()
+            if isinstance(spec, Kernelspec)
+        }
+
+    async def get(self, name: str) -> Kernelspec:
+        """Return the kernelspec of that name, in whatever case.
+
+        `python` is the native kernel where no kernelspec is called so.
+
+        Raises:
+            NotFoundError: there is none, or it is not allowed.
+            ConfigurationError: it is invalid.
+        """
+        specs = await self._allowed()
+        spec = specs.get(_resolve(name, specs))
+        if spec is None:
+            raise NotFoundError(f"Kernel spec {name} not found")
+        if isinstance(spec, _Fault):
+            raise ConfigurationError(f"Kernel spec {name} cannot be used: {spec.text}.")
+        return spec
+
+    async def warn_of_local_kernels(self) -> None:
+        """Warn the operator if other users may run code as the gateway's user.
+
+        A list of allowed kernelspecs shows that the operator has decided this.
+        """
+        if self._live.current.kernels.allowed_kernels:
+            return
+        server = self._live.current.server
+        reasons = [
+            "the gateway runs as root" if os.getuid() == 0 else "",
+            "" if server.ip in _LOOPBACK else f"it listens on {server.ip or 'all addresses'}",
+        ]
+        local = [
+            name
+            for name, spec in (await self.all()).items()
+            if spec.proxy_class == LOCAL_PROCESS_PROXY
+        ]
+        if local and any(reasons):
+            _log.warning(
+                "Kernels of %s are processes of the gateway's machine and user, with all that this "
+                "user can read, the gateway's secrets included, and %s. Name the kernelspecs to "
+                "offer in KernelSpecManager.allowed_kernelspecs (EG_ALLOWED_KERNELS).",
+                ", ".join(local),
+                " and ".join(filter(None, reasons)),
+            )
+
+    async def _allowed(self) -> dict[str, Kernelspec | _Fault]:
         settings = self._live.current.kernels
         found = await asyncio.to_thread(self._read, native=settings.ensure_native_kernel)
         allowed = {name.lower() for name in settings.allowed_kernels}
         return {name: spec for name, spec in found.items() if not allowed or name in allowed}
 
-    async def get(self, name: str) -> Kernelspec:
-        """Return the kernelspec of that name, in whatever case.
-
-        Raises:
-            NotFoundError: there is none, or it is not allowed.
-        """
-        specs = await self.all()
-        try:
-            return specs[name.lower()]
-        except KeyError:
-            raise NotFoundError(f"Kernel spec {name} not found") from None
-
     async def default_name(self) -> str:
         """Return the name of the kernelspec for requests that name none.
 
-        It need not exist: then starting it fails with its name in the message. An engine that has
-        answered once, or that the settings name, is only away: whoever gets containers as a rule
-        never gets a process of the gateway's machine instead.
+        It need not exist: starting it then fails with its name in the message. An engine that has
+        answered once, or that the settings name, is only away: clients whose kernels run in
+        containers never get a process of the gateway's machine instead.
         """
         configured = self._live.current.kernels.default_kernel_name
+        specs = await self.all()
         if configured:
-            return configured.lower()
-        container = (await self.all()).get(CONTAINER_KERNEL)
+            return _resolve(configured, specs)
+        container = specs.get(CONTAINER_KERNEL)
         if container is not None and await self._can_launch(container):
             return CONTAINER_KERNEL
         return NATIVE_KERNEL
@@ -94,12 +150,12 @@ class Kernelspecs:
         self._has_engine = True
         return True
 
-    def _read(self, *, native: bool) -> dict[str, Kernelspec]:
+    def _read(self, *, native: bool) -> dict[str, Kernelspec | _Fault]:
         """Read the kernelspec folders, in a thread. The first of two with the same name wins."""
         parsed = self._parsed if self._live.current.kernels.kernelspec_cache_enabled else {}
-        seen: dict[Path, tuple[_Stamp, Kernelspec | None]] = {}
-        found: dict[str, Kernelspec] = {}
-        for folder in _folders():
+        seen: dict[Path, _Known] = {}
+        found: dict[str, Kernelspec | _Fault] = {}
+        for folder in _folders(self._live.current.host.kernelspec_folders):
             name = folder.name.lower()
             if name in found or not _NAME.fullmatch(name):
                 continue
@@ -109,9 +165,7 @@ class Kernelspecs:
                 continue
             known = parsed.get(folder)
             seen[folder] = known if known and known[0] == stamp else (stamp, _parse(name, folder))
-            spec = seen[folder][1]
-            if spec is not None:
-                found[name] = spec
+            found[name] = seen[folder][1]
         self._parsed = seen
         if native and NATIVE_KERNEL not in found:
             spec = _native_kernelspec()
@@ -120,8 +174,7 @@ class Kernelspecs:
         return found
 
 
-def _folders() -> list[Path]:
-    roots = [Path(path) for path in jupyter_path("kernels")]
+def _folders(roots: Iterable[Path]) -> list[Path]:
     folders: list[Path] = []
     for root in roots:
         try:
@@ -136,13 +189,22 @@ def _stamp(folder: Path) -> _Stamp:
     return _Stamp(folder.stat().st_mtime_ns, file.st_mtime_ns, file.st_size)
 
 
-def _parse(name: str, folder: Path) -> Kernelspec | None:
+def _resolve(name: str, specs: Mapping[str, object]) -> str:
+    """Return the name under which a kernelspec is known."""
+    lower = name.lower()
+    return NATIVE_KERNEL if lower == NATIVE_ALIAS and lower not in specs else lower
+
+
+def _parse(name: str, folder: Path) -> Kernelspec | _Fault:
     try:
         raw = (folder / "kernel.json").read_bytes()
-        return parse_kernelspec(name, folder, raw, _resource_names(folder))
+        spec = parse_kernelspec(name, folder, raw, _resource_names(folder))
     except (OSError, ValueError) as exc:
         _log.warning("Kernelspec %s is left out: %s", folder, exc)
-        return None
+        return _Fault(str(exc))
+    if "executor_image_name" in spec.proxy_config:
+        _log.info("Kernelspec %s: executor_image_name is ignored, no Spark executors", folder)
+    return spec
 
 
 def _resource_names(folder: Path) -> tuple[str, ...]:

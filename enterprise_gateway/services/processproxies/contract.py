@@ -1,9 +1,11 @@
-"""The contract of process proxies: what launches, observes and removes the workloads of one kind.
+"""The contract of process proxies, which launch, observe and remove the workloads of one kind.
 
-A process proxy is the class that a kernelspec names in `metadata.process_proxy.class_name`. There
-is one object of a class in a gateway, whatever the number of kernels. It knows nothing of HTTP,
-WebSockets or kernel messages, and it holds no state that the engine does not: another gateway
-process must be able to go on where this one stopped.
+A process proxy is the class that a kernelspec names in `metadata.process_proxy.class_name`. A
+gateway has one object of each class, for all kernels. It knows nothing about HTTP, WebSockets or
+kernel messages, and keeps no state that its engine does not have: another replica must be able to
+take over. Its *engine* is the program or machine that it asks for workloads.
+
+docs/writing-process-proxies.md leads through writing one.
 """
 
 from abc import ABC, abstractmethod
@@ -14,22 +16,28 @@ from enum import Enum
 from enterprise_gateway.settings import LiveSettings
 
 ORDERLY_EXIT = "exit code 0"
-"""The exit reason of a workload that ended because it was meant to."""
+"""The exit reason of a workload that ended because it was asked to.
+
+A workload with exactly this reason has not died: its kernel is forgotten without an error.
+"""
 
 
 class WorkloadState(Enum):
-    """What the engine says of a workload. `STARTING` covers everything before running."""
+    """The state of a workload. `STARTING` covers everything before running."""
 
     STARTING = "starting"
     RUNNING = "running"
     DEAD = "dead"
     GONE = "gone"
-    """It was kept after its death, and somebody has removed it. Only `watch` says so."""
+    """It was kept after its death and has been removed. Only `watch` yields this state.
+
+    A process proxy that keeps no dead workloads has no use for it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class AgentEndpoint:
-    """Where a kernel agent listens: a host and port, or a unix socket."""
+    """The address of a kernel agent: a host and port, or a unix socket."""
 
     host: str = ""
     port: int = 0
@@ -42,23 +50,46 @@ class Workload:
 
     kernel_id: str
     name: str
-    """`<KERNEL_USERNAME>-<kernel id>`, escaped; what an operator sees in `docker ps`."""
+    """`<KERNEL_USERNAME>-<kernel id>`, escaped; operators see it in `docker ps`."""
     username: str
-    """The escaped user name; equal for two workloads exactly if their users are the same."""
+    """The escaped user name, distinct for distinct users."""
     state: WorkloadState
     created: float
-    """Seconds since the epoch, by the engine's clock."""
+    """Seconds since the epoch, by the engine's clock; see `succeeds`."""
     endpoint: AgentEndpoint | None = None
     """None unless running."""
     exit_reason: str = ""
-    """When dead: what the engine knows of it, such as "exit code 137 (out of memory)"."""
+    """When dead: the reason as the engine knows it, such as "exit code 137 (out of memory)".
+
+    `ORDERLY_EXIT` is no death. Of any other, if the agent has told no reason of its own, clients
+    read this one after "the kernel's workload ended: ", and metrics take the cause from the first
+    of these that the text contains (`services/kernels/registry/exits.py`):
+
+    - "out of memory" or "memory limit": out of memory;
+    - "exit code 143": stopped from outside;
+    - "killed by ", or "exit code N" with N from 129 to 299: a signal;
+    - "exit code N": an exit code;
+    - "node " as a word: the node was lost;
+    - "disappeared", or an empty text: the reason is not known.
+
+    Any other text counts as another cause.
+    """
     is_tombstone: bool = False
-    """When dead: kept for some minutes, so that every gateway process can say why it died."""
+    """When dead: kept for some minutes, so that every replica can say why it died."""
+    image: str = field(default="", compare=False)
+    """The image of its container, as the launch script named it; "" if unknown."""
+    node: str = field(default="", compare=False)
+    """The host name of its Swarm node, "" if unknown or not in a swarm."""
+
+    launch_id: str = ""
+    """`LaunchRequest.launch_id`, if the workload carries it; its agent has that launch's token."""
 
     def succeeds(self, other: "Workload") -> bool:
-        """Say whether this came after another workload of the same kernel.
+        """Return whether this workload was created after another one of the same kernel.
 
-        Engines know whole seconds.
+        Times in Docker's lists are whole seconds, so of two that were created less than a second
+        apart neither succeeds the other, whatever the process proxy: replicas may take news of the
+        second for late news of the first.
         """
         return self.created - other.created >= 1.0
 
@@ -72,9 +103,9 @@ class LaunchRequest:
     """The kernelspec's name."""
     username: str
     argv: tuple[str, ...]
-    """The kernelspec's argv with `{kernel_id}`, `{response_address}` and their like still in it."""
+    """The kernelspec's argv, still with `{kernel_id}`, `{response_address}` and so on."""
     env: Mapping[str, str] = field(repr=False)
-    """The kernel's environment, complete but for what the process proxy itself adds."""
+    """The kernel's environment, without the variables that the process proxy adds."""
     resource_dir: str
     """The kernelspec's folder: `{resource_dir}` in argv."""
     config: Mapping[str, object]
@@ -82,18 +113,41 @@ class LaunchRequest:
     agent_settings: Mapping[str, object]
     """`EG_AGENT_SETTINGS` of the wire contract."""
     agent_token: str = field(repr=False)
+    """The agent's token if its workload carries no `launch_id`."""
     timeout: float
     """Seconds from now until the kernel must be ready."""
     cwd: str = ""
-    """Working directory that the client asked for; "" leaves it to the proxy."""
+    """The working directory that the client asked for, "" to leave it to the process proxy."""
+    launch_id: str = ""
+    """Unique to this launch of the kernel."""
+    launch_token: str = field(default="", repr=False)
+    """The agent's token if its workload carries `launch_id`; earlier agents had another one."""
+
+    @property
+    def tokens(self) -> frozenset[str]:
+        """The tokens with which the agent may report."""
+        return frozenset({self.agent_token, self.launch_token} - {""})
 
 
 class BaseProcessProxyABC(ABC):
     """Launches, observes and removes workloads of one kind.
 
-    All methods may be called concurrently, and cancelled: a cancelled `launch` leaves nothing
-    behind. Errors are those of `enterprise_gateway.errors`; `UnavailableError` means that the
-    engine does not answer, and nothing may be concluded from it about any workload.
+    **Calls.** All methods may be called concurrently, and cancelled: a cancelled `launch` leaves
+    nothing behind. Kernel ids come from clients: `observe`, `read_log` and `remove` must bear any
+    string, which may be no id at all. Errors are those of `enterprise_gateway.errors`;
+    `UnavailableError` means that the engine does not answer, and nothing may be concluded from it
+    about any workload.
+
+    **Cleaning up.** A workload that ends by itself is removed without a call of `remove`, with all
+    its processes, even those that ignore the end of the agent. This also holds for one that ended
+    while no gateway ran: the next gateway removes it. It may be kept for some minutes as a
+    tombstone (`Workload.is_tombstone`), or for longer where the operator asks for that
+    (`EG_REMOVE_CONTAINER=False`).
+
+    **Secrets.** No token is in an argv, a log or an error.
+
+    **Clusters.** All methods concern only workloads of gateways with the same cluster secret
+    (`self.settings.current.cluster_id`): another cluster may use the same engine.
     """
 
     def __init__(self, settings: LiveSettings) -> None:
@@ -103,74 +157,100 @@ class BaseProcessProxyABC(ABC):
     async def start(self) -> None:  # noqa: B027 - a hook: not every kind has something to acquire
         """Acquire connections.
 
-        Called once: when the gateway starts, or, for a class that a kernelspec names only later,
-        when it is named; then other methods may be called while this one is under way.
+        Called once: when the gateway starts or, for a class that a kernelspec names later, when it
+        is first named. In the latter case other methods may be called before this one returns.
         """
 
     async def close(self) -> None:  # noqa: B027 - as start
-        """Release connections and helper processes. Workloads go on."""
+        """Release connections and helper processes. Workloads continue."""
 
     @abstractmethod
     async def check(self) -> None:
-        """Raise `UnavailableError` if the engine cannot be reached. Called by `/readyz`."""
+        """Raise `UnavailableError` if the engine cannot be reached.
+
+        Called by `/readyz` and `/metrics`.
+        """
 
     @abstractmethod
     async def launch(self, request: LaunchRequest) -> Workload:
-        """Launch a kernel and wait until its agent reported that it is ready.
+        """Launch a kernel and wait until its agent has reported that it is ready.
 
         Returns at the first of: the agent's report, the death of the workload, the failure of the
-        launch command, the deadline.
+        launch command, the deadline. A dead workload of the same id is replaced.
 
         Raises:
-            LaunchError: with the cause; the workload is removed by then.
-            LaunchTimeoutError: the deadline passed; likewise.
-            InvalidRequestError, ForbiddenError: the request is refused; nothing was made.
+            ConflictError: the id is in use, or another launch of it is under way; neither the
+                kernel that has the id nor that launch is touched.
+            LaunchError: the launch failed; the workload has been removed. The message includes the
+                end of the output of the kernel or the launch command.
+            LaunchTimeoutError: the deadline passed; the workload has been removed. The message says
+                how far the launch had come, and names `KERNEL_LAUNCH_TIMEOUT`.
+            InvalidRequestError, ForbiddenError: the request is refused; nothing was created.
+            ConfigurationError: a setting or the kernelspec is wrong; nothing is left.
+            UnavailableError: the engine does not answer.
         """
 
     @abstractmethod
     async def observe(self, kernel_id: str) -> Workload | None:
-        """Return the kernel's workload as the engine has it now, or None. One engine call."""
+        """Return the kernel's workload as the engine knows it now, or None. One engine call."""
 
     @abstractmethod
     async def list(self) -> list[Workload]:
-        """Return every workload of this kind, dead ones included."""
+        """Return every workload of this kind and this cluster, dead ones included.
+
+        Below a method of this name, `list[...]` in a class body means the method: use an alias.
+        """
 
     async def created(self, workload: Workload) -> float:
-        """Return when a workload was created, as exactly as the engine knows.
+        """Return when a workload was created, in seconds since the epoch, as exactly as possible.
 
-        Docker's lists have whole seconds, which do not say which of two kernels was first.
+        Limits compare kernels that were created within a second of each other by it. To be
+        overridden if `Workload.created` is rounded, as times in Docker's lists are.
 
         Raises:
             NotFoundError: it is gone.
         """
         return workload.created
 
-    async def launched_with(self, workload: Workload) -> Mapping[str, str]:  # noqa: ARG002 - for those who know
+    async def launched_with(self, workload: Workload) -> Mapping[str, str]:  # noqa: ARG002 - subclasses use it
         """Return the environment that the workload was launched with, {} if unknown.
 
-        One engine call.
+        It is the only way in which a replica learns how another one, or an earlier gateway,
+        launched a kernel: from the variables of `LaunchRequest.env` and `EG_AGENT_SETTINGS`, which
+        has the kernelspec's name. After {} it does not ask again: it refuses to restart the kernel
+        once its workload has died (409), and does not know the client's `KERNEL_LAUNCH_TIMEOUT`
+        when it decides whether the kernel is an orphan. One engine call.
+
+        Raises:
+            UnavailableError: the engine does not answer; this is asked again.
         """
         return {}
 
     @abstractmethod
     def watch(self) -> AsyncIterator[Workload]:
-        """Yield every workload once, then each again whenever its state changes, for ever.
+        """Yield every workload of this cluster once, then each again whenever its state changes.
 
-        A workload that disappeared is yielded with state `DEAD`; one that was kept after its death
-        with `GONE`, if that ends what clients are told of it. Reconnects by itself when the engine
-        went away.
+        This goes on for ever, and reconnects by itself after the engine was away. A workload that
+        disappears is yielded with the state `DEAD`. One that was yielded as `DEAD` before, is kept
+        and then removed by any replica or operator, is yielded with `GONE`, unless its kernel has
+        another living workload by then. Without it the kernel stays `dead` for clients until five
+        minutes have passed.
         """
 
     @abstractmethod
     async def read_log(self, kernel_id: str, max_bytes: int) -> str:
-        """Return the tail of what the workload printed, "" if nothing is known of it."""
+        """Return the tail of the workload's output, "" if there is none."""
 
     @abstractmethod
     async def remove(self, kernel_id: str) -> None:
-        """Remove the workload by force. Removing what is gone is no error."""
+        """Remove the workload by force. Removing one that is gone is no error."""
 
-    async def sweep(self, workload: Workload) -> None:
-        """Remove a workload like `remove`, but none that came after it under the same kernel id."""
+    async def remove_workload(self, workload: Workload) -> None:
+        """Remove a workload by force, but not a later one of the same kernel id.
+
+        To be overridden if the engine has ids of its own for workloads: the kernel may be launched
+        again between the two calls that are made here.
+        """
         present = await self.observe(workload.kernel_id)
         if present is not None and not present.succeeds(workload):
             await self.remove(workload.kernel_id)

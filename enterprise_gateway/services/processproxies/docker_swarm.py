@@ -1,42 +1,53 @@
 """Kernels in Docker containers and in services of a Docker swarm.
 
-The module's name is the documented one.
+Kernelspecs name the classes in this module.
 """
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from enterprise_gateway.errors import ConfigurationError
-from enterprise_gateway.services.processproxies.agent_config import AgentConfig
-from enterprise_gateway.services.processproxies.agent_loan import ConfigLender, VolumeLender
-from enterprise_gateway.services.processproxies.agent_volume import AgentVolume
 from enterprise_gateway.services.processproxies.contract import Workload
-from enterprise_gateway.services.processproxies.couples import Couples
-from enterprise_gateway.services.processproxies.docker_containers import DockerContainers
-from enterprise_gateway.services.processproxies.docker_engine import NotAManagerError
-from enterprise_gateway.services.processproxies.docker_environment import DockerMode
-from enterprise_gateway.services.processproxies.docker_images import DockerImages
-from enterprise_gateway.services.processproxies.docker_launch import ContainerLaunch
-from enterprise_gateway.services.processproxies.docker_network import KernelNetwork
-from enterprise_gateway.services.processproxies.docker_services import DockerServices
-from enterprise_gateway.services.processproxies.docker_watch import DockerWatch
-from enterprise_gateway.services.processproxies.docker_workloads import part_of_container
-from enterprise_gateway.services.processproxies.engine_launch import LaunchProgress
+from enterprise_gateway.services.processproxies.engine.client import NotAManagerError
+from enterprise_gateway.services.processproxies.engine.containers import DockerContainers
+from enterprise_gateway.services.processproxies.engine.images import DockerImages
+from enterprise_gateway.services.processproxies.engine.network import KernelNetwork
+from enterprise_gateway.services.processproxies.engine.services import DockerServices
 from enterprise_gateway.services.processproxies.engine_proxy import EngineProcessProxy
-from enterprise_gateway.services.processproxies.reporting import LaunchTools
-from enterprise_gateway.services.processproxies.swarm_launch import ServiceLaunch
-from enterprise_gateway.services.processproxies.swarm_watch import SwarmWatch
-from enterprise_gateway.services.processproxies.swarm_workloads import (
-    environment_of,
-    newest_tasks,
-    part_of_service,
+from enterprise_gateway.services.processproxies.injection.config import AgentConfig
+from enterprise_gateway.services.processproxies.injection.injector import (
+    ConfigInjector,
+    VolumeInjector,
 )
+from enterprise_gateway.services.processproxies.injection.volume import AgentVolume
+from enterprise_gateway.services.processproxies.launch.base import LaunchTools
+from enterprise_gateway.services.processproxies.launch.container import (
+    ContainerLaunch,
+    create_sidecar_container,
+)
+from enterprise_gateway.services.processproxies.launch.environment import DockerMode
+from enterprise_gateway.services.processproxies.launch.progress import LaunchProgress
+from enterprise_gateway.services.processproxies.launch.service import (
+    ServiceLaunch,
+    create_sidecar_service,
+    describe_shortage,
+)
+from enterprise_gateway.services.processproxies.watch.containers import DockerWatch
+from enterprise_gateway.services.processproxies.watch.services import SwarmWatch
+from enterprise_gateway.services.processproxies.workloads.containers import member_of_container
+from enterprise_gateway.services.processproxies.workloads.services import (
+    environment_of,
+    member_of_service,
+    newest_tasks,
+)
+from enterprise_gateway.services.processproxies.workloads.sidecars import PairIndex
 from enterprise_gateway.settings import LiveSettings
 
 _OVERLAY = "--driver overlay --attachable "
-"""What `docker network create` needs for a network that services and containers can share."""
+"""Options of `docker network create` for a network that services and containers can share."""
 
 
 class DockerProcessProxy(EngineProcessProxy):
@@ -44,14 +55,31 @@ class DockerProcessProxy(EngineProcessProxy):
 
     mode = DockerMode.DOCKER
 
-    def __init__(self, settings: LiveSettings, tools: LaunchTools) -> None:
-        self._containers = DockerContainers(tools.engine, settings.current.cluster_id)
-        watch = DockerWatch(tools.engine, self._containers, lambda: settings.current.docker.network)
-        self._agent_volume = AgentVolume(tools.engine, self._containers)
-        lender = VolumeLender(
-            DockerImages(tools.engine), tools.bundles, self._agent_volume, tools.scripts
+    def __init__(
+        self,
+        settings: LiveSettings,
+        tools: LaunchTools,
+        *,
+        containers: DockerContainers | None = None,
+    ) -> None:
+        """Build the collaborators; the engine is not contacted yet.
+
+        Args:
+            settings: the settings.
+            tools: of the gateway.
+            containers: the containers to work with; None for those of the tools' engine.
+        """
+        self._containers = containers or DockerContainers(tools.engine, settings.current.cluster_id)
+        images = DockerImages(tools.engine)
+        self._agent_volume = AgentVolume(tools.engine, self._containers, settings)
+        super().__init__(
+            settings,
+            tools,
+            workloads=self._containers,
+            watch=DockerWatch(tools.engine, self._containers, settings),
+            injector=VolumeInjector(images, tools.bundles, self._agent_volume, tools.scripts),
+            create_sidecar=functools.partial(create_sidecar_container, self._containers, images),
         )
-        super().__init__(settings, tools, self._containers, watch, lender)
 
     async def close(self) -> None:
         """See the base class."""
@@ -63,13 +91,13 @@ class DockerProcessProxy(EngineProcessProxy):
         inspected = await self._containers.inspect(workload.name)
         return datetime.fromisoformat(inspected["Created"]).timestamp()
 
-    async def _find(self, kernel_id: str | None = None) -> Couples:
+    async def _find(self, kernel_id: str | None = None) -> PairIndex:
         network = self.settings.current.docker.network
         found = [
-            part_of_container(container, network)
+            member_of_container(container, network)
             for container in await self._containers.list(kernel_id)
         ]
-        return Couples(part for part in found if part is not None)
+        return PairIndex(member for member in found if member is not None)
 
     def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
         return ContainerLaunch(self._containers, predecessors)
@@ -88,19 +116,36 @@ class DockerProcessProxy(EngineProcessProxy):
 class DockerSwarmProcessProxy(EngineProcessProxy):
     """Launches kernels as services of the swarm that the engine of the settings manages.
 
-    On an engine that manages no swarm there are none, and none can be launched.
+    An engine that manages no swarm has none, and none can be launched on it.
     """
 
     mode = DockerMode.SWARM
 
-    def __init__(self, settings: LiveSettings, tools: LaunchTools) -> None:
-        self._services = DockerServices(tools.engine, settings.current.cluster_id)
-        self._swarm = SwarmWatch(
-            tools.engine, self._services, lambda: settings.current.docker.network
+    def __init__(
+        self,
+        settings: LiveSettings,
+        tools: LaunchTools,
+        *,
+        services: DockerServices | None = None,
+    ) -> None:
+        """Build the collaborators; the engine is not contacted yet.
+
+        Args:
+            settings: the settings.
+            tools: of the gateway.
+            services: the services to work with; None for those of the tools' engine.
+        """
+        self._services = services or DockerServices(tools.engine, settings.current.cluster_id)
+        self._swarm = SwarmWatch(tools.engine, self._services, settings)
+        images, config = DockerImages(tools.engine), AgentConfig(tools.engine)
+        super().__init__(
+            settings,
+            tools,
+            workloads=self._services,
+            watch=self._swarm,
+            injector=ConfigInjector(images, tools.bundles, config),
+            create_sidecar=functools.partial(create_sidecar_service, self._services),
         )
-        config = AgentConfig(tools.engine)
-        lender = ConfigLender(DockerImages(tools.engine), tools.bundles, config)
-        super().__init__(settings, tools, self._services, self._swarm, lender)
 
     async def check(self) -> None:
         """See the base class."""
@@ -115,34 +160,41 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
             return environment_of(service)
         return await super().launched_with(workload)
 
-    async def _find(self, kernel_id: str | None = None) -> Couples:
+    async def _find(self, kernel_id: str | None = None) -> PairIndex:
         try:
             services = await self._services.services(kernel_id=kernel_id)
             if not services:
-                return Couples()
+                return PairIndex()
             nodes, tasks = await asyncio.gather(
                 self._services.nodes(), self._services.tasks(kernel_id=kernel_id)
             )
         except NotAManagerError:
-            return Couples()
+            return PairIndex()
         newest = newest_tasks(tasks)
         if any(service.id not in newest for service in services):
-            # Just made, or gone in between.
+            # Created just now, or removed between the calls.
             services = await self._services.services(kernel_id=kernel_id)
         by_id = {node.id: node for node in nodes}
         network = self.settings.current.docker.network
-        return Couples(
-            part_of_service(service, newest.get(service.id), by_id, network)
+        return PairIndex(
+            member_of_service(service, newest.get(service.id), by_id, network)
             for service in services
             if service.kernel_id
         )
 
     def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
-        return ServiceLaunch(self._services, predecessors)
+        return ServiceLaunch(self._services, predecessors, self._find_shortage)
+
+    async def _find_shortage(self, service_id: str) -> str:
+        network = await self._inspect_network(self.settings.current.docker.network)
+        tasks = await self._services.all_running_tasks()
+        return describe_shortage(network, tasks, service_id)
 
     async def _kernel_network(self, name: str) -> KernelNetwork:
         try:
-            if not self._services.managed.is_set():  # no manager answered, `_make_way` neither
+            if (
+                not self._services.managed.is_set()
+            ):  # no manager has answered so far, not even `_remove_previous`
                 await self._services.services(ids=["none"])
         except NotAManagerError as exc:
             raise ConfigurationError(

@@ -1,13 +1,11 @@
-"""What containers and services have in common: everything but what the engine calls them.
+"""The base class of the process proxies for containers and for Swarm services.
 
-The kernelspec's launch script makes the workload; everything else goes through the Engine API.
-Workloads are found by their labels, so any gateway of the cluster can go on with the kernels of
-another.
+The kernelspec's launch script creates the workload; everything else goes through the Engine API.
+Workloads are found by their labels, so any replica can take over the kernels of another.
 """
 
 import asyncio
 import contextlib
-import functools
 import logging
 import sys
 from abc import abstractmethod
@@ -20,48 +18,58 @@ from enterprise_gateway.errors import (
     GatewayError,
     LaunchError,
     NotFoundError,
+    UnavailableError,
 )
-from enterprise_gateway.services.processproxies.agent_loan import AgentLender
-from enterprise_gateway.services.processproxies.argv import format_argv
-from enterprise_gateway.services.processproxies.companion import plan_companion
 from enterprise_gateway.services.processproxies.contract import (
     AgentEndpoint,
     LaunchRequest,
     Workload,
     WorkloadState,
 )
-from enterprise_gateway.services.processproxies.couples import Couples
-from enterprise_gateway.services.processproxies.docker_environment import (
-    DockerMode,
-    launch_environment,
-)
-from enterprise_gateway.services.processproxies.docker_network import (
+from enterprise_gateway.services.processproxies.engine.client import EngineWorkloads
+from enterprise_gateway.services.processproxies.engine.network import (
     KernelNetwork,
     check_network_name,
     parse_network,
     response_ip,
     source_towards,
 )
-from enterprise_gateway.services.processproxies.engine_launch import (
-    LaunchProgress,
-    until_launcher_reports,
-    until_ready,
-)
-from enterprise_gateway.services.processproxies.engine_removal import LateRemovals
-from enterprise_gateway.services.processproxies.engine_watch import EngineWatch
-from enterprise_gateway.services.processproxies.engine_workloads import EngineWorkloads
-from enterprise_gateway.services.processproxies.launcher_reports import LauncherReports
-from enterprise_gateway.services.processproxies.reporting import (
+from enterprise_gateway.services.processproxies.injection.injector import AgentInjector
+from enterprise_gateway.services.processproxies.launch.attempt import LaunchAttempt
+from enterprise_gateway.services.processproxies.launch.base import (
     LaunchTools,
     ReportingProcessProxy,
+    launch_failure,
     launch_timeout,
 )
-from enterprise_gateway.services.processproxies.responses import ResponseEndpoint
-from enterprise_gateway.services.processproxies.scripts import ScriptRun
+from enterprise_gateway.services.processproxies.launch.environment import (
+    DockerMode,
+    launch_environment,
+    network_name,
+)
+from enterprise_gateway.services.processproxies.launch.kernelspec import format_argv
+from enterprise_gateway.services.processproxies.launch.progress import (
+    LaunchProgress,
+    has_failed,
+    until_ready,
+)
+from enterprise_gateway.services.processproxies.launch.sidecar import (
+    CreateSidecar,
+    SidecarStart,
+    SidecarStarter,
+)
+from enterprise_gateway.services.processproxies.responses.launcher_reports import LauncherReports
+from enterprise_gateway.services.processproxies.responses.listener import ResponseEndpoint
+from enterprise_gateway.services.processproxies.responses.report import Report
+from enterprise_gateway.services.processproxies.scripts.runner import ScriptRun
+from enterprise_gateway.services.processproxies.watch.base import EngineWatch
+from enterprise_gateway.services.processproxies.watch.deferred_removals import DeferredRemovals
+from enterprise_gateway.services.processproxies.workloads.sidecars import PairIndex
 from enterprise_gateway.settings import LiveSettings
 
-_REACH_DEADLINE = 2.0
+_CONNECT_SECONDS = 2.0
 _LOG_LINE_BYTES = 80
+"""A guess, by which a number of bytes is asked for as a number of lines."""
 
 WorkloadList = list[Workload]
 """Under a name of its own, since `list` is a method here."""
@@ -70,9 +78,9 @@ _log = logging.getLogger(__name__)
 
 
 class EngineProcessProxy(ReportingProcessProxy):
-    """Launches kernels by a script that asks a Docker engine for them.
+    """Launches kernels by a script that has a Docker engine create their workloads.
 
-    A kind of workload adds what the engine knows about it, by the engine's id for each.
+    Subclasses add what differs between containers and services.
     """
 
     mode: ClassVar[DockerMode]
@@ -81,42 +89,45 @@ class EngineProcessProxy(ReportingProcessProxy):
         self,
         settings: LiveSettings,
         tools: LaunchTools,
+        *,
         workloads: EngineWorkloads,
         watch: EngineWatch,
-        lender: AgentLender,
+        injector: AgentInjector,
+        create_sidecar: CreateSidecar,
     ) -> None:
-        """Store what is given; nothing is contacted yet."""
+        """Store the collaborators; the engine is not contacted yet."""
         super().__init__(settings, tools)
         self._workloads = workloads
         self._watch = watch
-        self._lender = lender
+        self._injector = injector
+        self._sidecars = SidecarStarter(settings, workloads, create_sidecar)
         self._watching: asyncio.Task[None] | None = None
-        self._late_removals = LateRemovals(watch)
+        self._deferred_removals = DeferredRemovals(watch, settings)
 
     @abstractmethod
-    async def _find(self, kernel_id: str | None = None) -> Couples:
-        """Return what there is of all kernels, or of one."""
+    async def _find(self, kernel_id: str | None = None) -> PairIndex:
+        """Return the workloads of all kernels, or of one."""
 
     @abstractmethod
     def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
-        """Return the observer of a launch, which takes no notice of the kernel's old workloads."""
+        """Return the observer of a launch, which ignores the kernel's former workloads."""
 
     @abstractmethod
     async def _kernel_network(self, name: str) -> KernelNetwork:
-        """Return the network that kernels of this kind are to be in.
+        """Return the network of that name, checked for kernels of this kind.
 
         Raises:
-            ConfigurationError: they cannot be, or not on this engine at all.
+            ConfigurationError: kernels cannot be in it, or not on this engine at all.
         """
 
     async def start(self) -> None:
         """Begin to follow the engine, whether it answers yet or not."""
         self._watching = asyncio.create_task(self._watch.run())
-        self._begin(self._preload())
+        self._tasks.begin(self._preload())
 
     async def close(self) -> None:
-        """Stop following; the kernels go on."""
-        await self._late_removals.close()
+        """Stop following the engine; kernels continue."""
+        await self._deferred_removals.close()
         if self._watching is not None:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
@@ -130,49 +141,27 @@ class EngineProcessProxy(ReportingProcessProxy):
         """See the base class."""
         env = launch_environment(request, self.settings.current, self.mode)
         deadline = asyncio.get_running_loop().time() + request.timeout
-        script: ScriptRun | None = None
-        launcher_reports = LauncherReports()
-        # From here on nobody else in this gateway launches, or cleans up after, this kernel.
-        with self.tools.responses.expect(
-            request.kernel_id, request.agent_token, launcher_reports
-        ) as report:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    predecessors = await self._make_way(request.kernel_id)
-            except TimeoutError as exc:
-                state = "an earlier launch of the same id is still being cleaned up."
-                raise launch_timeout(request, state) from exc
+        reports = LauncherReports()
+        # Within this context no other call in this replica launches or cleans up this kernel.
+        with self.tools.responses.expect(request.kernel_id, request.tokens, reports) as report:
+            predecessors = await self._remove_previous(request, deadline)
             endpoint = await self._response_endpoint(env)
-            argv = format_argv(request.argv, _templates(request, endpoint, env["PORT_RANGE"]))
-            progress = self._begin_progress(predecessors)
-            accompanying = self._begin(
-                self._accompany(request, env, endpoint, launcher_reports, progress)
-            )
-            try:
-                with self._watch.observe(request.kernel_id, progress.observe):
+            with (
+                contextlib.closing(self._begin_progress(predecessors)) as progress,
+                self._sidecars.watching(request, env, endpoint, progress, reports) as sidecar,
+            ):
+                attempt = LaunchAttempt(request, endpoint, progress, reports, sidecar)
+                try:
                     async with asyncio.timeout_at(deadline):
-                        env |= await self._lender.lend(request, env)
-                        cwd = request.resource_dir or "/"
-                        script = await self.tools.scripts.run(argv, env, cwd)
-                        await until_ready(request, report, script, progress, accompanying)
-                        if progress.is_accompanied:
-                            await accompanying
-                        accompanying.cancel()
-                        workload = await self._reachable(request, progress)
-            except BaseException as exc:
-                state = progress.describe(script, endpoint.address, launcher_reports.senders)
-                discarding = self._discard(
-                    request.kernel_id, endpoint.public_key, script, accompanying, progress
-                )
-                await asyncio.shield(self._begin(discarding))
-                if isinstance(exc, TimeoutError):
+                        workload = await self._run(attempt, env, report)
+                except TimeoutError as exc:
+                    state = await asyncio.shield(self._tasks.begin(self._give_up(attempt)))
                     raise launch_timeout(request, state) from exc
-                if isinstance(exc, LaunchError) and await self._is_taken(request.kernel_id):
-                    raise _exists(request.kernel_id) from exc
-                raise
-            finally:
-                accompanying.cancel()
-                progress.close()
+                except BaseException as exc:
+                    await asyncio.shield(self._tasks.begin(self._clean_up_failed(attempt)))
+                    if isinstance(exc, LaunchError):
+                        await self._check_engine(request, attempt.script, exc)
+                    raise
         _log.info("Kernel %s runs as %s", request.kernel_id, workload.name)
         return workload
 
@@ -205,12 +194,12 @@ class EngineProcessProxy(ReportingProcessProxy):
 
     async def read_log(self, kernel_id: str, max_bytes: int) -> str:
         """See the base class."""
-        parts = (await self._find(kernel_id)).parts
-        if not parts:
+        members = (await self._find(kernel_id)).members
+        if not members:
             return ""
-        # What a companion prints is about the kernel only if nothing else is left of it.
+        # A sidecar's output is about the kernel only if nothing else is left of the kernel.
         newest = max(
-            parts.values(), key=lambda part: (not part.companion_of, part.workload.created)
+            members.values(), key=lambda member: (not member.sidecar_of, member.workload.created)
         )
         lines = max(1, max_bytes // _LOG_LINE_BYTES)
         tail = (await self._workloads.log_tail(newest.engine_id, lines)).encode()[-max_bytes:]
@@ -218,85 +207,78 @@ class EngineProcessProxy(ReportingProcessProxy):
 
     async def remove(self, kernel_id: str) -> None:
         """See the base class."""
-        for engine_id in (await self._find(kernel_id)).parts:
+        for engine_id in (await self._find(kernel_id)).members:
             await self._workloads.remove(engine_id)
 
-    async def sweep(self, workload: Workload) -> None:
+    async def remove_workload(self, workload: Workload) -> None:
         """See the base class."""
-        for couple in await self._find(workload.kernel_id):
-            if not couple.workload.succeeds(workload):
-                for part in couple.parts:
-                    await self._workloads.remove(part.engine_id)
+        for pair in await self._find(workload.kernel_id):
+            if not pair.workload.succeeds(workload):
+                for member in pair.members:
+                    await self._workloads.remove(member.engine_id)
 
     async def _list(self, kernel_id: str | None = None) -> WorkloadList:
-        return [couple.workload for couple in await self._find(kernel_id)]
+        return [pair.workload for pair in await self._find(kernel_id)]
 
     async def _preload(self) -> None:
-        """Have the launch server ready before the first kernel, where there is an engine at all."""
+        """Start the launch server ahead of the first kernel, if there is an engine at all."""
         with contextlib.suppress(GatewayError):
             await self.tools.engine.ping()
             self.tools.scripts.start()
 
-    async def _make_way(self, kernel_id: str) -> Collection[str]:
-        """Wait for an earlier launch of the kernel to be cleaned up, and remove what is dead of it.
+    async def _remove_previous(self, request: LaunchRequest, deadline: float) -> Collection[str]:
+        """Wait for the clean-up of an earlier launch, and remove the kernel's dead workloads.
 
         Returns:
-            The engine's ids of what was removed, but for companions.
+            The engine's ids of the removed containers or services, without those of sidecars.
 
         Raises:
             ConflictError: the kernel runs.
+            LaunchTimeoutError: the earlier launch is not cleaned up by the deadline.
         """
-        await self._late_removals.wait(kernel_id)
-        present = await self._find(kernel_id)
-        if any(couple.workload.state is not WorkloadState.DEAD for couple in present):
-            raise _exists(kernel_id)
-        for engine_id in present.parts:
-            await self._workloads.remove(engine_id)
-        return {part.subject for part in present.parts.values()}
-
-    async def _accompany(
-        self,
-        request: LaunchRequest,
-        env: Mapping[str, str],
-        endpoint: ResponseEndpoint,
-        reports: LauncherReports,
-        progress: LaunchProgress,
-    ) -> None:
-        """Give the kernel a companion once a launcher that is no agent reports from its container.
-
-        Never ends if none does.
-
-        Raises:
-            LaunchError, UnavailableError: the engine makes no companion.
-        """
-        kernel, attachment = await until_launcher_reports(reports, progress)
         try:
-            labels = await self._workloads.labels(kernel.engine_id)
-        except NotFoundError:
-            return  # it has died; others will say so
-        companion = plan_companion(
-            request,
-            env,
-            kernel,
-            labels,
-            attachment,
-            endpoint,
-            image=self.settings.current.docker.companion_image,
-            network=_network_name(env),
-        )
-        _log.info("Kernel %s gets the companion %s", request.kernel_id, companion.name)
-        progress.is_accompanied = True
-        await self._workloads.create_companion(companion)
+            async with asyncio.timeout_at(deadline):
+                await self._deferred_removals.wait(request.kernel_id)
+                present = await self._find(request.kernel_id)
+                if any(pair.workload.state is not WorkloadState.DEAD for pair in present):
+                    raise _exists(request.kernel_id)
+                for engine_id in present.members:
+                    await self._workloads.remove(engine_id)
+        except TimeoutError as exc:
+            state = "an earlier launch of the same id is still being cleaned up."
+            raise launch_timeout(request, state) from exc
+        return {member.kernel_container_id for member in present.members.values()}
+
+    async def _run(
+        self, attempt: LaunchAttempt, env: Mapping[str, str], report: asyncio.Future[Report]
+    ) -> Workload:
+        """Run the launch script and return the workload once its kernel is ready."""
+        request, progress = attempt.request, attempt.progress
+        templates = _templates(request, attempt.endpoint, env["PORT_RANGE"])
+        with self._watch.subscribe(request.kernel_id, progress.on_observation):
+            injected = await self._injector.inject(request, env)
+            attempt.script = await self.tools.scripts.run(
+                format_argv(request.argv, templates),
+                {**env, **injected},
+                request.resource_dir or "/",
+            )
+            await until_ready(request, report, attempt.script, progress)
+            await attempt.sidecar.finish()
+            return await self._reachable(request, progress, attempt.sidecar)
 
     async def _response_endpoint(self, env: Mapping[str, str]) -> ResponseEndpoint:
-        name = _network_name(env)
+        name = network_name(env)
         check_network_name(name)
         network = await self._kernel_network(name)
         ip = response_ip(network, self.settings.current.response, source_towards)
         return await self.tools.responses.open(ip)
 
     async def _inspect_network(self, name: str, options: str = "") -> KernelNetwork:
-        """Return a network of the engine; `options` are those that it would have to be made with.
+        """Return a network of the engine.
+
+        Args:
+            name: the network's.
+            options: of `docker network create` for such a network, for the error message.
 
         Raises:
             ConfigurationError: there is none of that name.
@@ -309,68 +291,77 @@ class EngineProcessProxy(ReportingProcessProxy):
                 f"create {options}{name} (or set EG_DOCKER_NETWORK to one that exists)."
             ) from exc
 
-    async def _reachable(self, request: LaunchRequest, progress: LaunchProgress) -> Workload:
-        """Return the workload, whose agent takes connections from here."""
+    async def _reachable(
+        self, request: LaunchRequest, progress: LaunchProgress, sidecar: SidecarStart
+    ) -> Workload:
+        """Return the workload once its agent has accepted a connection from here."""
         while True:
             progress.moved.clear()
-            workload = progress.running() or await self.observe(request.kernel_id)
+            workload = progress.running(has_sidecar=sidecar.is_requested)
+            workload = workload or await self.observe(request.kernel_id)
             if workload is None or workload.state is not WorkloadState.STARTING:
                 break
-            # A manager hears from the node that the container runs, maybe after we hear of it.
+            # A node may tell its manager that the container runs after the kernel has reported.
             await progress.moved.wait()
         endpoint = workload.endpoint if workload is not None else None
         if workload is None or endpoint is None:
-            raise LaunchError(
-                f"Kernel {request.kernel_id} ({request.kernel_name}) did not start: it reported, "
-                "but its container is gone or has no address."
+            raise launch_failure(
+                request, "it reported, but its container is gone or has no address."
             )
         try:
-            async with asyncio.timeout(_REACH_DEADLINE):
+            async with asyncio.timeout(_CONNECT_SECONDS):
                 _, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
         except (OSError, TimeoutError) as exc:
             raise LaunchError(_unreachable(request, endpoint)) from exc
         writer.close()
         return workload
 
-    async def _discard(
-        self,
-        kernel_id: str,
-        public_key: str,
-        script: ScriptRun | None,
-        accompanying: asyncio.Task[None],
-        progress: LaunchProgress,
-    ) -> None:
-        """Leave nothing of a launch that failed, wherever it failed."""
-        remove = functools.partial(self._remove_own, kernel_id, public_key)
-        # Nothing may be made any more once removing begins.
-        accompanying.cancel()
-        await asyncio.gather(accompanying, return_exceptions=True)
-        in_flight = progress.is_accompanied and accompanying.cancelled()
-        if script is not None:
-            await script.kill()
-            in_flight = in_flight or script.result.result().was_cut_short
-        try:
-            await remove()
-        except GatewayError as exc:
-            _log.warning("Cleaning up after kernel %s: %s Trying again.", kernel_id, exc)
-            in_flight = True
-        if in_flight:
-            self._late_removals.begin(kernel_id, remove)
+    async def _give_up(self, attempt: LaunchAttempt) -> str:
+        """Clean up after a launch that takes too long; return how far it had come."""
+        state = await attempt.describe()
+        await self._clean_up_failed(attempt)
+        return state
 
-    async def _is_taken(self, kernel_id: str) -> bool:
-        """Say whether another gateway process was faster; our own workload has been removed."""
-        with contextlib.suppress(GatewayError):
-            found = await self._list(kernel_id)
-            return any(workload.state is not WorkloadState.DEAD for workload in found)
-        return False
+    async def _clean_up_failed(self, attempt: LaunchAttempt) -> None:
+        """Remove what a failed launch created, for as long as more may appear."""
+        kernel_id, public_key = attempt.request.kernel_id, attempt.endpoint.public_key
+        # Nothing may be created any more once removing begins.
+        may_appear = await attempt.stop()
+        try:
+            await self._remove_own(kernel_id, public_key)
+        except GatewayError as exc:
+            _log.warning("Cleaning up after kernel %s failed: %s Trying again.", kernel_id, exc)
+            may_appear = True
+        if may_appear:
+            self._deferred_removals.schedule(
+                kernel_id, lambda: self._remove_own(kernel_id, public_key)
+            )
+
+    async def _check_engine(
+        self, request: LaunchRequest, script: ScriptRun | None, error: LaunchError
+    ) -> None:
+        """Look for a clearer reason of a failed launch, whose own workload has been removed.
+
+        Raises:
+            ConflictError: another replica has launched the kernel.
+            UnavailableError: the engine has gone away in the middle of the launch.
+        """
+        try:
+            found = await self._list(request.kernel_id)
+        except UnavailableError as exc:
+            if not has_failed(script):
+                return  # the known reason is as good
+            raise UnavailableError(str(launch_failure(request, str(exc)))) from error
+        if any(workload.state is not WorkloadState.DEAD for workload in found):
+            raise _exists(request.kernel_id) from error
 
     async def _remove_own(self, kernel_id: str, public_key: str) -> None:
-        """Remove a kernel's workloads, but for those that report to another gateway process.
+        """Remove a kernel's workloads, except those that report to another replica.
 
-        A client may have asked two of them for a kernel of the same id: one launches it, the other
-        fails since the name is taken.
+        A client may ask two replicas for a kernel of the same id: one launches it, and the other
+        fails because the name is taken.
         """
-        for engine_id in (await self._find(kernel_id)).parts:
+        for engine_id in (await self._find(kernel_id)).members:
             with contextlib.suppress(NotFoundError):
                 env = await self._workloads.environment(engine_id)
                 keys = {value for name, value in env.items() if name.endswith("PUBLIC_KEY")}
@@ -391,11 +382,6 @@ def _templates(
         "resource_dir": request.resource_dir,
         "response_address": endpoint.address,
     }
-
-
-def _network_name(env: Mapping[str, str]) -> str:
-    """Return the network that a launch script is told to put the kernel into."""
-    return env.get("DOCKER_NETWORK") or env["EG_DOCKER_NETWORK"]
 
 
 def _exists(kernel_id: str) -> ConflictError:

@@ -5,12 +5,15 @@ import importlib
 import inspect
 
 from enterprise_gateway.errors import ConfigurationError
-from enterprise_gateway.services.processproxies.agent_bundle import BundleMaker
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
-from enterprise_gateway.services.processproxies.docker_engine import DockerEngine
-from enterprise_gateway.services.processproxies.reporting import LaunchTools, ReportingProcessProxy
-from enterprise_gateway.services.processproxies.responses import ResponseListener
-from enterprise_gateway.services.processproxies.scripts import ScriptRunner
+from enterprise_gateway.services.processproxies.engine.client import DockerEngine
+from enterprise_gateway.services.processproxies.injection.bundle import BundleMaker
+from enterprise_gateway.services.processproxies.launch.base import (
+    LaunchTools,
+    ReportingProcessProxy,
+)
+from enterprise_gateway.services.processproxies.responses.listener import ResponseListener
+from enterprise_gateway.services.processproxies.scripts.runner import ScriptRunner
 from enterprise_gateway.settings import LiveSettings
 
 LOCAL_PROCESS_PROXY = "enterprise_gateway.services.processproxies.processproxy.LocalProcessProxy"
@@ -19,20 +22,29 @@ SWARM_PROCESS_PROXY = (
     "enterprise_gateway.services.processproxies.docker_swarm.DockerSwarmProcessProxy"
 )
 BUILT_IN = (LOCAL_PROCESS_PROXY, DOCKER_PROCESS_PROXY, SWARM_PROCESS_PROXY)
-"""Always there: kernels of an earlier gateway process must be found before anybody asks for their
-kernelspec.
+"""Created at every start: kernels of an earlier gateway must be found, even if their kernelspec is
+gone.
+
+Any other class is created at the start if a kernelspec that exists then names it
+(`services/composition.py`), else at the first start of a kernel of it on this replica.
 """
 
 
+_PORTING = (
+    " Process proxies written for Enterprise Gateway have to be ported: "
+    "docs/writing-process-proxies.md, section 'How to port one of Enterprise Gateway', says how."
+)
+
+
 class ProxyRegistry:
-    """Owns the process proxies and what they share."""
+    """Owns the process proxies and their shared tools."""
 
     def __init__(self, live: LiveSettings) -> None:
         self._live = live
         self._tools = LaunchTools(
             ResponseListener(live),
             ScriptRunner(),
-            DockerEngine(live.current.docker),
+            DockerEngine(live.current.docker, live.current.host.home),
             BundleMaker(),
         )
         self._proxies: dict[type[BaseProcessProxyABC], BaseProcessProxyABC] = {}
@@ -40,7 +52,7 @@ class ProxyRegistry:
         self._started = False
 
     async def start(self) -> None:
-        """Start the built-in process proxies and those named so far. A failure of any is raised."""
+        """Start the built-in process proxies and those named so far; raise the first failure."""
         for name in BUILT_IN:
             self.get(name)
         self._tools.responses.start()
@@ -49,7 +61,7 @@ class ProxyRegistry:
         await asyncio.gather(*(proxy.start() for proxy in self._proxies.values()))
 
     async def close(self) -> None:
-        """Release everything; kernels go on."""
+        """Close the process proxies and their tools; kernels continue."""
         await asyncio.gather(*self._starting.values(), return_exceptions=True)
         await asyncio.gather(*(proxy.close() for proxy in self._proxies.values()))
         await self._tools.scripts.close()
@@ -60,7 +72,7 @@ class ProxyRegistry:
         """Return the one object of a class, given as in `metadata.process_proxy.class_name`.
 
         Raises:
-            ConfigurationError: there is no such class, or it is no process proxy.
+            ConfigurationError: there is no such class, or it is not a process proxy.
         """
         proxy_class = load_class(class_name)
         proxy = self._proxies.get(proxy_class)
@@ -77,12 +89,12 @@ class ProxyRegistry:
             return proxy_class(self._live)
         except Exception as exc:
             raise ConfigurationError(
-                f"The process proxy {proxy_class.__qualname__} cannot be made: "
+                f"The process proxy {proxy_class.__qualname__} cannot be created: "
                 f"{type(exc).__name__}: {exc}"
             ) from exc
 
     def all(self) -> list[BaseProcessProxyABC]:
-        """Return every process proxy there is."""
+        """Return all process proxies."""
         return list(self._proxies.values())
 
 
@@ -97,9 +109,9 @@ def load_class(class_name: str) -> type[BaseProcessProxyABC]:
         module = importlib.import_module(module_name)
     except Exception as exc:  # a module is a program, which may raise anything
         raise ConfigurationError(
-            f"The process proxy class '{class_name}' cannot be imported: {exc}. Mend class_name in "
-            "the kernelspec's metadata.process_proxy, or install the package that has it where "
-            "the gateway runs."
+            f"The process proxy class '{class_name}' cannot be imported: {exc}. Correct "
+            "class_name in the kernelspec's metadata.process_proxy, or install its "
+            f"package where the gateway runs.{_PORTING if _is_written_for_eg(exc) else ''}"
         ) from exc
     found = getattr(module, attribute, None)
     if (
@@ -108,13 +120,19 @@ def load_class(class_name: str) -> type[BaseProcessProxyABC]:
         and not inspect.isabstract(found)
     ):
         return found
+    porting = _PORTING if hasattr(found, "launch_process") else ""
     offered = [
         name
         for name, candidate in inspect.getmembers(module, inspect.isclass)
         if issubclass(candidate, BaseProcessProxyABC) and not inspect.isabstract(candidate)
     ]
     raise ConfigurationError(
-        f"'{class_name}' is no process proxy class (a subclass of BaseProcessProxyABC with all its "
-        f"methods). {module_name} has: {', '.join(offered) or 'none'}. Mend class_name in the "
-        "kernelspec's metadata.process_proxy."
+        f"'{class_name}' is not a process proxy class (a subclass of BaseProcessProxyABC "
+        f"with all its methods). {module_name} has: {', '.join(offered) or 'none'}. "
+        f"Correct class_name in the kernelspec's metadata.process_proxy.{porting}"
     )
+
+
+def _is_written_for_eg(exc: Exception) -> bool:
+    """Return whether the missing module or class is one of Enterprise Gateway's."""
+    return isinstance(exc, ImportError) and str(exc.name).startswith("enterprise_gateway.")

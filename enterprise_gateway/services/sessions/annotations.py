@@ -1,41 +1,91 @@
 """Jupyter sessions in the annotations of a kernel: pure.
 
 The annotations are a JSON object; sessions are the list under its key `sessions`. Other keys are
-left alone.
+kept. An agent can write anything there, so a session is valid only with the message authentication
+code of a gateway.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import hmac
+from typing import Annotated
 
 import msgspec
 
 KEY = "sessions"
+_KEY_LABEL = b"enterprise-gateway sessions\0"
+"""No kernel id, so no agent's token is ever this key."""
+MAX_TEXT_CHARS = 4096
+
+Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
 
 
 class Session(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A session as it is stored."""
+    """A session as it is stored in annotations."""
 
-    id: str
-    path: str
-    name: str = ""
-    type: str = ""
+    id: Text
+    path: Text
+    name: Text | None = None
+    type: Text = ""
     claimed: float = 0.0
-    """If not 0, this is no session yet but a claim to its path, made then (since the epoch)."""
+    """0 for a session; for a claim to its path, when that was made, in seconds since the epoch."""
+    mac: str = ""
+    """HMAC-SHA256 over the other fields and the kernel's id, in hexadecimal."""
 
 
-def sessions_in(annotations: Mapping[str, Any]) -> list[Session]:
-    """Return the sessions of a kernel."""
-    stored = annotations.get(KEY)
-    return msgspec.convert(stored, list[Session]) if stored else []
+class _Document(msgspec.Struct):
+    sessions: list[Session] = []
 
 
-def with_session(session: Session, annotations: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the annotations with a session added, or replaced if there is one of that id."""
-    others = [other for other in sessions_in(annotations) if other.id != session.id]
-    return {**annotations, KEY: msgspec.to_builtins([*others, session])}
+class SessionStore:
+    """Reads and writes the sessions of one kernel."""
+
+    def __init__(self, cluster_secret: bytes, kernel_id: str) -> None:
+        self._key = derive_session_key(cluster_secret)
+        self._kernel_id = kernel_id
+
+    def sessions_in(self, document: msgspec.Raw) -> list[Session]:
+        """Return the valid sessions, those that a gateway has tied to this kernel.
+
+        The most that an agent can forge is an earlier session of this kernel.
+        """
+        try:
+            stored = msgspec.json.decode(document, type=_Document).sessions
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return []
+        return [each for each in stored if hmac.compare_digest(each.mac.encode(), self._mac(each))]
+
+    def with_session(self, session: Session, document: msgspec.Raw) -> dict[str, object]:
+        """Return the annotations with a session added; it replaces one of the same id."""
+        others = [other for other in self.sessions_in(document) if other.id != session.id]
+        own = msgspec.structs.replace(session, mac=self._mac(session).decode())
+        return {**_entries(document), KEY: [*others, own]}
+
+    def without_session(self, session_id: str, document: msgspec.Raw) -> dict[str, object]:
+        """Return the annotations with a session removed."""
+        others = [other for other in self.sessions_in(document) if other.id != session_id]
+        return {**_entries(document), KEY: others}
+
+    def _mac(self, session: Session) -> bytes:
+        fields = (
+            self._kernel_id,
+            session.id,
+            session.path,
+            session.name,
+            session.type,
+            session.claimed,
+        )
+        return hmac.digest(self._key, msgspec.json.encode(fields), "sha256").hex().encode()
 
 
-def without_session(session_id: str, annotations: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the annotations with a session removed."""
-    others = [other for other in sessions_in(annotations) if other.id != session_id]
-    return {**annotations, KEY: msgspec.to_builtins(others)}
+def derive_session_key(cluster_secret: bytes) -> bytes:
+    """Return the key that authenticates the sessions in annotations. No agent knows it.
+
+    It derives from the cluster secret, so no replica has to store or share it.
+    """
+    return hmac.digest(cluster_secret, _KEY_LABEL, "sha256")
+
+
+def _entries(document: msgspec.Raw) -> dict[str, msgspec.Raw]:
+    try:
+        return msgspec.json.decode(document, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return {}

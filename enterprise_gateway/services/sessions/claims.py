@@ -1,8 +1,9 @@
-"""Who has a path when several gateway processes make a session of it at once: pure decisions.
+"""Decides which replica gets a path when several create a session for it at once. Pure.
 
-As in Lamport's bakery: whoever wants a path writes a claim first, and looks for other claims after
-that, so of two at least the later one sees the other. A claim becomes a session once nobody else is
-left: the younger ones give way, and everybody gives way to what is a session already.
+As in Lamport's bakery algorithm: a replica writes its claim to the path first, and reads the other
+claims after that, so of two replicas at least the later one sees the other's claim. A claim becomes
+a session once no other is left: younger claims are withdrawn, and all claims if there is a session
+already.
 """
 
 from collections.abc import Sequence
@@ -11,38 +12,38 @@ from enum import Enum, auto
 from enterprise_gateway.services.sessions.annotations import Session
 
 STALE_SECONDS = 30.0
-"""A claim of that age is of a gateway process that has died."""
+"""The age at which a claim is taken to be that of a replica that has died."""
 
 
-class Verdict(Enum):
-    """What to do with a claim."""
+class Decision(Enum):
+    """A replica's decision about its claim."""
 
-    SETTLE = auto()
-    """Nobody else wants the path: make it a session."""
+    ESTABLISH = auto()
+    """There is no other claim: make it a session."""
     WAIT = auto()
-    """Others will give way, unless they have not seen this claim; then they become sessions."""
+    """The other claims will be withdrawn, or become sessions if their replicas saw none before."""
     WITHDRAW = auto()
-    """Somebody else has the path, or will have it."""
+    """Another replica has the path, or will have it."""
 
 
-def judge(claim: Session, others: Sequence[Session]) -> Verdict:
+def decide_claim(claim: Session, others: Sequence[Session]) -> Decision:
     """Decide about a claim.
 
     Args:
-        claim: it; `claimed` is set.
+        claim: the claim, with `claimed` set.
         others: sessions and claims of the same path.
     """
     if not others:
-        return Verdict.SETTLE
+        return Decision.ESTABLISH
     is_first = all(other.claimed and _order(claim) < _order(other) for other in others)
-    return Verdict.WAIT if is_first else Verdict.WITHDRAW
+    return Decision.WAIT if is_first else Decision.WITHDRAW
 
 
-def counts(session: Session, now: float) -> bool:
-    """Say whether a session or claim keeps others from its path.
+def holds_path(session: Session, now: float) -> bool:
+    """Say whether a session or claim keeps other claims from its path.
 
     Args:
-        session: it.
+        session: the session or claim.
         now: seconds since the epoch.
     """
     return not session.claimed or now - session.claimed < STALE_SECONDS

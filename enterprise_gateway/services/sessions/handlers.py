@@ -4,30 +4,31 @@ Shapes and status codes as in jupyter_server's services/sessions/handlers.py.
 """
 
 import functools
-from typing import Annotated
 
 import msgspec
 from aiohttp import web
 
 from enterprise_gateway.errors import InvalidRequestError, LaunchError, NotFoundError
-from enterprise_gateway.services.bodies import decode_body, json_response
-from enterprise_gateway.services.kernels.handlers import check_listing
-from enterprise_gateway.services.sessions.annotations import Session
+from enterprise_gateway.services.rest import (
+    check_listing,
+    decode_body,
+    json_response,
+    write_response,
+)
+from enterprise_gateway.services.sessions.annotations import Session, Text
 from enterprise_gateway.services.sessions.sessions import SessionModel, Sessions, new_session_id
 from enterprise_gateway.settings import LiveSettings
 
-Text = Annotated[str, msgspec.Meta(max_length=4096)]
-
 
 class KernelBody(msgspec.Struct):
-    """Which kernel a session is to have; an id goes before a name."""
+    """The kernel for a session. An id goes before a name."""
 
     id: str | None = None
     name: str | None = None
 
 
 class NotebookBody(msgspec.Struct):
-    """Where old clients put the path and name of a session."""
+    """The place where old clients put the path and name of a session."""
 
     path: Text | None = None
     name: Text | None = None
@@ -37,13 +38,13 @@ class SessionBody(msgspec.Struct):
     """The body of POST and PATCH."""
 
     path: Text | None = None
-    name: Text | None = None
+    name: Text | msgspec.UnsetType | None = msgspec.UNSET
     type: Text | None = None
     kernel: KernelBody | None = None
     notebook: NotebookBody | None = None
 
     def __post_init__(self) -> None:
-        """Understand the old form."""
+        """Convert the old form."""
         if self.notebook is not None:
             self.type = "notebook"
             self.path = self.path or self.notebook.path or self.notebook.name
@@ -73,20 +74,23 @@ async def list_sessions(
 async def create_session(
     sessions: Sessions, live: LiveSettings, request: web.Request
 ) -> web.Response:
-    """Create a session, starting a kernel if none is named; a path has one session at most."""
+    """Create a session, and a kernel for it if none is named; a path has one session at most."""
     body = await decode_body(request, SessionBody)
     if not body.path:
         raise InvalidRequestError("Missing field in JSON data: path")
     if not body.type:
         raise InvalidRequestError("Missing field in JSON data: type")
     kernel = body.kernel or KernelBody()
-    draft = Session(new_session_id(), body.path, body.name or "", body.type)
+    name = None if body.name is msgspec.UNSET else body.name
+    draft = Session(new_session_id(), body.path, name, body.type)
     try:
         model = await sessions.create(draft, kernel_id=kernel.id, kernel_name=kernel.name)
     except NotFoundError:
         return _kernelspec_missing(kernel.name)
-    location = f"{live.current.server.base_url}api/sessions/{model.id}"
-    return json_response(model, status=201, headers={"Location": location})
+    async with sessions.answering(model):
+        location = f"{live.current.server.base_url}api/sessions/{model.id}"
+        response = json_response(model, status=201, headers={"Location": location})
+        return await write_response(request, response)
 
 
 async def get_session(sessions: Sessions, request: web.Request) -> web.Response:
@@ -104,7 +108,7 @@ async def patch_session(sessions: Sessions, request: web.Request) -> web.Respons
         return Session(
             id=before.id,
             path=body.path or before.path,
-            name=before.name if body.name is None else body.name,
+            name=before.name if body.name is msgspec.UNSET else body.name,
             type=body.type or before.type,
         )
 
@@ -122,7 +126,8 @@ async def patch_session(sessions: Sessions, request: web.Request) -> web.Respons
             f"The '{kernel.name}' kernel could not be started: {exc}",
             f"Error starting kernel {kernel.name}",
         )
-    return json_response(model)
+    async with sessions.answering(model):
+        return await write_response(request, json_response(model))
 
 
 async def delete_session(sessions: Sessions, request: web.Request) -> web.Response:
@@ -146,7 +151,7 @@ def _kernelspec_missing(name: str | None) -> web.Response:
 
 
 def _not_started(message: str, short_message: str) -> web.Response:
-    """Return the answer that front ends show in a dialogue: 501, as jupyter_server."""
+    """Return the answer that front ends show in a dialogue: 501, as jupyter_server does."""
     return json_response(
         {"reason": "Not Implemented", "message": message, "short_message": short_message},
         status=501,

@@ -17,10 +17,10 @@ object KernelOutputStream {
   val DefaultSendEmptyOutput = false
 }
 
-/** What a cell prints, sent when it ends and every 100 ms.
+/** The output of a cell, sent when it ends and every 100 ms.
   *
-  * It takes the place of Toree's own, which loses white space that is sent alone, as a line's end may be,
-  * and tears characters apart.
+  * It replaces Toree's own class, which drops white space that is sent alone, such as the end of a line,
+  * and splits characters.
   */
 class KernelOutputStream(
   actorLoader: ActorLoader,

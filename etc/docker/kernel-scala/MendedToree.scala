@@ -19,9 +19,9 @@ import org.apache.toree.kernel.protocol.v5.{MessageType, SocketType}
 import org.apache.toree.utils.LogLike
 import sun.misc.{Signal, SignalHandler}
 
-/** Apache Toree, mended where kernels were lost, or their output was. */
+/** Apache Toree with fixes for lost kernels and lost output. */
 object MendedToree extends App {
-  // Spark asks Hadoop for its user, and Hadoop the system, which knows none of most user ids.
+  // Spark asks Hadoop for its user, and Hadoop the system, which has no name for most user ids.
   if (sys.props("user.name") == "?")
     UserGroupInformation.setLoginUser(UserGroupInformation.createRemoteUser("jovyan"))
 
@@ -44,9 +44,9 @@ object MendedToree extends App {
   kernel.waitForTermination().shutdown()
 }
 
-/** Sends what goes to iopub there directly.
+/** Sends iopub messages to the iopub actor directly.
   *
-  * Toree has an actor between for each type of message, so that a cell's idle status may overtake its
+  * Toree puts an actor for each type of message in between, so that a cell's idle status may overtake its
   * value or its error. Clients that listen until a cell is idle would never see them.
   */
 trait OrderedOutput extends StandardBareInitialization {
@@ -65,14 +65,14 @@ trait OrderedOutput extends StandardBareInitialization {
   }
 }
 
-/** Scala's interpreter, with an answer to each cell. */
+/** Scala's interpreter; it answers every cell. */
 class AnsweringInterpreter(config: Config) extends ScalaInterpreter(config) {
 
-  /** The errors of code that is asked for would be taken for those of the next cell. */
+  /** Clears the errors of a completeness check, which would be reported for the next cell. */
   override def isComplete(code: String): (String, String) =
     try super.isComplete(code) finally iMain.reporter.reset()
 
-  /** Toree looks for an error's text in vain if there is none, as after `%showoutput off`. */
+  /** Supplies a text for an error without one, as after `%showoutput off`; Toree would fail on it. */
   override def interpret(code: String, silent: Boolean, output: Option[OutputStream]) =
     try super.interpret(code, silent, output) catch {
       case _: NoSuchElementException => (Results.Error, Right(interpretConstructExecuteError("")))
@@ -81,13 +81,13 @@ class AnsweringInterpreter(config: Config) extends ScalaInterpreter(config) {
 
 /** Interrupts cells on SIGINT, and on the signal of `--alternate-sigint`.
   *
-  * Toree's own interrupt creates a Spark context first, and asks the cell's thread to end: a loop that
-  * never looks goes on. A second one within three seconds ends the kernel.
+  * Toree's own interrupt creates a Spark context first, and interrupts the cell's thread, which a loop
+  * that never checks ignores. A second one within three seconds ends the kernel.
   */
 trait InterruptHook extends StandardHookInitialization {
   this: KernelBootstrap with LogLike =>
 
-  /** Milliseconds that a cell has to end by itself, with its `finally` blocks run. */
+  /** Milliseconds that a cell has to end by itself and run its `finally` blocks. */
   private val Patience = 1000L
 
   override def initializeHooks(config: Config, interpreter: Interpreter): Unit = {
@@ -105,7 +105,7 @@ trait InterruptHook extends StandardHookInitialization {
     val before = cells()
     before.keys.foreach(_.interrupt())
     if (before.nonEmpty) Thread.sleep(Patience)
-    // Deprecated, since locks are released whatever state they guard. The alternative is to kill the kernel.
+    // Deprecated, since it releases locks whatever state they guard. The alternative is to kill the kernel.
     for ((thread, cell) <- cells() if cell.isDefined && before.get(thread).contains(cell)) thread.stop()
   }
 

@@ -12,7 +12,11 @@ export PUBLIC_KEY="${PUBLIC_KEY:-${EG_PUBLIC_KEY:-}}"
 
 case "${KERNEL_LANGUAGE}" in
 [Pp][Yy][Tt][Hh][Oo][Nn])
-    set -- python3 -m ipykernel_launcher -f '{connection_file}'
+    # As `python3 -m ipykernel_launcher`, but no file of the working directory can pass for a module
+    # of the kernel's. With -P notebooks could not import their own files (IPython 9.7 and newer).
+    launch='import sys; sys.path[:] = filter(None, sys.path); import runpy; '
+    launch="${launch}runpy.run_module('ipykernel_launcher', run_name='__main__', alter_sys=True)"
+    set -- python3 -c "${launch}" -f '{connection_file}'
     if [ -n "${KERNEL_CLASS_NAME:-}" ]; then
         set -- "$@" "--IPKernelApp.kernel_class=${KERNEL_CLASS_NAME}"
     fi

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from harness.agent import Agent
+from harness.agents.agent import Agent
 
 LOG_TAIL_CHARS = 10_000
 

@@ -1,11 +1,11 @@
-"""A gateway process that sees only local kernels."""
+"""A gateway that sees only local kernels."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from harness.empty_engine import empty_engine
-from harness.gateway import Gateway
+from harness.engines.empty_engine import empty_engine
+from harness.gateways.gateway import Gateway
 
 MakeGateway = Callable[..., Gateway]
 

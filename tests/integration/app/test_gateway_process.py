@@ -1,4 +1,4 @@
-"""The process: how it starts, what it prints, how it ends."""
+"""The gateway as a process: start, output, end."""
 
 import json
 import re
@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 import requests
-from harness.gateway import START_DEADLINE, Gateway
-from harness.leftovers import find_processes
+from harness.engines.leftovers import find_processes
+from harness.gateways.gateway import START_DEADLINE, Gateway
 from harness.waiting import wait_until
 
 MakeGateway = Callable[..., Gateway]
@@ -95,7 +95,7 @@ def is_closed(gateway: Gateway) -> bool:
 
 
 def test_launch_in_progress_is_finished(make_gateway: MakeGateway) -> None:
-    """A gateway that is told to stop answers who waits for a kernel; the next one has it."""
+    """A gateway that stops still answers a pending launch; the next gateway has the kernel."""
     gateway = make_gateway()
     gateway.start()
     answer = start_slowly(gateway, 2).result()
@@ -108,7 +108,7 @@ def test_launch_in_progress_is_finished(make_gateway: MakeGateway) -> None:
 
 
 def test_second_signal_ends_what_is_in_progress(make_gateway: MakeGateway) -> None:
-    """Who cannot wait need not, and nothing is left of the kernel."""
+    """A second signal ends the launch, and nothing is left of the kernel."""
     gateway = make_gateway()
     gateway.start()
     assert isinstance(start_slowly(gateway, 1000).exception(), requests.ConnectionError)
@@ -118,7 +118,7 @@ def test_second_signal_ends_what_is_in_progress(make_gateway: MakeGateway) -> No
 
 
 def test_derived_token_is_printed_and_works(make_gateway: MakeGateway) -> None:
-    """Without a token one is made; what is printed can be pasted, and the log does not have it."""
+    """A generated token is in the printed URL, which can be pasted, and not in the log."""
     gateway = make_gateway(unset="EG_AUTH_TOKEN")
     gateway.http.headers.clear()
     gateway.start()
@@ -131,7 +131,7 @@ def test_derived_token_is_printed_and_works(make_gateway: MakeGateway) -> None:
 
 
 def test_token_of_the_operator_is_not_printed(make_gateway: MakeGateway) -> None:
-    """Who chose the token knows it."""
+    """The operator's own token is not printed."""
     gateway = make_gateway()
     gateway.start()
     gateway.request("GET", f"/api/kernels?token={gateway.token}")
@@ -145,6 +145,20 @@ def test_empty_token_opens_the_gateway_with_a_warning(make_gateway: MakeGateway)
     gateway.start()
     assert requests.get(f"{gateway.url}/api/kernels", timeout=10).status_code == 200
     assert "Authentication is off" in gateway.read_log()
+
+
+@pytest.mark.parametrize(
+    ("origin", "credentials", "is_warned"),
+    [("*", "true", True), ("*", "", False), ("https://lab.example", "true", False)],
+)
+def test_credentials_for_every_origin_are_warned_of(
+    make_gateway: MakeGateway, origin: str, credentials: str, *, is_warned: bool
+) -> None:
+    """Browsers refuse that combination (WHATWG Fetch, section 3.2.5), whatever the token."""
+    gateway = make_gateway({"EG_ALLOW_ORIGIN": origin, "EG_ALLOW_CREDENTIALS": credentials})
+    gateway.start()
+    warned = [line for line in gateway.read_log().splitlines() if "allow_credentials" in line]
+    assert [line[:2] for line in warned] == (["[W"] if is_warned else [])
 
 
 def test_taken_port_is_passed_over(make_gateway: MakeGateway) -> None:
@@ -186,7 +200,7 @@ def test_no_free_port_ends_the_start(make_gateway: MakeGateway) -> None:
 def test_wrong_option_ends_the_start_with_its_name(
     make_gateway: MakeGateway, arguments: list[str], message: str
 ) -> None:
-    """The operator reads what is wrong, not where in the program."""
+    """The operator reads a message, not a traceback."""
     done = make_gateway().run_command(*arguments)
     assert done.returncode == 1
     assert message in done.stderr

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from harness.gateway import Gateway
+from harness.gateways.gateway import Gateway
 
 MakeGateway = Callable[..., Gateway]
 
@@ -44,7 +44,7 @@ def test_kernels_of_a_stopped_gateway_are_listed_and_stopped(gateway: Gateway) -
 
 
 def test_running_gateway_learns_that_a_kernel_was_stopped(gateway: Gateway) -> None:
-    """What the command ends, the gateway no longer has."""
+    """A running gateway no longer lists a kernel that the command stopped."""
     kernel_id = gateway.start_kernel("python3")
     assert gateway.run_command("kernels", "stop", kernel_id).returncode == 0
     gateway.wait_until_gone(kernel_id)

@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from harness.fake_engine import FakeEngine, proxies_of
-from harness.service import Service, make_settings, serve_settings
+from harness.engines.fake_engine import FakeEngine, proxies_of
+from harness.gateways.service import Service, make_settings, serve_settings
 
+from enterprise_gateway.services import composition
 from enterprise_gateway.settings import LiveSettings
-from enterprise_gateway.web import services
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ async def engine(
 ) -> AsyncIterator[FakeEngine]:
     """The engine behind the gateways of this test."""
     fake = FakeEngine(live, tmp_path)
-    monkeypatch.setattr(services, "ProxyRegistry", proxies_of(fake))
+    monkeypatch.setattr(composition, "ProxyRegistry", proxies_of(fake))
     yield fake
     await fake.discard()
 

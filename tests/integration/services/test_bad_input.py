@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from harness.fake_engine import FakeEngine
-from harness.service import Service
+from harness.engines.fake_engine import FakeEngine
+from harness.gateways.service import Service
 
 MIB = 1024 * 1024
 DEEP = b'{"env":' * 50_000
@@ -133,5 +133,5 @@ async def test_strange_headers_on_a_start(service: Service) -> None:
     assert (await service.ask("POST", "/api/kernels", data=b"{}", headers=odd)).status == 201
     packed = {"Content-Encoding": "deflate"}
     answer = await service.ask("POST", "/api/kernels", data=b"not packed", headers=packed)
-    assert answer.status == 400
+    assert answer.status == 415
     assert answer.message

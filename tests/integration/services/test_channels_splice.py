@@ -8,9 +8,10 @@ import json
 import os
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp import web
-from harness.raw_agent import (
+from harness.agents.raw_agent import (
     ACCEPTED,
     CLIENT_TOKEN,
     Spliced,
@@ -18,10 +19,13 @@ from harness.raw_agent import (
     make_certificate,
     serve_channels,
 )
-from harness.service import eventually
+from harness.waiting import eventually
 
 from enterprise_gateway.errors import GatewayError, NotFoundError, UnavailableError
-from enterprise_gateway.web import draining, handshake, splice
+from enterprise_gateway.services.kernels.agents.state import OpenRequest
+from enterprise_gateway.services.kernels.kernels import DeadKernel
+from enterprise_gateway.web import draining
+from enterprise_gateway.web.channels import handshake, splice
 
 
 async def echo(stream: Stream) -> None:
@@ -239,14 +243,14 @@ async def test_kernel_that_has_ended_closes_its_clients() -> None:
     """Its machine may have lost its power, and then no end of a connection arrives."""
 
     async def accept_and_ignore_the_end(stream: Stream) -> None:
-        await stream.write(ACCEPTED + b"last words")
+        await stream.write(ACCEPTED + b"last bytes")
         await asyncio.Event().wait()
 
     async with serve_channels(accept_and_ignore_the_end) as gateway:
         clients = [await gateway.open() for _ in range(3)]
         gateway.agent.gone.set_result(None)
         for client in clients:
-            assert await client.read_all() == b"last words"
+            assert await client.read_all() == b"last bytes"
             await client.close()
 
 
@@ -470,3 +474,76 @@ async def test_connections_leave_no_objects_behind() -> None:
             return count_connections() <= before
 
         await eventually(is_clean)
+
+
+PING = b"\x89\x08" + bytes(8)
+CELL = {"msg_id": "cell", "msg_type": "execute_request", "session": "s"}
+
+
+def died() -> DeadKernel:
+    """Return a death in the middle of a cell."""
+    return DeadKernel("the node is gone", (OpenRequest("shell", CELL),), asyncio.Event())
+
+
+async def test_cell_of_a_client_fails_if_its_kernel_dies_with_the_agent() -> None:
+    """It is told on the open connection, since nbclient and papermill do not reconnect."""
+    gateway: Spliced
+
+    async def die(stream: Stream) -> None:
+        await stream.write(ACCEPTED + PING)
+        gateway.kernels.dead = died()
+
+    async with serve_channels(die) as gateway:
+        client = await gateway.open()
+        said = await client.reader.readuntil(b'"dead"')
+        await client.write(b"\x8a\x80" + bytes(4))  # a pong: it only answers
+        await client.write(b"\x81\x80" + bytes(4))
+        said += await client.reader.read()
+        assert said.startswith(PING)
+        for text in (b"KernelDied: The node is gone.", b"execute_reply", b'"dead"'):
+            assert text in said
+        assert said.endswith(b"\x88\x02\x03\xe9")
+        await client.close()
+        await eventually(lambda: no_agent_connections(gateway))
+
+
+async def test_client_of_a_living_kernel_is_cut_with_its_agents_connection() -> None:
+    """It comes back, and gets what is missing."""
+    async with serve_channels(functools.partial(Stream.write, data=ACCEPTED + PING)) as gateway:
+        client = await gateway.open()
+        assert await client.reader.read() == PING
+        await client.close()
+        await eventually(lambda: no_agent_connections(gateway))
+
+
+async def test_client_of_a_dead_kernel_is_answered_until_it_is_launched_again() -> None:
+    """Then its connection closes, and the next one leads to the new agent."""
+    async with serve_channels(echo) as gateway, aiohttp.ClientSession() as http:
+        dead = gateway.kernels.dead = died()
+        url = f"http://127.0.0.1:{gateway.port}/api/kernels/k/channels?token={CLIENT_TOKEN}"
+        async with http.ws_connect(url) as client:
+            for awaited in ("KernelDied: The node is gone.", "execute_reply", '"idle"', '"dead"'):
+                assert awaited in await client.receive_str(timeout=20)
+            header = {**CELL, "msg_id": "late"}
+            await client.send_json({"channel": "shell", "header": header})
+            for awaited in ("This was not run.", "execute_reply", '"idle"'):
+                data = await client.receive_str(timeout=20)
+                assert awaited in data
+                assert '"late"' in data
+            gateway.kernels.dead = None
+            dead.is_forgotten.set()
+            assert (await client.receive(timeout=20)).type is aiohttp.WSMsgType.CLOSE
+        assert not gateway.agent.requests
+
+
+async def test_client_of_a_dead_kernel_does_not_keep_the_gateway_from_stopping() -> None:
+    """It is closed, so that the client goes to the next gateway."""
+    async with aiohttp.ClientSession() as http:
+        async with serve_channels(echo) as gateway:
+            gateway.kernels.dead = died()
+            url = f"http://127.0.0.1:{gateway.port}/api/kernels/k/channels?token={CLIENT_TOKEN}"
+            client = await http.ws_connect(url)
+            while '"dead"' not in await client.receive_str(timeout=20):
+                pass
+        assert (await client.receive(timeout=20)).data == 1001
+        await client.close()

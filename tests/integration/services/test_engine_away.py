@@ -1,4 +1,4 @@
-"""An engine that goes away, and comes back, under a gateway process with a kernel."""
+"""An engine that goes away, and comes back, under a gateway with a kernel."""
 
 import asyncio
 import os
@@ -7,8 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from harness.gateway import Gateway
-from harness.relay import Relay
+from harness.agents.relay import Relay
+from harness.gateways.gateway import Gateway
 from harness.waiting import wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
@@ -18,7 +18,7 @@ ENGINE = "unix:///var/run/docker.sock"
 
 @pytest.fixture
 async def relay(tmp_path: Path) -> AsyncIterator[Relay]:
-    """What stands between the gateway and the engine."""
+    """The relay between the gateway and the engine."""
     engine = os.environ.get("DOCKER_HOST") or ENGINE
     relay = Relay(tmp_path / "engine.sock", engine.removeprefix("unix://"))
     await relay.open()
@@ -62,7 +62,7 @@ def is_ready(gateway: Gateway) -> bool:
 
 
 async def test_kernels_go_on_while_the_engine_is_away(gateway: Gateway, relay: Relay) -> None:
-    """All that a kernel's agent does goes on; when the engine is back, so is the rest."""
+    """Agents go on with their work; the rest works again when the engine is back."""
     kernel_id = await asyncio.to_thread(gateway.start_kernel, "python_docker")
     client = await asyncio.to_thread(gateway.connect, kernel_id)
     await relay.close()

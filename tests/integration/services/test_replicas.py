@@ -1,4 +1,4 @@
-"""Three gateway processes on one engine: whatever was done through one of them holds for all."""
+"""Three replicas on one engine: what is done through one of them holds for all."""
 
 import itertools
 from collections import Counter
@@ -9,8 +9,8 @@ from typing import Any
 
 import docker
 import pytest
-from harness.gateway import Gateway
-from harness.leftovers import find_containers
+from harness.engines.leftovers import find_containers
+from harness.gateways.gateway import Gateway
 from harness.waiting import wait_until
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 LIMIT = 3
 LIMIT_PER_USER = 2
 STARTS = 9
-SAME_DEADLINE = 10.0
+SAME_DEADLINE = 60.0
 """Seconds until every gateway knows what was done through another one.
 
 It is within 1 s where nothing else is going on; these machines also begin and end kernels then.
@@ -72,7 +72,7 @@ def wait_until_same(trio: Trio, kernels: set[str]) -> None:
 
 
 def statuses(trio: Trio, kernel_id: str) -> set[int]:
-    """Return what the gateways say to a GET of a kernel."""
+    """Return the gateways' answers to a GET of a kernel."""
     return {gateway.request("GET", f"/api/kernels/{kernel_id}").status_code for gateway in trio}
 
 

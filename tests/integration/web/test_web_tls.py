@@ -1,6 +1,7 @@
 """TLS, with and without certificates of clients."""
 
 import asyncio
+import contextlib
 import datetime as dt
 import ssl
 from dataclasses import dataclass, replace
@@ -12,12 +13,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from harness.web_server import TOKEN, Served, serve_routes
+from harness.gateways.web_server import TOKEN, Served, serve_routes
 
 from enterprise_gateway.settings import ServerSettings
 
 HEADERS = {"Authorization": f"token {TOKEN}"}
 CLIENT_NAME = "proxy.example"
+FIRST_REQUEST = "enterprise_gateway.web.connections.protocol.FIRST_REQUEST_SECONDS"
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ async def test_websocket_works_over_tls(authority: Authority, secured: ServerSet
 
 
 async def test_old_tls_is_not_spoken(authority: Authority, secured: ServerSettings) -> None:
-    """A client of the last century gets no connection."""
+    """Versions before TLS 1.2 are refused."""
     context = make_client(authority)
     with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.minimum_version = ssl.TLSVersion.TLSv1
@@ -168,7 +170,7 @@ async def test_client_without_certificate_is_refused_if_there_is_an_authority(
     (tmp_path / "other").mkdir()
     stranger = Authority(tmp_path / "other").issue("stranger")
     async with serve_routes(replace(secured, client_ca=authority.certificate)) as served:
-        assert await ask(served, make_client(authority, authority.issue("anybody"))) == 200
+        assert await ask(served, make_client(authority, authority.issue("client.example"))) == 200
         for files in (None, stranger):
             with pytest.raises((aiohttp.ClientError, ssl.SSLError)):
                 await ask(served, make_client(authority, files))
@@ -187,7 +189,39 @@ async def test_client_certificate_must_carry_the_authorized_name(
         assert answer.status == 403
 
 
-async def test_authorized_name_without_tls_lets_nobody_in() -> None:
+async def test_authorized_name_without_tls_refuses_every_client() -> None:
     """A half configured gateway is closed, not open."""
     async with serve_routes(ServerSettings(port=0, authorized_origin=CLIENT_NAME)) as served:
         assert (await served.ask("/api/kernels", headers=HEADERS)).status == 403
+
+
+async def test_peers_that_never_finish_their_handshake_hold_up_no_other(
+    authority: Authority, secured: ServerSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They count as idle connections and have the deadline of a first request."""
+    monkeypatch.setattr("enterprise_gateway.web.connections.listener.MAX_IDLE_PER_ADDRESS", 3)
+    monkeypatch.setattr(FIRST_REQUEST, 600.0)
+    context = make_client(authority)
+    async with serve_routes(secured) as served:
+
+        async def connect(sent: bytes) -> asyncio.StreamReader:
+            reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+            writers.append(writer)
+            writer.write(sent)
+            return reader
+
+        writers: list[asyncio.StreamWriter] = []
+        try:
+            beginnings = [b"", b"\x16\x03\x01\x02\x00", b"\x16", b"\x16\x03", b""]
+            silent = [await connect(sent) for sent in beginnings]
+            for reader in silent[:2]:
+                with contextlib.suppress(ConnectionError):
+                    await asyncio.wait_for(reader.read(), 10)
+            assert not silent[4].at_eof()
+            assert await ask(served, context) == 200
+            monkeypatch.setattr(FIRST_REQUEST, 0.2)
+            with contextlib.suppress(ConnectionError):
+                await asyncio.wait_for((await connect(b"\x16\x03")).read(), 10)
+        finally:
+            for writer in writers:
+                writer.close()

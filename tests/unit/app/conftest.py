@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from enterprise_gateway.app import EnterpriseGatewayApp
+from enterprise_gateway.app.commands.kernels import KernelListApp, KernelsApp, KernelStopApp
 
 MakeApp = Callable[..., EnterpriseGatewayApp]
 
@@ -34,7 +35,9 @@ def untouched_logging() -> Iterator[None]:
         logger.setLevel(level)
         logger.propagate = propagate
         logger.handlers[:] = handlers
-    logging.getLogger("EnterpriseGatewayApp").handlers.clear()
+    for app in (EnterpriseGatewayApp, KernelsApp, KernelListApp, KernelStopApp):
+        app.clear_instance()
+        logging.getLogger(app.__name__).handlers.clear()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Changed configuration files come into force without a restart."""
 
 import asyncio
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from enterprise_gateway.app import EnterpriseGatewayApp
-from enterprise_gateway.app.reload import Watch
+from enterprise_gateway.app.reload import ConfigWatcher
 from enterprise_gateway.settings import LiveSettings, Settings
 
 MakeApp = Callable[..., EnterpriseGatewayApp]
@@ -58,6 +59,33 @@ def running(make_app: MakeApp, config_file: Path) -> Running:
 
 
 @pytest.fixture
+def json_log(config_file: Path) -> Path:
+    """A configuration file by which the log is JSON."""
+    config_file.write_text("c.EnterpriseGatewayApp.log_json = True\n")
+    return config_file
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["c.EnterpriseGatewayApp.max_kernles = 1", "c.EnterpriseGatewayApp.port_range = '5..1'", "(("],
+)
+async def test_fault_changes_nothing_of_the_log(
+    make_app: MakeApp, json_log: Path, capfd: pytest.CaptureFixture[str], fault: str
+) -> None:
+    """A collector of JSON lines can read the line about the fault, too."""
+    running = Running(make_app("--EnterpriseGatewayApp.dynamic_config_interval=1"), json_log)
+    async with ConfigWatcher(running.app, running.live):
+        capfd.readouterr()
+        running.write(fault)
+        printed = ""
+        async with asyncio.timeout(DEADLINE):
+            while "is not used" not in printed:
+                await asyncio.sleep(0.05)
+                printed += capfd.readouterr().err
+    assert [json.loads(line)["level"] for line in printed.splitlines()] == ["ERROR"]
+
+
+@pytest.fixture
 def switched_on(config_file: Path) -> Path:
     """A configuration file that switches dynamic configuration on."""
     config_file.write_text("c.EnterpriseGatewayApp.dynamic_config_interval = 1")
@@ -65,8 +93,8 @@ def switched_on(config_file: Path) -> Path:
 
 
 async def test_changed_file_comes_into_force(running: Running) -> None:
-    """What the web layer uses changes too, unlike in Enterprise Gateway."""
-    async with Watch(running.app, running.live):
+    """Settings of the web layer change, too, unlike in Enterprise Gateway."""
+    async with ConfigWatcher(running.app, running.live):
         running.write(
             "c.EnterpriseGatewayApp.auth_token = 'new'",
             "c.EnterpriseGatewayApp.allow_origin = '*'",
@@ -83,16 +111,16 @@ async def test_changed_file_comes_into_force(running: Running) -> None:
 
 
 async def test_command_line_is_not_changed_by_a_file(running: Running) -> None:
-    """What the command line set stays."""
-    async with Watch(running.app, running.live):
+    """Options on the command line keep their values."""
+    async with ConfigWatcher(running.app, running.live):
         running.write("c.EnterpriseGatewayApp.max_age = 'file'")
         assert (await running.next()).access.max_age == "line"
 
 
 async def test_generated_secrets_and_addresses_stay(running: Running) -> None:
-    """A reload neither changes the generated token nor what is read only at start."""
+    """A reload changes neither the generated token nor settings that are read only at a start."""
     before = running.live.current
-    async with Watch(running.app, running.live):
+    async with ConfigWatcher(running.app, running.live):
         running.write("c.EnterpriseGatewayApp.port = 1")
         after = await running.next()
     assert after.access.auth_token == before.access.auth_token
@@ -101,8 +129,8 @@ async def test_generated_secrets_and_addresses_stay(running: Running) -> None:
 
 
 async def test_engine_stays_the_one_that_the_gateway_follows(running: Running) -> None:
-    """A launch script that went to another would make containers that nobody knows of."""
-    async with Watch(running.app, running.live):
+    """A launch script on another engine would create containers that no gateway knows."""
+    async with ConfigWatcher(running.app, running.live):
         running.write(
             "c.EnterpriseGatewayApp.docker_host = 'tcp://elsewhere:2375'",
             "c.EnterpriseGatewayApp.docker_network = 'other'",
@@ -123,9 +151,9 @@ async def test_engine_stays_the_one_that_the_gateway_follows(running: Running) -
 async def test_broken_file_leaves_the_settings_as_they_are(
     running: Running, broken: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The gateway goes on, says what is wrong, and takes the mended file."""
+    """The gateway keeps running, logs the fault, and reads the corrected file."""
     before = running.live.current
-    async with Watch(running.app, running.live):
+    async with ConfigWatcher(running.app, running.live):
         running.write(broken)
         await wait_for_text(capfd, "is not used")
         assert running.live.current is before
@@ -138,6 +166,6 @@ async def test_interval_of_zero_ends_watching(
 ) -> None:
     """As in Enterprise Gateway, a file can switch dynamic configuration off, but not on again."""
     running = Running(make_app(), switched_on)
-    async with Watch(running.app, running.live):
+    async with ConfigWatcher(running.app, running.live):
         running.write("c.EnterpriseGatewayApp.dynamic_config_interval = 0")
         await wait_for_text(capfd, "only a restart")

@@ -10,7 +10,7 @@ import pytest
 from enterprise_gateway.app.secret import (
     SECRET_BYTES,
     derive_secret,
-    keep_secret,
+    load_or_create_secret,
     read_secret_file,
 )
 from enterprise_gateway.errors import ConfigurationError
@@ -18,14 +18,14 @@ from enterprise_gateway.errors import ConfigurationError
 
 def test_secret_is_kept(tmp_path: Path) -> None:
     """A gateway that starts again finds the same secret, so it can talk to its kernels."""
-    first = keep_secret(tmp_path / "data")
+    first = load_or_create_secret(tmp_path / "data")
     assert len(first) == SECRET_BYTES
-    assert keep_secret(tmp_path / "data") == first
+    assert load_or_create_secret(tmp_path / "data") == first
 
 
 def test_secret_is_private(tmp_path: Path) -> None:
-    """Nobody else may read it, and nothing else is left in the folder."""
-    keep_secret(tmp_path / "data")
+    """Only the gateway's user may read it, and the folder has no other file."""
+    load_or_create_secret(tmp_path / "data")
     [path] = (tmp_path / "data").iterdir()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
@@ -38,7 +38,7 @@ def test_racing_processes_get_the_same_secret(tmp_path: Path) -> None:
 
     def race() -> bytes:
         barrier.wait()
-        return keep_secret(tmp_path / "data")
+        return load_or_create_secret(tmp_path / "data")
 
     with ThreadPoolExecutor(count) as pool:
         found = {future.result() for future in [pool.submit(race) for _ in range(count)]}
@@ -72,7 +72,7 @@ def test_unreadable_secret_file_is_a_configuration_error(tmp_path: Path) -> None
 
 def test_emptied_secret_file_is_an_error_and_not_replaced(tmp_path: Path) -> None:
     """A damaged secret is not silently made anew: running kernels would be lost."""
-    keep_secret(tmp_path)
+    load_or_create_secret(tmp_path)
     (tmp_path / "cluster_secret").write_text("")
     with pytest.raises(ConfigurationError):
-        keep_secret(tmp_path)
+        load_or_create_secret(tmp_path)

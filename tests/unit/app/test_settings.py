@@ -2,14 +2,20 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable
+from ipaddress import ip_network
 from operator import attrgetter
 from pathlib import Path
 
 import pytest
+from jupyter_client.ioloop import AsyncIOLoopKernelManager
+from jupyter_client.kernelspec import KernelSpecManager as JupyterKernelSpecManager
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from traitlets.config import Configurable
 
 from enterprise_gateway.app import EnterpriseGatewayApp
+from enterprise_gateway.app.configuration.check import find_sections
 from enterprise_gateway.app.managers import CLASSES
 from enterprise_gateway.errors import ConfigurationError
 
@@ -31,6 +37,13 @@ VARIABLES = [
     ("EG_SSL_VERSION", "5", "server.ssl_version", 5),
     ("EG_AUTHORIZED_ORIGIN", "proxy.example", "server.authorized_origin", "proxy.example"),
     ("EG_TRUST_XHEADERS", "True", "server.trust_xheaders", True),
+    (
+        "EG_TRUSTED_PROXIES",
+        "10.0.1.0/24,::1",
+        "server.trusted_proxies",
+        (ip_network("10.0.1.0/24"), ip_network("::1")),
+    ),
+    ("EG_LOCAL_HOSTNAMES", "a,b", "server.local_hostnames", {"a", "b"}),
     ("EG_MAX_BODY_BYTES", "2048", "server.max_body_bytes", 2048),
     ("EG_AUTH_TOKEN", "secret", "access.auth_token", "secret"),
     ("EG_AUTH_TOKEN", "", "access.auth_token", ""),
@@ -59,7 +72,15 @@ VARIABLES = [
     ("EG_MIN_PORT_RANGE_SIZE", "10", "kernels.min_port_range_size", 10),
     ("EG_MAX_PORT_RANGE_RETRIES", "7", "kernels.max_port_range_retries", 7),
     ("EG_KERNEL_LAUNCH_TIMEOUT", "60", "kernels.launch_timeout", 60.0),
+    ("EG_MAX_CONCURRENT_LAUNCHES", "7", "kernels.max_concurrent_launches", 7),
     ("EG_WS_PING_INTERVAL_SECS", "10", "kernels.ws_ping_interval", 10.0),
+    ("EG_LOG_MEMORY_BYTES", "2000000", "kernels.limits.log_memory_bytes", 2_000_000),
+    ("EG_LOG_SPILL_BYTES", "0", "kernels.limits.log_spill_bytes", 0),
+    ("EG_LOG_MAX_AGE", "60", "kernels.limits.log_max_age", 60.0),
+    ("EG_MAX_MESSAGE_BYTES", "1000000", "kernels.limits.max_message_bytes", 1_000_000),
+    ("EG_MAX_OUTPUT_BYTES", "1000000", "kernels.limits.max_output_bytes", 1_000_000),
+    ("EG_IOPUB_DATA_RATE_LIMIT", "1e6", "kernels.limits.iopub_data_rate_limit", 1e6),
+    ("EG_IOPUB_MSG_RATE_LIMIT", "1000", "kernels.limits.iopub_msg_rate_limit", 1000.0),
     ("EG_KERNEL_INFO_TIMEOUT", "90", "kernels.kernel_info_timeout", 90.0),
     (
         "EG_ALLOWED_KERNELS",
@@ -80,11 +101,13 @@ VARIABLES = [
     ("EG_RESPONSE_PORT_RETRIES", "1", "response.port_retries", 1),
     ("EG_RESPONSE_ADDR_ANY", "True", "response.addr_any", True),
     ("EG_PROHIBITED_LOCAL_IPS", r"10\..*", "response.prohibited_local_ips", (r"10\..*",)),
+    ("EG_PROHIBITED_LOCAL_IPS", r"(10|9)\..*", "response.prohibited_local_ips", (r"(10|9)\..*",)),
+    ("EG_PORT_RANGE", "", "kernels.port_range", (0, 0)),
     ("DOCKER_HOST", "tcp://e:2376", "docker.host", "tcp://e:2376"),
     ("DOCKER_TLS_VERIFY", "1", "docker.tls_verify", True),
     ("DOCKER_CERT_PATH", "/certs", "docker.cert_path", "/certs"),
     ("EG_DOCKER_NETWORK", "eg", "docker.network", "eg"),
-    ("EG_COMPANION_IMAGE", "img:1", "docker.companion_image", "img:1"),
+    ("EG_SIDECAR_IMAGE", "img:1", "docker.sidecar_image", "img:1"),
     ("EG_KERNEL_IMAGE", "img:1", "docker.kernel_image", "img:1"),
     ("EG_MIRROR_WORKING_DIRS", "True", "docker.mirror_working_dirs", True),
     ("EG_REMOVE_CONTAINER", "False", "docker.remove_container", False),
@@ -131,7 +154,7 @@ def test_variable_reaches_its_setting(
     setting: str,
     expected: object,
 ) -> None:
-    """Each variable of Enterprise Gateway sets what it sets there."""
+    """Each variable of Enterprise Gateway sets the same option as there."""
     monkeypatch.setenv(name, text)
     assert attrgetter(setting)(make_app().read_settings()) == expected
 
@@ -164,7 +187,7 @@ def test_every_variable_of_an_option_is_tested() -> None:
     tested_elsewhere = {
         "EG_INHERITED_ENVS", "EG_ENV_PROCESS_WHITELIST",
         "EG_DYNAMIC_CONFIG_INTERVAL", "EG_CLUSTER_SECRET", "EG_CLUSTER_SECRET_FILE", "EG_LOG_JSON",
-        "EG_AUTH_TOKEN_FILE",
+        "EG_AUTH_TOKEN_FILE", "EG_BALANCER_SECRET_FILE", "EG_LOG_LEVEL",
     }  # fmt: skip
     declared = {
         variable
@@ -173,6 +196,18 @@ def test_every_variable_of_an_option_is_tested() -> None:
         for variable in trait.metadata.get("env", ())
     }
     assert declared - known - tested_elsewhere == set()
+
+
+def test_launches_at_once_follow_the_number_of_cpus(make_app: MakeApp) -> None:
+    """A machine that does four at once gives four kernels in time, and then four more."""
+    cpus = len(os.sched_getaffinity(0))
+    assert make_app().read_settings().kernels.max_concurrent_launches == 2 * cpus
+
+
+def test_no_bound_of_launches(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """0 is no default: it says that all are launched at once."""
+    monkeypatch.setenv("EG_MAX_CONCURRENT_LAUNCHES", "0")
+    assert make_app().read_settings().kernels.max_concurrent_launches == 0
 
 
 def test_defaults_are_those_of_enterprise_gateway(make_app: MakeApp) -> None:
@@ -245,7 +280,7 @@ def test_base_url_slashes_do_not_matter(make_app: MakeApp, text: str) -> None:
 
 
 def test_token_is_derived_when_there_is_none(make_app: MakeApp) -> None:
-    """Nobody runs an open gateway by accident, and all replicas have the same token."""
+    """A gateway is never open by accident, and all replicas have the same token."""
     secret = "--EnterpriseGatewayApp.cluster_secret=a-secret-of-all-replicas"
     settings = make_app(secret).read_settings()
     token = settings.access.auth_token
@@ -287,6 +322,22 @@ def test_token_file_without_a_token_ends_the_start(
         app.read_settings()
 
 
+def test_balancer_secret_is_that_of_its_file(
+    make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default no load balancer has one; a file without one ends the start."""
+    assert make_app().read_settings().balancer_secret == ""
+    path = tmp_path / "secret"
+    monkeypatch.setenv("EG_BALANCER_SECRET_FILE", str(path))
+    path.write_text("of-the-file\n")
+    settings = make_app().read_settings()
+    assert settings.balancer_secret == "of-the-file"
+    assert "of-the-file" not in repr(settings)
+    path.write_text("\n")
+    with pytest.raises(ConfigurationError, match="balancer secret"):
+        make_app().read_settings()
+
+
 def test_requests_without_user_name_get_one_that_may_start_kernels(
     make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -304,6 +355,41 @@ def test_inherited_variables_bring_their_values(
     monkeypatch.setenv(variable, "HERE, NOT_THERE")
     monkeypatch.setenv("HERE", "value")
     assert make_app().read_settings().kernels.inherited_env == {"HERE": "value"}
+
+
+def test_local_kernels_get_the_environment_of_the_account_without_secrets(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jupyter servers pass on the same, besides the gateway's variables and secrets."""
+    handed_on = {"HOME": "/home/ann", "LANG": "de", "LD_LIBRARY_PATH": "/l", "JAVA_HOME": "/j"}
+    handed_on |= {
+        "PWD": "/home/ann",
+        "OLDPWD": "/",
+        "COMPASS": "n",
+        "PGPASSFILE": "/home/ann/.pgpass",
+    }
+    secrets = (
+        "EG_AUTH_TOKEN", "KG_AUTH_TOKEN", "EG_REMOTE_PWD", "AWS_SECRET_ACCESS_KEY", "DB_PASSWORD",
+        "GITHUB_TOKEN", "OPENAI_API_KEY", "DOCKER_HOST", "KERNEL_USERNAME", "JPY_PARENT_PID",
+        "MYSQL_PWD", "GPG_PASSPHRASE", "SMTP_PASS", "PASS",
+    )  # fmt: skip
+    for name, value in handed_on.items():
+        monkeypatch.setenv(name, value)
+    for name in secrets:
+        monkeypatch.setenv(name, "1")
+    account = make_app().read_settings().kernels.account_env
+    assert handed_on.items() <= account.items()
+    assert not account.keys() & set(secrets)
+
+
+def test_clusters_keep_their_local_kernels_apart(make_app: MakeApp) -> None:
+    """Gateways of one user with different secrets do not see each other's."""
+    one, same, other = (
+        make_app(f"--EnterpriseGatewayApp.cluster_secret={secret}").read_settings().runtime_dir
+        for secret in ("the-secret-of-one", "the-secret-of-one", "the-secret-of-another")
+    )
+    assert one == same != other
+    assert one.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_launch_scripts_get_the_engine_they_must_use(
@@ -354,7 +440,7 @@ def test_settings_without_meaning_are_answered_by_one_line(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """An Enterprise Gateway user's configuration keeps working, and says what has no effect."""
+    """A configuration of Enterprise Gateway works, and the log names options without effect."""
     monkeypatch.setenv("EG_YARN_ENDPOINT", "http://yarn")
     monkeypatch.setenv("EG_SSH_PORT", "22")
     config_file.write_text(
@@ -384,7 +470,7 @@ def test_settings_without_meaning_are_answered_by_one_line(
 def test_old_option_is_taken_with_a_warning(
     make_app: MakeApp, capfd: pytest.CaptureFixture[str], option: str, new: str
 ) -> None:
-    """Deprecated names work and say what to write instead."""
+    """Deprecated names work, and the log names the new ones."""
     make_app(f"--{option}")
     assert f"is deprecated, use {new}" in capfd.readouterr().err
 
@@ -396,6 +482,14 @@ def test_old_option_does_not_beat_the_new_one(make_app: MakeApp) -> None:
         "--EnterpriseGatewayApp.env_whitelist=['OLD']", "--EnterpriseGatewayApp.client_envs=['NEW']"
     )
     assert app.read_settings().kernels.client_envs == {"NEW"}
+
+
+def test_options_of_jupyter_client_and_jupyter_server_are_known() -> None:
+    """The gateway starts with a configuration for their managers."""
+    theirs = (AsyncMappingKernelManager, AsyncIOLoopKernelManager, JupyterKernelSpecManager)
+    ours = find_sections(CLASSES)
+    for section, options in find_sections(theirs).items():
+        assert set(options) <= set(ours[section])
 
 
 def test_generated_configuration_loads_and_changes_nothing(
@@ -445,7 +539,7 @@ def test_settings_hide_secrets_in_their_text(make_app: MakeApp) -> None:
 
 
 def test_runtime_folder_is_private(make_app: MakeApp) -> None:
-    """Nobody else may reach the sockets of local kernels."""
+    """Only the gateway's user may reach the sockets of local kernels."""
     settings = make_app().read_settings()
     assert settings.runtime_dir.stat().st_mode & 0o777 == 0o700
 
@@ -457,9 +551,19 @@ def test_every_option_has_help() -> None:
             assert trait.help, f"{cls.__name__}.{name}"
 
 
+@pytest.mark.parametrize(("text", "level"), [("DEBUG", 10), ("warning", 30), ("40", 40)])
+def test_log_level_is_that_of_the_variable(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, text: str, level: int
+) -> None:
+    """`EG_LOG_LEVEL` sets the level, as in the image of Enterprise Gateway."""
+    monkeypatch.setenv("EG_LOG_LEVEL", text)
+    assert make_app().log_level == level
+    assert make_app("--log-level=CRITICAL").log_level == logging.CRITICAL
+
+
 @pytest.mark.parametrize("level", ["DEBUG", "WARN"])
 def test_log_level_is_that_asked_for(make_app: MakeApp, level: str) -> None:
-    """`--log-level` sets the level of what is printed."""
+    """`--log-level` sets the level of the printed messages."""
     app = make_app(f"--log-level={level}")
     [handler] = logging.getLogger("enterprise_gateway").handlers
     assert handler.level == getattr(logging, level)

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from benchmarks.crowd import Crowd, Target
+from benchmarks.client.crowd import Crowd, Target
 from benchmarks.simulation.kernel import stamp, stream_message
 
 ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
-DEADLINE = 10.0
+DEADLINE = 20.0
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 

@@ -20,9 +20,9 @@ from benchmarks.simulation.kernel import (
     stream_message,
 )
 from enterprise_gateway.services.processproxies.contract import WorkloadState
-from enterprise_gateway.services.processproxies.docker_workloads import workload_of_container
-from enterprise_gateway.services.processproxies.swarm_objects import Node, Service, Task
-from enterprise_gateway.services.processproxies.swarm_workloads import workload_of_service
+from enterprise_gateway.services.processproxies.workloads.containers import workload_of_container
+from enterprise_gateway.services.processproxies.workloads.services import workload_of_service
+from enterprise_gateway.services.processproxies.workloads.swarm_objects import Node, Service, Task
 
 
 def test_stamp_survives_in_a_message_of_the_same_size() -> None:

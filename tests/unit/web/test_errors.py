@@ -8,7 +8,7 @@ import pytest
 
 from enterprise_gateway import errors
 from enterprise_gateway.errors import GatewayError, LaunchTimeoutError, UnavailableError
-from enterprise_gateway.web.errors import STATUS, error_response, gateway_error_response
+from enterprise_gateway.web.errors import STATUS, ErrorResponse, gateway_error_response
 
 
 def subclasses(cls: type[GatewayError]) -> Iterator[type[GatewayError]]:
@@ -19,14 +19,14 @@ def subclasses(cls: type[GatewayError]) -> Iterator[type[GatewayError]]:
 
 
 def test_every_error_class_is_in_the_table() -> None:
-    """A new class without a status is found here, not by a client."""
+    """A new error class needs a status."""
     ours = {cls for cls in subclasses(GatewayError) if cls.__module__ == errors.__name__}
     assert ours == set(STATUS)
 
 
 @pytest.mark.parametrize(("cls", "status"), STATUS.items())
 def test_error_has_reason_and_message(cls: type[GatewayError], status: HTTPStatus) -> None:
-    """The body is Enterprise Gateway's: the status's phrase, and what happened."""
+    """The body has the phrase of the status and the error's text."""
     response = gateway_error_response(cls("what happened"))
     assert response.status == status
     assert json.loads(response.text or "") == {"reason": status.phrase, "message": "what happened"}
@@ -52,7 +52,7 @@ def test_unavailable_says_when_to_try_again(seconds: float, header: str) -> None
 
 def test_message_is_empty_if_there_is_nothing_to_say() -> None:
     """Both keys are always there: clients read them."""
-    assert json.loads(error_response(HTTPStatus.NOT_FOUND).text or "") == {
+    assert json.loads(ErrorResponse(HTTPStatus.NOT_FOUND).text or "") == {
         "reason": "Not Found",
         "message": "",
     }

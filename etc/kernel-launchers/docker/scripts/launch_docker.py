@@ -8,18 +8,22 @@ https://docker-py.readthedocs.io/en/stable/containers.html
 https://docker-py.readthedocs.io/en/stable/services.html
 
 The script ends once the engine has been asked for the kernel. What it prints to stderr before it
-ends with an exit code other than 0 is what the user is told.
+ends with an exit code other than 0 is shown to the user.
 """
 
 import argparse
+import json
 import os
 import re
 import sys
-from typing import Any
+import warnings
+from typing import Any, NoReturn
 
 import docker
+import docker.credentials
 import docker.errors
 import docker.types
+import docker.utils.config
 import requests.exceptions
 
 # A registry with or without port, a path, a tag, a digest:
@@ -33,8 +37,10 @@ IMAGE_NAME = re.compile(
 
 # What nodes of a Swarm offer GPUs as: `node-generic-resources` in the daemon.json of their engine.
 GPU_RESOURCE = "NVIDIA-GPU"
+# The engine answers in JSON, a proxy in front of it in HTML.
+PROXY_ANSWERED = "The Docker engine is unreachable: a proxy in front of it answered."
 
-# The gateway's own way to the engine, and its PATH, are nothing to the kernel.
+# What the gateway uses to reach the engine, and its PATH, are not passed to the kernel.
 NOT_FOR_KERNELS = {
     "PATH",
     "DOCKER_HOST",
@@ -44,12 +50,15 @@ NOT_FOR_KERNELS = {
     "DOCKER_CONFIG",
     "DOCKER_CONTEXT",
     "EG_AGENT_CONFIG",
+    "EG_AGENT_LAUNCH",
     "EG_AGENT_VOLUME",
     "EG_CLUSTER_ID",
     "EG_CONTAINER_NAME",
+    "EG_KERNEL_ENV",
+    "EG_SHM_SIZE",
 }
 
-# The kernel agent that the gateway lends to images which have none, and what starts it.
+# The kernel agent that the gateway injects into images without one, and what starts it.
 AGENT_FOLDER = "/opt/enterprise-gateway"
 AGENT_COMMAND = ["/bin/sh", f"{AGENT_FOLDER}/agent"]
 
@@ -63,8 +72,6 @@ def container_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "environment": kernel_environment(arguments),
         "labels": kernel_labels(arguments),
         "network": setting("DOCKER_NETWORK", "bridge"),
-        # False leaves ended containers there to be looked into.
-        "remove": setting("REMOVE_CONTAINER", "True").lower() == "true",
         "user": os.environ.get("KERNEL_UID"),
         "group_add": kernel_groups(),
         "security_opt": ["no-new-privileges"],
@@ -73,11 +80,14 @@ def container_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         settings["device_requests"] = [
             docker.types.DeviceRequest(count=gpus(), capabilities=[["gpu"]])
         ]
-    if os.environ.get("KERNEL_WORKING_DIR"):
-        settings["working_dir"] = os.environ["KERNEL_WORKING_DIR"]
+    if os.environ.get("EG_SHM_SIZE"):
+        settings["shm_size"] = os.environ["EG_SHM_SIZE"]
 
     # Examples; all paths are paths of the engine's host.
     # settings["volumes"] = {
+    #     "/usr/local/share/jupyter/kernels": {
+    #         "bind": "/usr/local/share/jupyter/kernels", "mode": "ro"
+    #     },
     #     "/home": {"bind": "/home", "mode": "rw"},
     #     "/srv/datasets": {"bind": "/data", "mode": "ro"},
     # }
@@ -111,11 +121,13 @@ def service_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     }
     if gpus():
         settings["resources"] = docker.types.Resources(generic_resources={GPU_RESOURCE: gpus()})
-    if os.environ.get("KERNEL_WORKING_DIR"):
-        settings["workdir"] = os.environ["KERNEL_WORKING_DIR"]
 
     # Examples; all paths are paths of the node that the kernel lands on, whichever that is.
-    # settings["mounts"] = ["/home:/home:rw", "/srv/datasets:/data:ro"]
+    # settings["mounts"] = [
+    #     "/usr/local/share/jupyter/kernels:/usr/local/share/jupyter/kernels:ro",
+    #     "/home:/home:rw",
+    #     "/srv/datasets:/data:ro",
+    # ]
     # settings["constraints"] = ["node.labels.kernels == yes"]
     # settings["resources"] = docker.types.Resources(
     #     cpu_limit=1_500_000_000, mem_limit=2 * 1024**3, mem_reservation=1024**3
@@ -123,30 +135,41 @@ def service_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
-def lend_agent(settings: dict[str, Any]) -> None:
-    """Add what starts the gateway's agent in an image that has none, if the gateway lends it.
+def inject_agent(settings: dict[str, Any]) -> None:
+    """Add what starts the gateway's agent in an image that has none, if the gateway injects it.
 
-    A site that has settings for what is started knows better.
+    Settings of the site for the command or entry point take precedence.
     """
     if "entrypoint" in settings or "command" in settings:
         return
     volume = os.environ.get("EG_AGENT_VOLUME")
     config_id, _, config = os.environ.get("EG_AGENT_CONFIG", "").partition(":")
+    # `entrypoint: image` in the kernelspec's config keeps the image's own, which starts the agent.
+    stays = os.environ.get("EG_AGENT_ENTRYPOINT") == "image"
     if volume:
         mount = docker.types.Mount(AGENT_FOLDER, volume, read_only=True, no_copy=True)
         settings.setdefault("mounts", []).append(mount)
-        settings["entrypoint"] = AGENT_COMMAND
+        settings["command" if stays else "entrypoint"] = AGENT_COMMAND
     if config:
         file = docker.types.ConfigReference(config_id, config, AGENT_COMMAND[-1], mode=0o444)
         settings.setdefault("configs", []).append(file)
-        settings["command"] = AGENT_COMMAND  # what a service calls its entry point
+        # A service calls its command `args`, and its entry point `command`.
+        settings["args" if stays else "command"] = AGENT_COMMAND
     if volume or config:
-        # The image's own health check is about what it would start; Swarm ends what fails it.
+        # The image's health check is for its own program; Swarm would end a kernel that fails it.
         settings.setdefault("healthcheck", docker.types.Healthcheck(test=["NONE"]))
 
 
+def size_shared_memory(settings: dict[str, Any]) -> None:
+    """Give a service a /dev/shm of the kernelspec's size, for which Swarm has no setting."""
+    size = os.environ.get("EG_SHM_SIZE")
+    if size:
+        mount = docker.types.Mount("/dev/shm", None, type="tmpfs", tmpfs_size=size)  # noqa: S108
+        settings.setdefault("mounts", []).append(mount)
+
+
 def launch_docker_kernel(arguments: argparse.Namespace) -> None:
-    """Ask the engine for the kernel, or end with a sentence that says why not."""
+    """Ask the engine for the kernel, or exit with a message that says why not."""
     mode = setting("DOCKER_MODE", "swarm").lower()
     if mode not in ("docker", "swarm"):
         sys.exit(f"EG_DOCKER_MODE is '{mode}', but this script knows 'docker' and 'swarm' only.")
@@ -154,30 +177,58 @@ def launch_docker_kernel(arguments: argparse.Namespace) -> None:
     if not image:
         sys.exit("KERNEL_IMAGE is not set: no image to start the kernel from.")
     if not IMAGE_NAME.fullmatch(image):
-        sys.exit(f"KERNEL_IMAGE is no image name: {image}")
+        sys.exit(f"KERNEL_IMAGE is not an image name: {image}")
+    # The error that follows is clearer than this warning.
+    warnings.filterwarnings("ignore", ".* not installed or not available in PATH")
+    client = connect()
     try:
-        client = docker.from_env()
         if mode == "swarm":
             expect_gpus(client)
             settings = service_settings(arguments)
-            lend_agent(settings)
+            size_shared_memory(settings)
+            inject_agent(settings)
             client.services.create(image, **settings)
         else:
             expect_own_image(client, image)
             settings = container_settings(arguments)
-            lend_agent(settings)
+            inject_agent(settings)
             client.containers.run(image, detach=True, **settings)
     except docker.errors.APIError as exc:
+        if error_text(exc).startswith("<"):
+            exit_temporarily(PROXY_ANSWERED)
         if mode == "swarm":
-            sys.exit(f"The swarm refused to make a service from {image}: {words_of(exc)}")
-        sys.exit(why_refused(client, image, words_of(exc)))
-    except (docker.errors.DockerException, requests.exceptions.RequestException) as exc:
-        sys.exit(f"The Docker engine cannot be reached: {exc}")
+            sys.exit(f"The swarm refused to make a service from {image}: {error_text(exc)}")
+        sys.exit(explain_refusal(client, image, error_text(exc)))
+    except requests.exceptions.RequestException as exc:
+        exit_temporarily(explain_unreachable(exc))
+    except docker.errors.DockerException as exc:
+        sys.exit(explain_sdk_error(image, exc))
+
+
+def connect() -> docker.DockerClient:
+    """Return a client of the engine, or exit if it does not answer."""
+    try:
+        return docker.from_env()
+    except docker.errors.DockerException as exc:
+        exit_temporarily(explain_unreachable(exc))
+
+
+def explain_unreachable(exc: Exception) -> str:
+    """Return why the engine did not answer; an answer in HTML is a proxy's."""
+    if "<html" in str(exc).lower():
+        return PROXY_ANSWERED
+    return f"The Docker engine cannot be reached: {exc}"
+
+
+def exit_temporarily(message: str) -> NoReturn:
+    """Exit with the code that makes the gateway ask its client to try again later."""
+    sys.stderr.write(f"{message}\n")
+    sys.exit(os.EX_TEMPFAIL)
 
 
 def kernel_name(arguments: argparse.Namespace) -> str:
     """Return the name of container or service, which is also the kernel's host name."""
-    # The gateway escapes user names that are no host names.
+    # The gateway escapes user names that are not host names.
     return os.environ.get("EG_CONTAINER_NAME") or (
         f"{os.environ.get('KERNEL_USERNAME', '')}-{arguments.kernel_id}"
     )
@@ -195,8 +246,13 @@ def kernel_environment(arguments: argparse.Namespace) -> dict[str, str]:
     if arguments.kernel_class_name:
         environment["KERNEL_CLASS_NAME"] = arguments.kernel_class_name
     environment.update(os.environ)
+    # Variables for the kernel that this script must not see: proxies, certificates, HOME.
+    environment.update(json.loads(environment.get("EG_KERNEL_ENV", "{}")))
     for name in NOT_FOR_KERNELS:
         environment.pop(name, None)
+    launch_id, token = launch_id_and_token()
+    if launch_id:
+        environment["EG_AGENT_TOKEN"] = token
     return environment
 
 
@@ -207,10 +263,25 @@ def kernel_labels(arguments: argparse.Namespace) -> dict[str, str]:
         "component": "kernel",
         "kernel_id": arguments.kernel_id,
     }
-    # Tells the kernels of gateways that have nothing to do with one another apart.
+    # Distinguishes kernels of clusters that share an engine.
     if os.environ.get("EG_CLUSTER_ID"):
         labels["enterprise-gateway.cluster"] = os.environ["EG_CLUSTER_ID"]
+    launch_id, _ = launch_id_and_token()
+    if launch_id:
+        labels["enterprise-gateway.launch"] = launch_id
+    # Gateways remove ended workloads with this label; one without it stays, to be inspected.
+    if setting("REMOVE_CONTAINER", "True").lower() == "true":
+        labels["enterprise-gateway.remove"] = "true"
     return labels
+
+
+def launch_id_and_token() -> tuple[str, str]:
+    """Return the id of this launch of the kernel, and its agent's token for it.
+
+    A container with the label needs this token; one without it keeps EG_AGENT_TOKEN.
+    """
+    launch_id, _, token = os.environ.get("EG_AGENT_LAUNCH", "").partition(":")
+    return launch_id, token
 
 
 def kernel_groups() -> list[str]:
@@ -222,14 +293,14 @@ def gpus() -> int:
     """Return how many GPUs the kernel asks for."""
     stated = os.environ.get("KERNEL_GPUS") or "0"
     if not re.fullmatch("[0-9]{1,3}", stated):
-        sys.exit(f"KERNEL_GPUS is no number of GPUs: {stated}")
+        sys.exit(f"KERNEL_GPUS is not a number of GPUs: {stated}")
     return int(stated)
 
 
 def expect_gpus(client: docker.DockerClient) -> None:
-    """End with a sentence if no node has as many GPUs as the kernel asks for.
+    """Exit with a message if no node has as many GPUs as the kernel asks for.
 
-    Swarm itself would wait for such a node, in silence.
+    Swarm itself would wait for such a node without an error.
     """
     if not gpus():
         return
@@ -239,17 +310,17 @@ def expect_gpus(client: docker.DockerClient) -> None:
         sys.exit(
             f"The kernel asks for GPUs (KERNEL_GPUS={gpus()}), but no node of the Swarm offers "
             f"more than {most} of the generic resource {GPU_RESOURCE}. Say in the daemon.json of "
-            "nodes with GPUs what they offer (node-generic-resources); KERNEL_GPUS=0 does without."
+            "nodes with GPUs what they offer (node-generic-resources); KERNEL_GPUS=0 asks for none."
         )
 
 
 def is_in_use(node: dict[str, Any]) -> bool:
-    """Whether Swarm gives work to a node."""
+    """Return whether Swarm schedules tasks on a node."""
     return bool(node["Status"]["State"] == "ready" and node["Spec"]["Availability"] == "active")
 
 
 def gpus_of(node: dict[str, Any]) -> int:
-    """Return how many GPUs a node offers: each by its name, or all as a number."""
+    """Return how many GPUs a node offers, as named resources or as a count."""
     found = 0
     for resource in node["Description"].get("Resources", {}).get("GenericResources") or ():
         named = resource.get("NamedResourceSpec", {})
@@ -260,33 +331,50 @@ def gpus_of(node: dict[str, Any]) -> int:
 
 
 def literal(text: str) -> str:
-    """Return a text so that Swarm, which expands Go templates, makes the same text of it."""
+    """Escape a text for Swarm, which expands Go templates."""
     return text.replace("{{", '{{"{{"}}')
 
 
-def why_refused(client: docker.DockerClient, image: str, words: str) -> str:
-    """Return why the engine would not start a container, which it said in these words."""
+def explain_sdk_error(image: str, exc: docker.errors.DockerException) -> str:
+    """Return why the SDK did not call the engine; a retry would not help."""
+    if isinstance(exc.__cause__, docker.credentials.StoreError):
+        return explain_no_credentials(image, exc.__cause__)
+    return f"The Docker SDK rejected the settings for {image}: {exc}"
+
+
+def explain_refusal(client: docker.DockerClient, image: str, error: str) -> str:
+    """Return why the engine refused to start a container, from its error."""
     if is_missing(client, image):
         return (
-            f"The image {image} is not on this engine and cannot be pulled: {words} "
+            f"The image {image} is not on this engine and cannot be pulled: {error} "
             "Build or load it, or correct its name (image_name in kernel.json, KERNEL_IMAGE)."
         )
-    if gpus() and re.search("gpu|nvidia", words, re.IGNORECASE):
+    if gpus() and re.search("gpu|nvidia", error, re.IGNORECASE):
         return (
             f"The kernel asks for GPUs (KERNEL_GPUS={gpus()}), but the Docker engine has none "
-            f"to give: {words}. Its host needs GPUs, their driver and the NVIDIA "
-            "Container Toolkit; KERNEL_GPUS=0 does without."
+            f"to give: {error}. Its host needs GPUs, their driver and the NVIDIA "
+            "Container Toolkit; KERNEL_GPUS=0 asks for none."
         )
-    if os.environ.get("EG_AGENT_VOLUME") and AGENT_COMMAND[0] in words:
+    if os.environ.get("EG_AGENT_VOLUME") and AGENT_COMMAND[0] in error:
         return (
             f"The image {image} has no {AGENT_COMMAND[0]}, which starts the kernel agent: "
-            f"{words} Build an image with a shell, python3 and pyzmq."
+            f"{error} Build an image with a shell and python3."
         )
-    return f"The Docker engine refused to start a container from {image}: {words}"
+    return f"The Docker engine refused to start a container from {image}: {error}"
+
+
+def explain_no_credentials(image: str, cause: Exception) -> str:
+    """Return that the credential helper for an image's registry failed."""
+    file = docker.utils.config.find_config_file() or "the Docker configuration"
+    return (
+        f"The image {image} cannot be pulled, since the credential helper that "
+        f"{file} names (credsStore, credHelpers) fails: {cause}. Install that helper on the "
+        "gateway's PATH, or remove its name from the file."
+    )
 
 
 def is_missing(client: docker.DockerClient, image: str) -> bool:
-    """Whether the engine has no such image, for certain."""
+    """Return whether the engine certainly has no such image."""
     try:
         client.images.get(image)
     except docker.errors.ImageNotFound:
@@ -297,23 +385,24 @@ def is_missing(client: docker.DockerClient, image: str) -> bool:
 
 
 def expect_own_image(client: docker.DockerClient, image: str) -> None:
-    """End with a sentence if an image of the project's own is missing.
+    """Exit with a message if an image that is in no registry is missing.
 
-    It would be pulled otherwise, and in a public registry its name may be anybody's.
+    A name that begins with `localhost/` is local to this engine: the image is built or loaded.
     """
-    own = re.fullmatch(r"enterprise-gateway/(kernel-[a-z-]+):[^:@]+", image)
-    if own and is_missing(client, image):
-        sys.exit(
-            f"The image {image} is not on this engine, and is not pulled. Build it (in a checkout: "
-            f"scripts/images {own[1]}) or load it, or name the one in your own registry "
-            "(image_name in kernel.json, KERNEL_IMAGE)."
-        )
+    if not image.startswith("localhost/") or not is_missing(client, image):
+        return
+    own = re.fullmatch(r"localhost/enterprise-gateway/(kernel-[a-z-]+):[^:@]+", image)
+    build = f"Build it (in a checkout: scripts/images {own[1]})" if own else "Build it"
+    sys.exit(
+        f"The image {image} is not on this engine, and is not pulled. {build} or load it, or name "
+        "the one in your own registry (image_name in kernel.json, KERNEL_IMAGE)."
+    )
 
 
-def words_of(error: docker.errors.APIError) -> str:
-    """Return what the engine, or the registry behind it, said."""
-    words = error.explanation
-    return (words.decode(errors="replace") if isinstance(words, bytes) else str(words)).strip()
+def error_text(error: docker.errors.APIError) -> str:
+    """Return the error message of the engine, or of the registry behind it."""
+    text = error.explanation
+    return (text.decode(errors="replace") if isinstance(text, bytes) else str(text)).strip()
 
 
 def setting(name: str, default: str) -> str:
@@ -322,13 +411,13 @@ def setting(name: str, default: str) -> str:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Take the arguments in either spelling: older kernelspecs say `--RemoteProcessProxy.NAME`."""
+    """Parse the arguments in either spelling: older kernelspecs say `--RemoteProcessProxy.NAME`."""
     known = {
         # name: (where it goes, default, help)
         "kernel-id": ("kernel_id", "", "the kernel's id"),
         "port-range": ("port_range", "0..0", "LOW..HIGH: where the kernel's ports are taken from"),
         "response-address": ("response_address", "", "IP:PORT that the kernel reports to"),
-        "public-key": ("public_key", "", "public key of whoever listens there"),
+        "public-key": ("public_key", "", "public key of the server at that address"),
         "spark-context-initialization-mode": (
             "spark_context_init_mode",
             "none",

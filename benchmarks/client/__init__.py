@@ -1,0 +1,1 @@
+"""What the benchmarks talk to servers and kernels with."""

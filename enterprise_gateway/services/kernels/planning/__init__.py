@@ -1,0 +1,1 @@
+"""From a request for a kernel to a launch: pure."""

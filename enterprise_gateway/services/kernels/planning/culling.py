@@ -1,0 +1,61 @@
+"""Merges the gateway's culling settings and limits with those of a kernelspec. Pure."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import msgspec
+
+from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.settings import CullingSettings, LimitSettings
+
+
+class _Culling(msgspec.Struct, frozen=True, omit_defaults=True):
+    cull_idle_timeout: int | None = None
+    cull_interval: int | None = None
+    cull_connected: bool | None = None
+    cull_busy: bool | None = None
+
+
+class _Limits(msgspec.Struct, frozen=True, omit_defaults=True):
+    log_memory_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] | None = None
+    log_spill_bytes: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    log_max_age: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    max_message_bytes: Annotated[int, msgspec.Meta(ge=64 * 1024)] | None = None
+    max_output_bytes: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    iopub_data_rate_limit: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    iopub_msg_rate_limit: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
+def effective_culling(settings: CullingSettings, metadata: Mapping[str, Any]) -> dict[str, object]:
+    """Return the `cull_*` settings for the agent of a kernel.
+
+    Args:
+        settings: the gateway's.
+        metadata: the kernelspec's; its own `cull_*` keys win.
+
+    Raises:
+        ConfigurationError: one of the kernelspec's keys has a value of the wrong type.
+    """
+    return {**dataclasses.asdict(settings), **_overrides(metadata, _Culling)}
+
+
+def effective_limits(settings: LimitSettings, metadata: Mapping[str, Any]) -> dict[str, object]:
+    """Return the limits for the agent of a kernel, under their names in the wire contract.
+
+    Args:
+        settings: the gateway's.
+        metadata: the kernelspec's; keys of the same names win.
+
+    Raises:
+        ConfigurationError: one of the kernelspec's keys has a value of the wrong type or size.
+    """
+    return {**dataclasses.asdict(settings), **_overrides(metadata, _Limits)}
+
+
+def _overrides(metadata: Mapping[str, Any], known: type[msgspec.Struct]) -> dict[str, object]:
+    try:
+        overrides = msgspec.convert(metadata, known)
+    except msgspec.ValidationError as exc:
+        raise ConfigurationError(f"The kernelspec's metadata is wrong: {exc}") from exc
+    return dict(msgspec.to_builtins(overrides))

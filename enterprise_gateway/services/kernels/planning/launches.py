@@ -1,0 +1,240 @@
+"""From a request for a kernel to the launch request for its process proxy. Pure."""
+
+import hmac
+import math
+import secrets
+import signal
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from enterprise_gateway.errors import ConfigurationError, ForbiddenError, InvalidRequestError
+from enterprise_gateway.services.kernels.planning.culling import effective_culling, effective_limits
+from enterprise_gateway.services.kernels.planning.environment import (
+    accept_client_env,
+    merge_environment,
+)
+from enterprise_gateway.services.kernelspecs.access import Access, decide_access
+from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
+from enterprise_gateway.services.processproxies.contract import LaunchRequest
+from enterprise_gateway.services.processproxies.registry import LOCAL_PROCESS_PROXY
+from enterprise_gateway.settings import KernelSettings, Settings
+
+MAX_LAUNCH_TIMEOUT_SECONDS = 3600.0
+CLAIM_SECONDS = 60.0
+"""How long a kernel that is ready waits for a client to claim it.
+
+The gateway answers its client within moments, unless it dies, and the client then connects at once.
+"""
+PING_FRACTION = 0.75
+"""The part of a client's deadline after which it is pinged; the rest is for a slow network."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """A client's request for a kernel: the body of `POST /api/kernels`."""
+
+    name: str | None = None
+    """Name of the kernelspec; None: the default one."""
+    kernel_id: str | None = None
+    env: dict[str, Any] | None = field(default=None, repr=False)
+    path: str | None = None
+    """Where the client's notebook is, in a file system that is not the kernel's.
+
+    It is accepted and not used.
+    """
+
+    @property
+    def has_kernel_id(self) -> bool:
+        """Whether the client has chosen the kernel's id."""
+        return bool(self.kernel_id) or "KERNEL_ID" in (self.env or {})
+
+
+def plan_launch(start: StartRequest, spec: Kernelspec, all_settings: Settings) -> LaunchRequest:
+    """Return the launch of a kernel of that kernelspec.
+
+    Raises:
+        InvalidRequestError: the client's environment or kernel id is malformed.
+        ForbiddenError: the user may not use this kernelspec.
+        ConfigurationError: the kernelspec is wrong.
+    """
+    settings = all_settings.kernels
+    client = accept_client_env(start.env or {}, settings.client_envs)
+    kernel_id = _kernel_id(start.kernel_id, client)
+    own = {
+        "KERNEL_GATEWAY": "1",
+        "KERNEL_ID": kernel_id,
+        "KERNEL_USERNAME": settings.default_username,
+    }
+    if spec.spec.language:  # without one the image's own counts
+        own["KERNEL_LANGUAGE"] = spec.spec.language.lower()
+    account = settings.account_env if spec.proxy_class == LOCAL_PROCESS_PROXY else {}
+    env = merge_environment(
+        inherited=settings.inherited_env,
+        spec=spec.spec.env,
+        client=client,
+        known={**account, **own},
+    )
+    env = {**own, **env, "KERNEL_ID": kernel_id, "KERNEL_GATEWAY": "1"}
+    username = env["KERNEL_USERNAME"]
+    env["EG_IMPERSONATION_ENABLED"] = str(settings.impersonation_enabled)
+    env["EG_MIN_PORT_RANGE_SIZE"] = str(settings.min_port_range_size)
+    env["EG_MAX_PORT_RANGE_RETRIES"] = str(settings.max_port_range_retries)
+    _authorize(username, spec, settings)
+    timeout = _launch_timeout(env, settings.launch_timeout)
+    return LaunchRequest(
+        kernel_id=kernel_id,
+        kernel_name=spec.name,
+        username=username,
+        argv=tuple(spec.spec.argv),
+        env=env,
+        resource_dir=str(spec.resource_dir),
+        config=spec.proxy_config,
+        agent_settings={
+            **_agent_settings(spec, settings, timeout),
+            "report_timeout": all_settings.delays.agent_report_seconds,
+            "ping_interval": _ping_interval(env, timeout, settings.ws_ping_interval),
+        },
+        agent_token=derive_agent_token(all_settings.cluster_secret, kernel_id),
+        timeout=timeout,
+        cwd=env.get("KERNEL_WORKING_DIR", ""),
+    )
+
+
+def distinguish_launch(launch: LaunchRequest, cluster_secret: bytes) -> LaunchRequest:
+    """Return a launch with an id and a token of its own, for a kernel that may be launched again.
+
+    A stolen token of an agent is of no use once its kernel was launched again.
+    """
+    launch_id = secrets.token_hex(8)
+    token = derive_agent_token(cluster_secret, launch.kernel_id, launch_id)
+    return replace(launch, launch_id=launch_id, launch_token=token)
+
+
+def derive_agent_token(cluster_secret: bytes, kernel_id: str, launch_id: str = "") -> str:
+    """Return the bearer token of a kernel's agent: HMAC-SHA256, in hexadecimal.
+
+    It derives from the cluster secret, so no replica has to store or share it.
+
+    Args:
+        cluster_secret: the secret that all replicas share.
+        kernel_id: the kernel.
+        launch_id: the launch, "" for a workload that carries none.
+    """
+    message = f"{kernel_id}\0{launch_id}" if launch_id else kernel_id
+    return hmac.digest(cluster_secret, message.encode(), "sha256").hex()
+
+
+def is_kernel_id(text: str) -> bool:
+    """Say whether a text is a UUID in its canonical form."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _kernel_id(wanted: str | None, client: Mapping[str, str]) -> str:
+    in_env = client.get("KERNEL_ID")
+    if wanted and in_env and wanted != in_env:
+        raise InvalidRequestError("kernel_id and KERNEL_ID name different kernels")
+    kernel_id = wanted or in_env or str(uuid.uuid4())
+    if not is_kernel_id(kernel_id):
+        raise InvalidRequestError(
+            f"The kernel id {kernel_id[:100]!r} is not a UUID in its canonical form"
+        )
+    return kernel_id
+
+
+def _authorize(username: str, spec: Kernelspec, settings: KernelSettings) -> None:
+    access = decide_access(username, spec.proxy_config, settings)
+    if access is not Access.GRANTED:
+        raise ForbiddenError(
+            f"User '{username}' is {access.value} to start kernel '{spec.spec.display_name}'. "
+            "Ensure KERNEL_USERNAME is set to an appropriate value and retry the request."
+        )
+
+
+def _launch_timeout(env: Mapping[str, str], default: float) -> float:
+    text = env.get("KERNEL_LAUNCH_TIMEOUT")
+    if text is None:
+        return default
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= MAX_LAUNCH_TIMEOUT_SECONDS:
+        raise InvalidRequestError(
+            "KERNEL_LAUNCH_TIMEOUT must be a number of seconds up to "
+            f"{MAX_LAUNCH_TIMEOUT_SECONDS:.0f}"
+        )
+    return seconds
+
+
+def _agent_settings(
+    spec: Kernelspec, settings: KernelSettings, timeout: float
+) -> dict[str, object]:
+    """Return `EG_AGENT_SETTINGS`, section 1 of the wire contract."""
+    return {
+        "kernel_name": spec.name,
+        "language": spec.spec.language,
+        "kernel_argv": _kernel_argv(spec),
+        "interrupt_mode": spec.spec.interrupt_mode,
+        "interrupt_signal": _interrupt_signal(spec),
+        "autorestart": settings.autorestart,
+        "restart_limit": settings.restart_limit,
+        "shutdown_wait_time": settings.shutdown_wait_time,
+        "launch_timeout": min(timeout, settings.kernel_info_timeout),
+        "claim_timeout": _claim_timeout(spec),
+        "allowed_message_types": list(settings.allowed_message_types),
+        "allow_tracebacks": settings.allow_tracebacks,
+        "traceback_replacement_message": settings.traceback_replacement_message,
+        **effective_culling(settings.culling, spec.spec.metadata),
+        **effective_limits(settings.limits, spec.spec.metadata),
+    }
+
+
+def _ping_interval(env: Mapping[str, str], launch_timeout: float, interval: float) -> float:
+    """Return the seconds between pings: so few that the client does not give up in between.
+
+    The kernel client of jupyter_server waits for `KERNEL_LAUNCH_TIMEOUT` for any frame; its kernel
+    manager sends the variable along (`gateway/managers.py`, `GatewayKernelClient.start_channels`).
+    """
+    if "KERNEL_LAUNCH_TIMEOUT" not in env:
+        return interval
+    return min(interval, PING_FRACTION * launch_timeout)
+
+
+def _kernel_argv(spec: Kernelspec) -> list[str]:
+    """Return the command of the kernel in its image, [] if the image decides."""
+    argv = spec.proxy_config.get("argv", [])
+    if isinstance(argv, list) and all(isinstance(part, str) for part in argv):
+        return argv
+    raise ConfigurationError(
+        f"argv in metadata.process_proxy.config of kernelspec {spec.name} must be a list of "
+        'strings, such as ["python3", "-m", "ipykernel_launcher", "-f", "{connection_file}"].'
+    )
+
+
+def _claim_timeout(spec: Kernelspec) -> float:
+    seconds = spec.proxy_config.get("claim_timeout", CLAIM_SECONDS)
+    if type(seconds) in (int, float) and 0 < seconds < math.inf:
+        return float(seconds)
+    raise ConfigurationError(
+        f"claim_timeout in metadata.process_proxy.config of kernelspec {spec.name} must be a "
+        "number of seconds."
+    )
+
+
+def _interrupt_signal(spec: Kernelspec) -> str:
+    """Return the signal that interrupts: `EG_ALTERNATE_SIGINT` of kernel.json's env.
+
+    It is a name or a number: most real-time signals have no name.
+    """
+    text = spec.spec.env.get("EG_ALTERNATE_SIGINT", "SIGINT")
+    is_number = text.isdecimal() and int(text) in signal.valid_signals()
+    if not is_number and text not in signal.Signals.__members__:
+        raise ConfigurationError(
+            f"EG_ALTERNATE_SIGINT of kernelspec {spec.name} is not a signal: {text!r}"
+        )
+    return text

@@ -1,0 +1,1 @@
+"""The kernels that exist, as engines and agents report them."""

@@ -1,0 +1,59 @@
+"""Sends changed culling settings to the agents of running kernels."""
+
+import logging
+from collections.abc import Iterable
+
+from enterprise_gateway.errors import GatewayError
+from enterprise_gateway.services.kernels.planning.culling import effective_culling
+from enterprise_gateway.services.kernels.registry.records import Record
+from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
+from enterprise_gateway.services.tasks import BackgroundTasks
+from enterprise_gateway.settings import LiveSettings, Settings
+
+_log = logging.getLogger(__name__)
+
+
+class CullingUpdates:
+    """Keeps the culling settings of agents equal to those of the gateway."""
+
+    def __init__(
+        self,
+        live: LiveSettings,
+        kernelspecs: Kernelspecs,
+        records: Iterable[Record],
+        tasks: BackgroundTasks,
+    ) -> None:
+        """Send nothing yet.
+
+        Args:
+            live: the settings.
+            kernelspecs: their own culling settings go before the gateway's.
+            records: all kernels, each time that it is iterated.
+            tasks: where the updates run.
+        """
+        self._live = live
+        self._kernelspecs = kernelspecs
+        self._records = records
+        self._tasks = tasks
+        self._culling = live.current.kernels.culling
+
+    def start(self) -> None:
+        """Send the settings after each change from now on."""
+        self._live.subscribe(self._on_settings)
+
+    def _on_settings(self, settings: Settings) -> None:
+        if settings.kernels.culling != self._culling:
+            self._culling = settings.kernels.culling
+            self._tasks.begin(self._send())
+
+    async def _send(self) -> None:
+        specs = await self._kernelspecs.all()
+        for record in self._records:
+            if record.agent is None:
+                continue
+            spec = specs.get(record.kernel_name)
+            metadata = spec.spec.metadata if spec is not None else {}
+            try:
+                await record.agent.set_culling(effective_culling(self._culling, metadata))
+            except GatewayError as exc:
+                _log.warning("Kernel %s keeps its culling settings: %s", record.kernel_id, exc)

@@ -1,0 +1,56 @@
+"""The REST model of a kernel."""
+
+import msgspec
+
+from enterprise_gateway.services.kernels.agents.state import ExecutionState, format_time
+from enterprise_gateway.services.kernels.registry.records import Record
+from enterprise_gateway.services.processproxies.contract import LaunchRequest
+
+
+class KernelModel(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A kernel as REST shows it, the model of jupyter_server's `/api/kernels`."""
+
+    id: str
+    name: str
+    last_activity: str
+    """ISO 8601, always with six digits of a second and a Z: clients parse it so."""
+    execution_state: ExecutionState
+    connections: int
+    reason: str = ""
+    """Why it is dead; left out if there is nothing to say."""
+
+
+def kernel_model(record: Record) -> KernelModel:
+    """Return the REST model of a kernel."""
+    state = record.state
+    reason = record.death or (state.reason.message if state and state.reason else "")
+    return KernelModel(
+        id=record.kernel_id,
+        name=record.kernel_name,
+        last_activity=state.last_activity if state else format_time(record.workload.created),
+        execution_state=_execution_state(record),
+        connections=state.connections if state and not record.is_dead else 0,
+        reason=reason,
+    )
+
+
+def starting_model(launch: LaunchRequest, since: float) -> KernelModel:
+    """Return the REST model of a kernel that is being launched.
+
+    Args:
+        launch: its launch.
+        since: when that began, in seconds since the epoch.
+    """
+    return KernelModel(
+        id=launch.kernel_id,
+        name=launch.kernel_name,
+        last_activity=format_time(since),
+        execution_state=ExecutionState.STARTING,
+        connections=0,
+    )
+
+
+def _execution_state(record: Record) -> ExecutionState:
+    if record.is_dead:
+        return ExecutionState.DEAD
+    return record.state.execution_state if record.state else ExecutionState.STARTING

@@ -1,0 +1,61 @@
+"""Recovers how other replicas launched their kernels, so that this one can launch them again.
+
+It asks while the kernels live: an engine forgets a workload that has ended, unless it keeps a
+tombstone.
+"""
+
+import asyncio
+import logging
+
+from enterprise_gateway.errors import GatewayError
+from enterprise_gateway.services.kernels.planning.environment import (
+    recover_client_env,
+    recover_kernel_name,
+)
+from enterprise_gateway.services.kernels.registry.records import Record, RecoveredLaunch
+from enterprise_gateway.services.tasks import BackgroundTasks
+from enterprise_gateway.settings import LiveSettings
+
+ANSWER_SECONDS = 10.0
+RETRY_SECONDS = 5.0
+MAX_CALLS = 4
+
+_log = logging.getLogger(__name__)
+
+
+class LaunchRecovery:
+    """Asks engines for the environment of other replicas' kernels."""
+
+    def __init__(self, live: LiveSettings) -> None:
+        self._live = live
+        self._calls = asyncio.Semaphore(MAX_CALLS)
+        self._tasks = BackgroundTasks()
+
+    def recover(self, record: Record) -> None:
+        """Begin to recover the launch of a kernel, unless that is known or has begun."""
+        if record.launch is None and record.recovered is None:
+            self._tasks.begin_once(record, lambda: self._recover(record))
+
+    async def close(self) -> None:
+        """Stop asking."""
+        await self._tasks.cancel()
+
+    async def _recover(self, record: Record) -> None:
+        while True:
+            try:
+                async with self._calls, asyncio.timeout(ANSWER_SECONDS):
+                    env = await record.proxy.launched_with(record.workload)
+            except (GatewayError, TimeoutError) as exc:
+                _log.debug("Kernel %s: its launch is not recovered yet: %s", record.kernel_id, exc)
+                if record.is_over.is_set():
+                    return
+                await asyncio.sleep(RETRY_SECONDS)  # an engine does not announce its return
+            except Exception:  # noqa: BLE001 - a task's root, and a site's own class may raise anything
+                _log.exception("Kernel %s: its launch cannot be recovered", record.kernel_id)
+                return
+            else:
+                client_envs = self._live.current.kernels.client_envs
+                record.apply_recovered(
+                    RecoveredLaunch(recover_client_env(env, client_envs), recover_kernel_name(env))
+                )
+                return

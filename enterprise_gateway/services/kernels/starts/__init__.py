@@ -1,0 +1,1 @@
+"""Starts of kernels: limits, queue, launch."""

@@ -1,0 +1,238 @@
+"""Starts kernels: plan, limits, launch."""
+
+import asyncio
+import contextlib
+
+from enterprise_gateway.errors import (
+    ConflictError,
+    ForbiddenError,
+    LaunchError,
+    NotFoundError,
+    UnavailableError,
+)
+from enterprise_gateway.services.kernels.planning.launches import (
+    StartRequest,
+    distinguish_launch,
+    plan_launch,
+)
+from enterprise_gateway.services.kernels.registry.records import Record
+from enterprise_gateway.services.kernels.registry.registry import Registry
+from enterprise_gateway.services.kernels.starts.attempts import (
+    Attempt,
+    Step,
+    explain_wait,
+    report_outcome,
+)
+from enterprise_gateway.services.kernels.starts.launch_queue import LaunchQueue
+from enterprise_gateway.services.kernels.starts.limits import (
+    has_limits,
+    refusal_of_start,
+    refusal_of_started,
+)
+from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
+from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, LaunchRequest
+from enterprise_gateway.services.processproxies.registry import ProxyRegistry
+from enterprise_gateway.services.processproxies.workloads.names import escape_username
+from enterprise_gateway.services.request_scope import set_user
+from enterprise_gateway.services.tasks import BackgroundTasks
+from enterprise_gateway.settings import LiveSettings
+
+FIRST_STATE_SECONDS = 2.0
+"""How long a start that succeeded waits for the agent's first state document."""
+DISCARD_SECONDS = 15.0
+"""How long an agent has to end a kernel that no client gets."""
+POLL_SECONDS = 0.2
+"""The pause between two checks of a kernel that another replica launches again."""
+
+_MOVE_ATTEMPTS = 5
+
+
+class Starter:
+    """Starts kernels, and starts dead ones again."""
+
+    def __init__(
+        self,
+        live: LiveSettings,
+        proxies: ProxyRegistry,
+        kernelspecs: Kernelspecs,
+        registry: Registry,
+        tasks: BackgroundTasks,
+    ) -> None:
+        self._live = live
+        self._proxies = proxies
+        self._kernelspecs = kernelspecs
+        self._registry = registry
+        self._tasks = tasks
+        self._queue = LaunchQueue(lambda: live.current.kernels.max_concurrent_launches)
+        self.metrics = registry.metrics
+        self.metrics.watch_launches(lambda: self._queue.running, lambda: self._queue.waiting)
+
+    def close(self) -> None:
+        """Refuse launches that have not begun. Those under way go on."""
+        self._queue.close()
+
+    async def start(self, start: StartRequest) -> Record:
+        """Start a kernel, and return when it is ready. Cancelling this leaves nothing behind.
+
+        Raises:
+            InvalidRequestError, ForbiddenError, ConflictError: the request is refused.
+            NotFoundError: there is no such kernelspec.
+            LaunchError: the kernel did not come up.
+        """
+        attempt = Attempt()
+        with report_outcome(attempt, self.metrics):
+            settings = self._live.current
+            name = start.name or await self._kernelspecs.default_name()
+            spec = await self._kernelspecs.get(name)
+            attempt.kernel_name = spec.name
+            launch = plan_launch(start, spec, settings)
+            attempt.kernel_id, attempt.username = launch.kernel_id, launch.username
+            set_user(launch.username)
+            if start.has_kernel_id:
+                await self._check_id_is_free(launch.kernel_id)
+            return await self._launch(self._proxies.get(spec.proxy_class), launch, attempt)
+
+    async def start_again(self, record: Record) -> None:
+        """Launch a new workload for a dead kernel, or for one whose agent cannot restart it.
+
+        The kernel keeps its id and its annotations; its present workload is removed first. If
+        another replica has launched it already, or is about to, this waits for that.
+
+        Raises:
+            ConflictError: it is not known how it was launched.
+            LaunchError: the kernel did not come up.
+            UnavailableError: another replica launches it, and it did not become ready.
+        """
+        if await self._registry.find_successor(record) is None:
+            if record.launch is not None:
+                proxy, launch = record.proxy, record.launch
+            else:
+                proxy, launch = await self._plan_again(record)
+            attempt = Attempt(launch.kernel_id, launch.kernel_name, launch.username)
+            with contextlib.suppress(ConflictError):  # another replica was faster
+                with report_outcome(attempt, self.metrics):
+                    self._check_limits_before(launch)  # a refusal leaves the dead kernel as it is
+                    await record.proxy.remove_workload(record.workload)
+                    new = await self._launch(proxy, launch, attempt)
+                await _move_annotations(record, new)
+                return
+        await self._wait_for_successor(record)
+
+    async def _wait_for_successor(self, record: Record) -> None:
+        """Wait until a kernel that another replica launches again is ready.
+
+        Raises:
+            UnavailableError: it is not, or not in time.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._live.current.kernels.launch_timeout):
+                while (new := await self._registry.find_successor(record)) is not None:
+                    if new.is_known.is_set() and not new.is_starting:
+                        return
+                    # Only the other replica knows when its launch has ended, and it does not tell.
+                    await asyncio.sleep(POLL_SECONDS)
+        raise UnavailableError(
+            f"Another gateway began to restart kernel {record.kernel_id} and has not finished. Try "
+            "again.",
+            retry_after=1.0,
+        )
+
+    async def _plan_again(self, record: Record) -> tuple[BaseProcessProxyABC, LaunchRequest]:
+        """Plan the launch of a kernel as its client may have asked another replica for it.
+
+        Raises:
+            ConflictError: how it was launched is not known.
+        """
+        settings = self._live.current
+        try:
+            spec = await self._kernelspecs.get(record.kernel_name)
+        except NotFoundError:
+            spec = None
+        client_env = record.recovered.client_env if record.recovered is not None else {}
+        if spec is None or not client_env:
+            state = f"is dead ({record.death}). It " if record.is_dead else ""
+            raise ConflictError(
+                f"Kernel {record.kernel_id} {state}cannot be restarted, since it is not known any "
+                "more how it was launched: start a new one."
+            )
+        start = StartRequest(spec.name, record.kernel_id, dict(client_env))
+        launch = plan_launch(start, spec, settings)
+        return self._proxies.get(spec.proxy_class), launch
+
+    async def _launch(
+        self, proxy: BaseProcessProxyABC, launch: LaunchRequest, attempt: Attempt
+    ) -> Record:
+        self._registry.follow(proxy)
+        self._check_limits_before(launch)
+        launch = distinguish_launch(launch, self._live.current.cluster_secret)
+        with self._registry.launching(proxy, launch):
+            attempt.step = Step.QUEUE
+            async with self._queue.slot():
+                attempt.begin_launch()
+                with explain_wait(attempt):
+                    workload = await proxy.launch(launch)
+                record = self._registry.add(proxy, workload, launch)
+        try:
+            attempt.step = Step.LIMITS
+            await self._check_limits_after(record, launch)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(record.is_known.wait(), FIRST_STATE_SECONDS)
+            _check_alive(record)
+        except BaseException:
+            await self._tasks.run(self._registry.end(record, DISCARD_SECONDS))
+            raise
+        return record
+
+    async def _check_id_is_free(self, kernel_id: str) -> None:
+        with contextlib.suppress(NotFoundError):
+            await self._registry.find(kernel_id)
+            raise ConflictError(f"Kernel already exists: {kernel_id}")
+
+    def _check_limits_before(self, launch: LaunchRequest) -> None:
+        """Refuse a start that plainly exceeds a limit, so that nothing is launched in vain."""
+        launches = self._registry.launches
+        if launch.kernel_id in launches:
+            raise ConflictError(f"Kernel is being started: {launch.kernel_id}")
+        usernames = [
+            record.workload.username
+            for record in sorted(self._registry, key=lambda record: record.workload.created)
+            if not record.is_dead and record.kernel_id != launch.kernel_id
+        ]
+        usernames.extend(escape_username(other.launch.username) for other in launches)
+        settings = self._live.current.kernels
+        user = escape_username(launch.username)
+        refusal = refusal_of_start(settings, usernames, user, launch.username)
+        if refusal is not None:
+            raise ForbiddenError(refusal)
+
+    async def _check_limits_after(self, record: Record, launch: LaunchRequest) -> None:
+        """Refuse a started kernel that exceeds a limit. This check is exact across replicas."""
+        settings = self._live.current.kernels
+        if not has_limits(settings):
+            return
+        workloads = await self._registry.lookup.list_around(record.workload.created)
+        refusal = refusal_of_started(settings, workloads, record.workload, launch.username)
+        if refusal is not None:
+            raise ForbiddenError(refusal)
+
+
+def _check_alive(record: Record) -> None:
+    """Raise `LaunchError` if a kernel has ended that has just been launched."""
+    if record.is_over.is_set():
+        raise LaunchError(
+            f"Kernel {record.kernel_id} ({record.kernel_name}) ended as soon as it was ready. "
+            "Start another one."
+        )
+
+
+async def _move_annotations(dead: Record, new: Record) -> None:
+    """Give a kernel that was launched again its former annotations."""
+    if dead.state is not None and new.state is not None and new.agent is not None:
+        document = dead.state.annotations.document
+        revision = new.state.annotations.revision
+        for _ in range(_MOVE_ATTEMPTS):  # another replica may write, too
+            written = await new.agent.write_annotations(document, revision)
+            revision = written.annotations.revision
+            if written.is_done:
+                break
+        new.apply_annotations(written.annotations)

@@ -1,0 +1,91 @@
+"""The images on an engine."""
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from enterprise_gateway.errors import NotFoundError
+from enterprise_gateway.services.processproxies.engine.client import DockerEngine
+
+_AGENT_LABEL = "enterprise-gateway.agent"
+"""Label of images that contain a kernel agent.
+
+An empty value means that there is none: a derived image can remove the agent, but not the label.
+"""
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_REFERENCE = re.compile(
+    rf"(?P<name>(?:(?:localhost|{_LABEL}(?:\.{_LABEL})+|{_LABEL}(?=:[0-9]))(?::[0-9]+)?/)?"
+    rf"{_COMPONENT}(?:/{_COMPONENT})*)"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+    r"(?:@(?:sha256:[0-9a-f]{64}|sha384:[0-9a-f]{96}|sha512:[0-9a-f]{128}))?"
+)
+"""Docker's grammar: https://pkg.go.dev/github.com/distribution/reference, digests as in
+https://github.com/opencontainers/image-spec/blob/main/descriptor.md#registered-algorithms.
+
+A matching name is safe in the path of a request. The host of a registry has a dot or a port, or is
+`localhost`; IPv6 addresses in brackets are left out, because old engines do not know them.
+"""
+_MAX_NAME_CHARS = 255
+_MAX_CHARS = 600
+"""The length of name, tag and digest together, rounded up."""
+
+
+class ImageConfig(msgspec.Struct, frozen=True, rename="pascal"):
+    """The configuration of an image."""
+
+    labels: dict[str, str] | None = None
+    entrypoint: list[str] | None = None
+
+
+class _Image(msgspec.Struct, frozen=True, rename="pascal"):
+    """The answer to `GET /images/NAME/json` (API 1.41)."""
+
+    config: ImageConfig | None = None
+
+
+class DockerImages:
+    """Sends an engine requests about its images."""
+
+    def __init__(self, engine: DockerEngine) -> None:
+        self._engine = engine
+
+    async def config(self, name: str) -> ImageConfig | None:
+        """Return the configuration of an image, None if the engine does not have the image."""
+        try:
+            image = await self._engine.fetch(f"images/{name}/json", _Image)
+        except NotFoundError:
+            return None
+        return image.config or ImageConfig()
+
+    async def pull(self, name: str) -> None:
+        """Pull an image, for as long as that takes.
+
+        Raises:
+            NotFoundError, UnavailableError: it cannot be pulled.
+        """
+        has_tag = ":" in name.rpartition("/")[2]
+        with self._engine.translated():
+            images = self._engine.connected().images
+            await images.pull(name if has_tag else f"{name}:latest", timeout=None)
+
+
+def has_agent(labels: Mapping[str, str]) -> bool:
+    """Return whether an image with these labels contains a kernel agent."""
+    return bool(labels.get(_AGENT_LABEL))
+
+
+def is_in_no_registry(name: str) -> bool:
+    """Return whether an image is in no registry, only built or loaded, as this project's own are.
+
+    The host of its name is `localhost`, without a port.
+    """
+    return name.startswith("localhost/")
+
+
+def is_image_name(text: str) -> bool:
+    """Return whether a text, which a user may choose (`KERNEL_IMAGE`), is an image name or id."""
+    match = _REFERENCE.fullmatch(text[:_MAX_CHARS])
+    return match is not None and match[0] == text and len(match["name"]) <= _MAX_NAME_CHARS

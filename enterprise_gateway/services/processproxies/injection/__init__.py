@@ -1,0 +1,1 @@
+"""The gateway's kernel agent for images that have none."""

@@ -1,0 +1,1 @@
+"""Launches: the environment of the script, the progress, and the reason of a failure."""

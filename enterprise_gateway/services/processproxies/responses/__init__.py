@@ -1,0 +1,1 @@
+"""The port to which kernels report, and the reports."""

@@ -1,0 +1,29 @@
+"""The settings: typed, frozen, complete.
+
+Only `enterprise_gateway.app` reads the environment, configuration files and the command line. It
+makes one `Settings` of them and, when a configuration file changes, another. Durations are seconds,
+sizes bytes. Each option is declared once, by the field that it sets (see `option`).
+"""
+
+from enterprise_gateway.settings.access import AccessSettings
+from enterprise_gateway.settings.delays import DelaySettings
+from enterprise_gateway.settings.docker import DockerSettings
+from enterprise_gateway.settings.kernels import CullingSettings, KernelSettings
+from enterprise_gateway.settings.limits import LimitSettings
+from enterprise_gateway.settings.response import ResponseSettings
+from enterprise_gateway.settings.server import ServerSettings
+from enterprise_gateway.settings.settings import HostSettings, LiveSettings, Settings
+
+__all__ = [
+    "AccessSettings",
+    "CullingSettings",
+    "DelaySettings",
+    "DockerSettings",
+    "HostSettings",
+    "KernelSettings",
+    "LimitSettings",
+    "LiveSettings",
+    "ResponseSettings",
+    "ServerSettings",
+    "Settings",
+]

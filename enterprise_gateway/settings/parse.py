@@ -1,0 +1,90 @@
+"""Parsers of options whose value is not the field's own. Pure."""
+
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from enterprise_gateway.errors import ConfigurationError
+
+
+def text_or_empty(text: str | None) -> str:
+    """Turn None into the empty text."""
+    return text or ""
+
+
+def name_set(names: Iterable[str]) -> frozenset[str]:
+    """Return the names without empty ones, which a trailing comma leaves."""
+    return frozenset(filter(None, names))
+
+
+def lower_name_set(names: Iterable[str]) -> frozenset[str]:
+    """Return the names in lower case."""
+    return frozenset(name.lower() for name in names)
+
+
+def url_path(text: str) -> str:
+    """Give a path exactly one slash at each end: `gateway` and `/gateway/` are the same."""
+    inner = "/".join(part for part in text.split("/") if part)
+    return f"/{inner}/" if inner else "/"
+
+
+def port_range(text: str) -> tuple[int, int]:
+    """Parse `low..high`; an empty text stands for any port, as `0..0` does.
+
+    Raises:
+        ConfigurationError: the text has another form.
+    """
+    low, separator, high = (text.strip() or "0..0").partition("..")
+    if not (separator and low.strip().isdecimal() and high.strip().isdecimal()):
+        raise ConfigurationError(f"port_range {text!r} is not of the form '33245..34245'.")
+    return int(low), int(high)
+
+
+def networks(texts: Iterable[str]) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Parse addresses and networks.
+
+    Raises:
+        ConfigurationError: a text is neither.
+    """
+    return tuple(_network(text) for text in texts if text)
+
+
+def patterns(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return regular expressions as they are.
+
+    Raises:
+        ConfigurationError: one of them is invalid.
+    """
+    found = tuple(filter(None, texts))
+    for pattern in found:
+        try:
+            re.compile(pattern)
+        except re.error as exc:
+            raise ConfigurationError(
+                f"prohibited_local_ips {pattern!r} is not a regular expression: {exc}."
+            ) from exc
+    return found
+
+
+def positive_or_default(default: int, number: int) -> int:
+    """Return the number if it is positive, else the default."""
+    return number if number > 0 else default
+
+
+def at_least_zero(number: int) -> int:
+    """Return the number, or 0 in place of a negative one."""
+    return max(0, number)
+
+
+def number_or_zero(number: int | None) -> int:
+    """Turn None into 0."""
+    return number or 0
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text.strip(), strict=False)
+    except ValueError as exc:
+        raise ConfigurationError(
+            f"trusted_proxies {text!r} is neither an IP address nor a network such as 10.0.1.0/24."
+        ) from exc

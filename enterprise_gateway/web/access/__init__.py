@@ -1,0 +1,1 @@
+"""Who may use the gateway: tokens, certificates, origins, the operator's authorizer."""

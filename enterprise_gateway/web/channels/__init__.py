@@ -1,0 +1,1 @@
+"""The WebSockets between clients and kernel agents."""

@@ -1,0 +1,1 @@
+"""Executions over HTTP, which a kernel's agent carries out."""

@@ -1,0 +1,1 @@
+"""Kernels that a launcher of Enterprise Gateway starts, here or in another container."""

@@ -1,0 +1,96 @@
+"""The protocols of a kernel process and of its spawner.
+
+`process.py` implements them for an ordinary command, `eg.bootstrap` for the launch script of
+Enterprise Gateway's images, `eg.attachment` for a kernel in another container; no other module
+knows the difference. For type checkers only: every import before the spawn delays the kernel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from kernel_agent.kernel.lifecycle import ExitReason
+from kernel_agent.kernel.process import OutputTail
+from kernel_agent.launch.connection_info import ConnectionInfo
+from kernel_agent.system.reaper import Reaper
+
+
+class KernelProcess(Protocol):
+    """One kernel process, from its start to its end."""
+
+    def watch(self, reaper: Reaper) -> "asyncio.Future[int]":
+        """Return a future of the exit code, negative for a signal, as in `Popen.returncode`.
+
+        Called once, before the event loop runs again after the spawn.
+        """
+        ...
+
+    async def connect(self) -> ConnectionInfo:
+        """Return the connection info, as soon as it is known.
+
+        The caller cancels it when the process ends first, or the launch takes too long.
+
+        Raises:
+            SpawnError: it will never be known.
+        """
+        ...
+
+    async def interrupt(self, signum: int) -> None:
+        """Interrupt the kernel by a signal; return when it is delivered."""
+        ...
+
+    async def signal(self, signum: int) -> None:
+        """Signal the kernel and its children; return when delivered, also if they are gone."""
+        ...
+
+    def release_parent(self) -> None:
+        """End the parent of the kernel that would outlive it, and continue a stopped process.
+
+        Called after a shutdown_request, and when the kernel closed its connections; maybe more than
+        once.
+        """
+        ...
+
+    def kill(self) -> None:
+        """Kill the process and its descendants, as far as possible from here."""
+        ...
+
+    def collect_exit(self, code: int, timeout: float) -> None:
+        """End the descendants of the ended process, and forward its last output. Blocks.
+
+        Args:
+            code: its exit code.
+            timeout: seconds to wait for the output; surviving children may keep it open.
+        """
+        ...
+
+    def explain_exit(self, code: int, *, out_of_memory: bool) -> ExitReason:
+        """Return why the process ended."""
+        ...
+
+    def stderr(self) -> str:
+        """Return the last lines of stderr."""
+        ...
+
+
+class KernelSpawner(Protocol):
+    """Starts the processes of one kernel, one after the other.
+
+    Attributes:
+        log: the last output of all of them.
+    """
+
+    log: OutputTail
+
+    def spawn(self) -> KernelProcess:
+        """Start a process, after the former one has ended.
+
+        Raises:
+            SpawnError: it cannot be started.
+        """
+        ...
+
+    def release(self) -> None:
+        """Release the ports and files of the latest process."""
+        ...

@@ -1,0 +1,496 @@
+"""Owns the kernel's life: starts its processes, ends them, and acts on their end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, Tuple, Union
+
+from kernel_agent.kernel.activity import ExecutionState, Running
+from kernel_agent.kernel.client import KernelClient
+from kernel_agent.kernel.interrupts import NO_REACTION, REACTION_SECONDS, InterruptWatch
+from kernel_agent.kernel.lifecycle import (
+    ExitReason,
+    Lifecycle,
+    Next,
+    Phase,
+    announce_end,
+    explain_failure,
+)
+from kernel_agent.kernel.pending import (
+    EXECUTE_REQUEST,
+    PendingRequest,
+    fail_request,
+    read_request,
+)
+from kernel_agent.kernel.process import SpawnError
+from kernel_agent.kernel.relay import Relay
+from kernel_agent.launch.command import Attachment
+from kernel_agent.settings import AgentSettings
+from kernel_agent.system.cgroup import OomCounter
+from kernel_agent.system.reaper import Reaper
+from kernel_agent.wire.agent_messages import IOPUB_LOST, MessageFactory, timestamp
+from kernel_agent.wire.backlog import Backlog
+from kernel_agent.wire.client_sessions import ClientSessions
+from kernel_agent.wire.message import CONTROL, EMPTY, Message
+
+if TYPE_CHECKING:
+    from kernel_agent.kernel.spawner import KernelProcess, KernelSpawner
+
+OUTPUT_TIMEOUT_SECONDS = 0.2
+"""How long to wait for the last output of a dead process; children may keep it open."""
+IOPUB_LOSS_GRACE_SECONDS = 1.0
+"""How long to wait, after iopub was lost, for its last messages and the end of the process."""
+
+_log = logging.getLogger(__name__)
+
+
+class KernelDeadError(Exception):
+    """The kernel is dead, or died during an operation.
+
+    Attributes:
+        reason: why it died, if known.
+    """
+
+    def __init__(self, reason: Optional[ExitReason]) -> None:
+        super().__init__(reason.message if reason is not None else "the kernel is dead")
+        self.reason = reason
+
+
+class KernelSupervisor:
+    """Supervises the one kernel of this agent.
+
+    Attributes:
+        lifecycle: its state machine.
+        kernel_info: content of its latest kernel_info reply.
+        last_activity: time of its last activity for a user.
+        idle_since: the same by the event loop's clock.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        spawner: "KernelSpawner",
+        reaper: Reaper,
+        sessions: ClientSessions,
+        factory: MessageFactory,
+        changed: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        self._spawner = spawner
+        self._reaper = reaper
+        self._relay = Relay(settings, sessions, factory, self._on_activity)
+        self._factory = factory
+        self._changed = changed
+        self._loop = asyncio.get_running_loop()
+        self._oom = OomCounter()
+        self._interrupts = InterruptWatch()
+        self._reaction_timer: Optional[asyncio.TimerHandle] = None
+        self._client: Optional[KernelClient] = None
+        self._process: "Optional[KernelProcess]" = None
+        self._exited: Optional["asyncio.Future[int]"] = None
+        self._held: List[Tuple[bytes, List[bytes]]] = []
+        self._ending: Optional["asyncio.Task[None]"] = None
+        self._waiters: List["asyncio.Future[None]"] = []
+        self._wake_up = asyncio.Event()
+        self.backlog = Backlog()
+        self.lifecycle = Lifecycle(
+            autorestart=settings.autorestart,
+            restart_limit=settings.restart_limit,
+            can_start_again=not isinstance(settings.kernel, Attachment),
+        )
+        self.kernel_info: Dict[str, Any] = {}
+        self.last_activity = timestamp()
+        self.idle_since = self._loop.time()
+
+    @property
+    def execution_state(self) -> ExecutionState:
+        """The `execution_state` of the state document."""
+        if self.lifecycle.phase is Phase.RUNNING:
+            return ExecutionState.BUSY if self._relay.activity.is_busy else ExecutionState.IDLE
+        return _PHASE_STATES[self.lifecycle.phase]
+
+    @property
+    def running(self) -> List[Running]:
+        """The requests that the kernel is running, that of the main shell first."""
+        return self._relay.activity.running if self.lifecycle.phase is Phase.RUNNING else []
+
+    @property
+    def open_requests(self) -> List[Dict[str, Any]]:
+        """The `requests` of the state document."""
+        return self._relay.pending.describe()
+
+    @property
+    def _running_request(self) -> Optional[Running]:
+        """The request that an interrupt stops, even if a stopped kernel did not report it."""
+        return self._relay.activity.interruptible or self._relay.pending.running
+
+    async def run(
+        self, first: "Union[KernelProcess, ExitReason]", on_ready: Callable[[], None]
+    ) -> Next:
+        """Run the kernel until its end.
+
+        Args:
+            first: its first process, just spawned, or the reason why there is none.
+            on_ready: called whenever a process became ready.
+
+        Returns:
+            END, STOP, LOSE or FAIL.
+        """
+        current = first
+        try:
+            while True:
+                if isinstance(current, ExitReason):
+                    reason = current
+                else:
+                    reason = await self._run_process(current, on_ready)
+                is_requested = self.lifecycle.phase is Phase.RESTARTING
+                step = self.lifecycle.process_ended(self._loop.time(), reason)
+                _log.info("kernel %s: %s", self._settings.kernel_id, reason.message)
+                self._answer_pending(step, is_requested=is_requested)
+                while step is Next.STAY_DEAD:
+                    self._announce_state(ExecutionState.DEAD)
+                    self._fail_waiters(reason)
+                    self._wake_up.clear()
+                    await self._wake_up.wait()
+                    step = self.lifecycle.leave_death()
+                    is_requested = True
+                if step is not Next.START:
+                    return step
+                # front ends show this status as a crash, so a requested restart does not send it
+                if not is_requested:
+                    self._announce_state(ExecutionState.RESTARTING)
+                try:
+                    current = self._spawner.spawn()
+                except SpawnError as exc:
+                    current = ExitReason(str(exc))
+        finally:
+            self._fail_waiters(self.lifecycle.reason)
+            if self._process is not None and self._exited is not None and not self._exited.done():
+                self._process.kill()
+            self._spawner.release()
+
+    def submit(self, channel: bytes, parts: List[bytes], *, may_wait: bool) -> None:
+        """Send a client's message to the kernel.
+
+        Until the kernel is ready, and between two processes, messages that may wait are held. The
+        agent answers for a kernel that is dead or terminating.
+        """
+        phase = self.lifecycle.phase
+        has_exited = self._exited is None or self._exited.done()
+        if phase is Phase.RUNNING and self._client is not None and not has_exited:
+            self._send(self._client, channel, parts)
+        elif may_wait and phase in (Phase.STARTING, Phase.RUNNING, Phase.RESTARTING):
+            self._hold(channel, parts)
+        else:
+            step = self.lifecycle.end if phase is Phase.TERMINATING else Next.STAY_DEAD
+            self._refuse([(channel, parts)], step)
+
+    async def restart(self, by: str, *, is_requested_of_kernel: bool = False) -> None:
+        """Replace the process; return when the new one is ready. Concurrent calls share a restart.
+
+        Args:
+            by: who requested it, as the end of a passive sentence.
+            is_requested_of_kernel: whether a client already sent the kernel a shutdown_request.
+
+        Raises:
+            KernelDeadError: the new process did not become ready, or the kernel is terminating.
+        """
+        if self.lifecycle.phase is Phase.TERMINATING:
+            raise KernelDeadError(self.lifecycle.reason)
+        waiter: "asyncio.Future[None]" = self._loop.create_future()
+        self._waiters.append(waiter)
+        if self.lifecycle.request_restart(by):
+            self._start_ending(is_restart=True, is_requested=is_requested_of_kernel)
+        self._wake_up.set()
+        self._changed()
+        await waiter
+
+    def end(self, by: str, *, is_requested_of_kernel: bool = False) -> None:
+        """End the kernel for good, as requested; `run` returns when it has ended.
+
+        Args:
+            by: who requested it, as the end of a passive sentence.
+            is_requested_of_kernel: whether a client already sent the kernel a shutdown_request.
+        """
+        is_ending = self.lifecycle.phase is Phase.TERMINATING
+        self.lifecycle.request_end(by)
+        self._changed()
+        if not is_ending:
+            self._end(is_requested_of_kernel=is_requested_of_kernel)
+
+    def stop(self, reason: ExitReason) -> None:
+        """End the kernel for good for another reason; `run` returns when it has ended."""
+        is_ending = self.lifecycle.phase is Phase.TERMINATING
+        self.lifecycle.request_stop(reason)
+        self._changed()
+        if not is_ending:
+            self._end(is_requested_of_kernel=False)
+
+    async def interrupt(self) -> None:
+        """Interrupt the kernel; return when the interrupt is delivered.
+
+        Clients get a notice if it has no effect.
+
+        Raises:
+            KernelDeadError: no process is running.
+        """
+        request = self._running_request
+        await self._interrupt()
+        if self._interrupts.begin(request):
+            self._cancel_reaction_check()
+            self._reaction_timer = self._loop.call_later(REACTION_SECONDS, self._report_no_reaction)
+
+    async def _interrupt(self) -> None:
+        process, client = self._running_process(), self._client
+        if not self._settings.interrupt_by_message:
+            await process.interrupt(self._settings.interrupt_signal)
+            if client is not None and client is self._client:
+                client.wake()
+        elif client is not None:
+            client.interrupt()
+
+    async def signal(self, signum: int) -> None:
+        """Send a signal to the kernel; return when it is delivered.
+
+        Raises:
+            KernelDeadError: no process is running.
+        """
+        await self._running_process().signal(signum)
+
+    def _report_no_reaction(self) -> None:
+        request = self._interrupts.end(self._running_request)
+        if request is not None and self.lifecycle.phase is Phase.RUNNING:
+            self._relay.send_own([self._factory.stderr(NO_REACTION, request.header)])
+
+    def _cancel_reaction_check(self) -> None:
+        if self._reaction_timer is not None:
+            self._reaction_timer.cancel()
+            self._reaction_timer = None
+
+    def _running_process(self) -> "KernelProcess":
+        if self._process is None or self._exited is None or self._exited.done():
+            raise KernelDeadError(self.lifecycle.reason)
+        return self._process
+
+    async def _run_process(
+        self, process: "KernelProcess", on_ready: Callable[[], None]
+    ) -> ExitReason:
+        """Run one process until its end; return why it ended."""
+        exited = process.watch(self._reaper)
+        self._process, self._exited = process, exited
+        self._relay.reset_activity()
+        self._interrupts = InterruptWatch()
+        if self.lifecycle.phase is Phase.TERMINATING:
+            self._start_ending(is_restart=False, is_requested=False)
+        connecting = self._loop.create_task(self._connect(process))
+        is_ready = False
+        try:
+            failure = await self._await_ready(connecting, exited)
+            if self._client is not None and self._client.is_ready:
+                is_ready = True
+                self._become_ready(self._client, on_ready)
+            elif failure is not None:
+                process.kill()
+            code = await asyncio.shield(exited)
+            await self._collect_exit(process, code)
+        finally:
+            connecting.cancel()
+            client, self._client = self._client, None
+            if client is not None:
+                client.close()
+        reason = process.explain_exit(code, out_of_memory=self._oom.has_increased())
+        if failure is not None:
+            reason = ExitReason(failure, stderr=reason.stderr)
+        if not is_ready:
+            self._fail_waiters(reason)
+        return reason
+
+    async def _connect(self, process: "KernelProcess") -> None:
+        """Connect to the process; return when it is ready."""
+        info = await process.connect()
+        client = KernelClient(
+            info,
+            self._factory,
+            self.backlog,
+            on_iopub=self._relay.broadcast,
+            on_reply=self._on_reply,
+        )
+        self._client = client
+        self._relay.attach(client.channels)
+        client.channels.iopub_lost.add_done_callback(lambda _: self._on_iopub_lost(process, client))
+        await client.ready
+
+    async def _await_ready(
+        self, connecting: "asyncio.Task[None]", exited: "asyncio.Future[int]"
+    ) -> Optional[str]:
+        """Wait until a process is ready or has ended; return an error if it can never be ready."""
+        timeout = self._settings.launch_timeout
+        either: "Set[asyncio.Future[Any]]" = {exited, connecting}
+        await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if connecting.done():
+            error = connecting.exception()
+            if isinstance(error, SpawnError):
+                return str(error)
+            connecting.result()
+        elif not exited.done() and self._client is not None:
+            return f"the kernel did not answer kernel_info in {timeout:g} s"
+        elif not exited.done():
+            return f"the kernel's launcher did not report how to reach it in {timeout:g} s"
+        return None
+
+    async def _collect_exit(self, process: "KernelProcess", code: int) -> None:
+        """Collect the last output and messages of a process that has ended."""
+        self._relay.detach()
+        self._cancel_reaction_check()
+        if self._ending is not None:
+            self._ending.cancel()
+            self._ending = None
+        await self._loop.run_in_executor(None, process.collect_exit, code, OUTPUT_TIMEOUT_SECONDS)
+        if self._client is not None:
+            await self._client.channels.drain_until_disconnected()
+
+    def _become_ready(self, client: KernelClient, on_ready: Callable[[], None]) -> None:
+        self.kernel_info = client.kernel_info
+        self.lifecycle.become_ready(self._loop.time())
+        self._record_activity()
+        for channel, parts in self._take_held():
+            self._send(client, channel, parts)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiters.clear()
+        _log.info("kernel %s: ready", self._settings.kernel_id)
+        self._changed()
+        on_ready()
+
+    def _on_activity(self) -> None:
+        self._record_activity()
+        self._changed()
+
+    def _on_reply(self, message: Message) -> None:
+        self._relay.reply(message)
+        client = self._client
+        if client is not None and client.channels.is_iopub_lost:
+            self._loop.call_later(IOPUB_LOSS_GRACE_SECONDS, self._answer_for_lost_iopub, client)
+
+    def _on_iopub_lost(self, process: "KernelProcess", client: KernelClient) -> None:
+        process.release_parent()
+        self._loop.call_later(IOPUB_LOSS_GRACE_SECONDS, self._answer_for_lost_iopub, client)
+
+    def _answer_for_lost_iopub(self, client: KernelClient) -> None:
+        """Send `idle` and a notice in place of a kernel that runs on without its iopub socket."""
+        is_running = self.lifecycle.phase is Phase.RUNNING and self._exited is not None
+        if client is not self._client or not client.channels.is_iopub_lost or not is_running:
+            return
+        for request in self._relay.pending.all():
+            if request.msg_type == EXECUTE_REQUEST and not request.is_loss_reported:
+                request.is_loss_reported = True
+                self._relay.send_own([self._factory.stderr(IOPUB_LOST, request.header)])
+            if not request.awaits_reply:
+                idle = self._factory.status(ExecutionState.IDLE.value, request.header)
+                self._relay.broadcast([idle])
+
+    def _send(self, client: KernelClient, channel: bytes, parts: List[bytes]) -> None:
+        self._relay.pending.add(Message(channel, parts))
+        client.send(channel, parts)
+
+    def _hold(self, channel: bytes, parts: List[bytes]) -> None:
+        self.backlog.add(sum(map(len, parts)))
+        self._held.append((channel, parts))
+
+    def _answer_pending(self, step: Next, *, is_requested: bool) -> None:
+        """Answer the requests that the ended process had not finished."""
+        by = self.lifecycle.requested_by if is_requested or step is Next.END else ""
+        ename, evalue = explain_failure(step, self.lifecycle.reason, requested_by=by)
+        for request in self._relay.pending.pop_all():
+            if step is Next.START and request.msg_type == "kernel_info_request":
+                # front ends send it once, and give up at an error
+                self._hold(request.channel, [request.header, EMPTY, EMPTY, EMPTY])
+            else:
+                self._relay.send_own(self._fail(request, ename, evalue))
+        if step is not Next.START:
+            self._refuse(self._take_held(), step)
+
+    def _refuse(self, messages: List[Tuple[bytes, List[bytes]]], step: Next) -> None:
+        """Answer messages that no process will receive."""
+        ename, evalue = explain_failure(
+            step, self.lifecycle.reason, requested_by=self.lifecycle.requested_by
+        )
+        for channel, parts in messages:
+            request = read_request(Message(channel, parts))
+            if request is not None:
+                self._relay.send_own(self._fail(request, ename, evalue))
+
+    def _fail(self, request: PendingRequest, ename: str, evalue: str) -> List[Message]:
+        if request.msg_type != "kernel_info_request" or not self.kernel_info:
+            return fail_request(request, ename, evalue, self._factory)
+        # papermill asks after its last cell, and with an error forgets why that failed
+        reply = self._factory.answer(
+            request.channel, "kernel_info_reply", self.kernel_info, request.header
+        )
+        return [reply, self._factory.status("idle", request.header)]
+
+    def _record_activity(self) -> None:
+        self.last_activity = timestamp()
+        self.idle_since = self._loop.time()
+
+    def _announce_state(self, state: ExecutionState) -> None:
+        self._relay.send_own([self._factory.status(state.value)])
+        self._changed()
+
+    def _take_held(self) -> List[Tuple[bytes, List[bytes]]]:
+        held, self._held = self._held, []
+        self.backlog.remove(sum(sum(map(len, parts)) for _, parts in held))
+        return held
+
+    def _fail_waiters(self, reason: Optional[ExitReason]) -> None:
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_exception(KernelDeadError(reason))
+        self._waiters.clear()
+
+    def _end(self, *, is_requested_of_kernel: bool) -> None:
+        _log.info("kernel %s: ending", self._settings.kernel_id)
+        self._start_ending(is_restart=False, is_requested=is_requested_of_kernel)
+        self._wake_up.set()
+
+    def _start_ending(self, *, is_restart: bool, is_requested: bool) -> None:
+        if self._ending is not None:
+            self._ending.cancel()
+        self._relay.detach()
+        ending = self._end_process(is_restart=is_restart, is_requested=is_requested)
+        self._ending = self._loop.create_task(ending)
+
+    async def _end_process(self, *, is_restart: bool, is_requested: bool) -> None:
+        """End the process by request, then SIGTERM, then SIGKILL; cancelled once it has ended."""
+        process, exited, client = self._process, self._exited, self._client
+        if process is None or exited is None:
+            return
+        if client is not None and client.is_ready and not exited.done():
+            running = self._running_request
+            if running is not None:
+                # what the kernel says of the interrupt does not name its cause
+                notice = announce_end(self.lifecycle, is_restart=is_restart)
+                self._relay.send_own([self._factory.stderr(notice, running.header)])
+            if self._relay.activity.is_busy:
+                await self._interrupt()
+            if not is_requested:
+                client.request(CONTROL, "shutdown_request", restart=is_restart)
+            process.release_parent()
+            await asyncio.wait([exited], timeout=self._settings.shutdown_wait_time)
+        for signum in (signal.SIGTERM, signal.SIGKILL):
+            if exited.done():
+                return
+            _log.info("kernel %s: sending %s", self._settings.kernel_id, signum.name)
+            await process.signal(signum)
+            await asyncio.wait([exited], timeout=self._settings.shutdown_wait_time / 2)
+
+
+_PHASE_STATES = {
+    Phase.STARTING: ExecutionState.STARTING,
+    Phase.RESTARTING: ExecutionState.RESTARTING,
+    Phase.TERMINATING: ExecutionState.TERMINATING,
+    Phase.DEAD: ExecutionState.DEAD,
+}

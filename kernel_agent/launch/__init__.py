@@ -1,0 +1,1 @@
+"""What is decided and prepared before the kernel is spawned; importing it must stay cheap."""

@@ -1,0 +1,1 @@
+"""The agent's HTTP interface, and its report to the gateway."""

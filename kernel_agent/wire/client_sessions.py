@@ -1,0 +1,351 @@
+"""Client sessions, connected or not, and the addressing of the kernel's messages to them. Pure."""
+
+from __future__ import annotations
+
+from typing import Callable, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple
+
+from kernel_agent.wire.cursor import Cursor
+from kernel_agent.wire.entries import NO_SESSION, Entry, Loss
+from kernel_agent.wire.message import STDIN, Message
+from kernel_agent.wire.message_log import MessageLog
+from kernel_agent.wire.peer_encoder import Peer
+
+MAX_DISCONNECTED = 1000
+"""Sessions remembered without a connection, whatever their age; each takes some hundred bytes. A
+browser creates a new one with every page load."""
+MAX_HEADER_SESSIONS = 1024
+"""Different `header.session` values remembered for one client session."""
+MAX_REQUESTS = 1024
+"""Requests without a reply remembered for one client session."""
+MAX_ID_CHARS = 1024
+"""`header.session` and `msg_id` together; a request with longer ones gets no reply."""
+SENT_AT_ONCE_BYTES = 256 * 1024
+"""A message from this size on is sent before the next is appended, which may take its place."""
+TAKEN_OVER = 1001
+"""Close code (RFC 6455 section 7.4.1) for a connection whose session another connection uses."""
+
+
+Request = Tuple[str, str]
+"""`header.session` and `msg_id` of a request."""
+
+
+class Connection(Protocol):
+    """The WebSocket of a session.
+
+    Attributes:
+        is_silent: whether the peer has answered no ping for so long that it may be gone.
+    """
+
+    is_silent: bool
+
+    def pump(self, *, request_ack: bool = False) -> None:
+        """Send what the session is owed, as far as the peer takes it.
+
+        With `request_ack` the peer acknowledges it at once.
+        """
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the WebSocket."""
+
+
+class Replay(NamedTuple):
+    """Requests whose messages a client asks for again when it connects."""
+
+    msg_ids: Sequence[str]
+    is_running: bool
+    """Whether more of their messages may come."""
+
+
+class ClientSession:
+    """One client, across its connections.
+
+    Attributes:
+        session_id: the `session_id` of its requests; "" if it is known by its `header.session`.
+        cursor: what it is owed of the log.
+        peer: the client's capabilities and limits.
+        connection: its current WebSocket.
+        header_sessions: the `header.session` values it used, oldest first.
+        keys: those of its entries in the log.
+        requests: its requests without a reply, oldest first.
+    """
+
+    __slots__ = (
+        "connection",
+        "cursor",
+        "header_sessions",
+        "keys",
+        "peer",
+        "requests",
+        "session_id",
+    )
+
+    def __init__(self, session_id: str, cursor: Cursor) -> None:
+        self.session_id = session_id
+        self.cursor = cursor
+        self.peer = Peer()
+        self.connection: Optional[Connection] = None
+        self.header_sessions: Dict[str, None] = {}
+        self.keys: Sequence[int] = ()
+        self.requests: Dict[Request, None] = {}
+
+
+class ClientSessions:
+    """All client sessions of the kernel."""
+
+    def __init__(self, log: MessageLog, make_notice: Callable[[Loss], Message]) -> None:
+        """Begin without a session.
+
+        Args:
+            log: the kernel's log.
+            make_notice: makes the message that tells a client of a loss.
+        """
+        self._log = log
+        self._make_notice = make_notice
+        self._last_key = 0
+        self._oldest = (-1, 0)
+        self._by_key: Dict[int, ClientSession] = {}
+        self._connected: Dict[int, ClientSession] = {}
+        self._disconnected: Dict[int, ClientSession] = {}
+        self._by_session_id: Dict[str, ClientSession] = {}
+        self._by_header_session: Dict[str, ClientSession] = {}
+        self._by_request: Dict[Request, ClientSession] = {}
+        self._listeners: List[Callable[[], None]] = []
+        log.keep_while(self._is_owed)
+
+    @property
+    def connections(self) -> int:
+        """How many sessions are connected to a client that answers."""
+        return len(self._answering())
+
+    def subscribe(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after a client connected, disconnected, read or acknowledged messages."""
+        self._listeners.append(listener)
+
+    def notify_progress(self) -> None:
+        """Call the subscribers."""
+        for listener in self._listeners:
+            listener()
+
+    def connect(
+        self, session_id: str, connection: Connection, replay: Optional[Replay] = None
+    ) -> ClientSession:
+        """Attach a connection to its session, new or not; close an earlier connection of it."""
+        session = self._by_session_id.get(session_id)
+        if session is None:
+            self._last_key += 1
+            session = ClientSession(
+                session_id, Cursor(self._log, self._last_key, self._make_notice)
+            )
+            self._own_keys(session)
+            if session_id:
+                self._by_session_id[session_id] = session
+        elif session.connection is not None:
+            earlier = session.connection
+            self._detach(session)
+            earlier.close(TAKEN_OVER, "another connection took over")
+        self._disconnected.pop(session.cursor.key, None)
+        self._connected[session.cursor.key] = session
+        session.connection = connection
+        if replay is not None:
+            self._replay(session.cursor, replay)
+        self.notify_progress()
+        return session
+
+    def disconnect(self, session: ClientSession, connection: Connection) -> None:
+        """Detach a connection, unless another one has taken over already."""
+        if session.connection is not connection:
+            return
+        self._detach(session)
+        if not session.session_id:
+            self._disconnect_nameless(session)
+        if len(self._disconnected) > MAX_DISCONNECTED:
+            self._forget(next(iter(self._disconnected.values())))
+        self.notify_progress()
+
+    def record_request(self, session: ClientSession, header_session: str, msg_id: str) -> None:
+        """Remember the sender of a request: its reply goes there.
+
+        Clients may share a `header.session`, which need not equal `session_id`, so replies are
+        addressed by request first. A client without `session_id` that has lost its connection is
+        known again by its `header.session`.
+        """
+        if len(header_session) + len(msg_id) > MAX_ID_CHARS:
+            return
+        request = (header_session, msg_id)
+        self._by_request[request] = session
+        session.requests[request] = None
+        if len(session.requests) > MAX_REQUESTS:
+            self._drop_request(session, next(iter(session.requests)))
+        former = self._by_header_session.get(header_session)
+        if former is session:
+            return
+        if former is not None and _may_adopt(session, former):
+            self._adopt(session, former)
+        self._add_header_session(session, header_session)
+
+    def broadcast(self, messages: Sequence[Message], *, request_ack: bool = False) -> None:
+        """Append messages for all sessions, and have clients acknowledge them if asked."""
+        connected = list(self._connected.values())
+        # Clients share one encoded form, but no longer than this: the log does not count it.
+        is_shared = len(connected) > 1
+        for message in messages:
+            if is_shared:
+                message.wire = {}
+            self._log.append(message)
+            if message.size >= SENT_AT_ONCE_BYTES:
+                for session in connected:
+                    _pump(session, request_ack=False)
+        for session in connected:
+            _pump(session, request_ack=request_ack)
+        if is_shared:
+            for message in messages:
+                message.wire = None
+
+    def reply(self, message: Message, *, request_ack: bool = False) -> None:
+        """Append a reply or an input request for the session that sent its parent."""
+        request = (message.parent_session, message.parent_id)
+        session = self._by_request.get(request) or self._by_header_session.get(
+            message.parent_session
+        )
+        if session is None:
+            self._log.append(message, NO_SESSION)
+            return
+        if message.channel != STDIN:
+            self._drop_request(session, request)
+        self._log.append(message, session.cursor.key)
+        _pump(session, request_ack=request_ack)
+
+    def is_flushed(self) -> bool:
+        """Return whether every client that answers acknowledged everything."""
+        return all(session.cursor.is_flushed for session in self._answering())
+
+    def is_lagging(self) -> bool:
+        """Return whether some client answers and every one that does lags."""
+        answering = self._answering()
+        return bool(answering) and all(session.cursor.is_lagging for session in answering)
+
+    def has_room(self) -> bool:
+        """Return whether a client that answers has room for large output, or none answers."""
+        answering = self._answering()
+        return not answering or any(session.cursor.has_room for session in answering)
+
+    def close_all(self, code: int, reason: str) -> None:
+        """Close every connection."""
+        for session in list(self._connected.values()):
+            if session.connection is not None:
+                session.connection.close(code, reason)
+
+    def _replay(self, cursor: Cursor, replay: Replay) -> None:
+        spans = [span for span in map(self._log.find, replay.msg_ids) if span is not None]
+        if spans:
+            first = min(span.first for span in spans)
+            last = None if replay.is_running else max(span.last for span in spans)
+            cursor.replay(frozenset(replay.msg_ids), first, last)
+
+    def _detach(self, session: ClientSession) -> None:
+        session.connection = None
+        session.cursor.rewind()
+        del self._connected[session.cursor.key]
+        self._disconnected[session.cursor.key] = session
+
+    def _disconnect_nameless(self, session: ClientSession) -> None:
+        """Keep a session for a connection that will use, or uses already, its `header.session`."""
+        users = [self._by_header_session.get(one) for one in session.header_sessions]
+        for user in users:
+            if user is not None and user.connection is not None and _may_adopt(user, session):
+                self._adopt(user, session)
+                return
+        if session not in users:
+            self._forget(session)
+
+    def _answering(self) -> List[ClientSession]:
+        return [
+            session
+            for session in self._connected.values()
+            if session.connection is not None and not session.connection.is_silent
+        ]
+
+    def _adopt(self, session: ClientSession, former: ClientSession) -> None:
+        """Give a session what a former one of the same client was owed, and forget that one."""
+        session.cursor.adopt(former.cursor)
+        session.peer.adopt(former.peer)
+        for request in former.requests:
+            if self._by_request.get(request) is former:
+                self._by_request[request] = session
+                session.requests[request] = None
+        for header_session in former.header_sessions:
+            if self._by_header_session.get(header_session) is former:
+                self._add_header_session(session, header_session)
+        self._forget(former)
+        self._own_keys(session)
+        _pump(session, request_ack=False)
+
+    def _forget(self, session: ClientSession) -> None:
+        self._disconnected.pop(session.cursor.key, None)
+        self._by_session_id.pop(session.session_id, None)
+        self._disown_keys(session)
+        for header_session in session.header_sessions:
+            self._drop_header_session(session, header_session)
+        for request in list(session.requests):
+            self._drop_request(session, request)
+
+    def _is_owed(self, entry: Entry) -> bool:
+        """Return whether a session has not acknowledged a reply, an input request or a status.
+
+        It is owed the status of its own requests and that of no request.
+        """
+        if entry.to > 0:
+            session = self._by_key.get(entry.to)
+        elif entry.message.parent_session:
+            session = self._by_header_session.get(entry.message.parent_session)
+        else:
+            return entry.number >= self._oldest_owed()
+        return session is not None and session.cursor.is_owed(entry.number)
+
+    def _oldest_owed(self) -> int:
+        """Return the number of the oldest entry that some session is owed, as of this append."""
+        end = self._log.end
+        if self._oldest[0] != end:
+            sessions = (*self._connected.values(), *self._disconnected.values())
+            oldest = min((session.cursor.oldest_owed for session in sessions), default=end)
+            self._oldest = (end, oldest)
+        return self._oldest[1]
+
+    def _own_keys(self, session: ClientSession) -> None:
+        """Note whose entries a session is owed; those of sessions whose place it took, too."""
+        self._disown_keys(session)
+        session.keys = session.cursor.keys
+        for key in session.keys:
+            self._by_key[key] = session
+
+    def _disown_keys(self, session: ClientSession) -> None:
+        for key in session.keys:
+            if self._by_key.get(key) is session:
+                del self._by_key[key]
+
+    def _add_header_session(self, session: ClientSession, header_session: str) -> None:
+        self._by_header_session[header_session] = session
+        session.header_sessions[header_session] = None
+        if len(session.header_sessions) > MAX_HEADER_SESSIONS:
+            oldest = next(iter(session.header_sessions))
+            del session.header_sessions[oldest]
+            self._drop_header_session(session, oldest)
+
+    def _drop_header_session(self, session: ClientSession, header_session: str) -> None:
+        if self._by_header_session.get(header_session) is session:
+            del self._by_header_session[header_session]
+
+    def _drop_request(self, session: ClientSession, request: Request) -> None:
+        session.requests.pop(request, None)
+        if self._by_request.get(request) is session:
+            del self._by_request[request]
+
+
+def _may_adopt(session: ClientSession, former: ClientSession) -> bool:
+    """Return whether both are without `session_id`, and only the former without connection."""
+    return not session.session_id and not former.session_id and former.connection is None
+
+
+def _pump(session: ClientSession, *, request_ack: bool) -> None:
+    if session.connection is not None:
+        session.connection.pump(request_ack=request_ack)

@@ -1,0 +1,356 @@
+"""The WebSocket of one client: the I/O shell around frames, codec, encoder and cursor."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from typing import Callable, Optional, Sequence
+
+from kernel_agent.wire.agent_messages import MessageFactory
+from kernel_agent.wire.backlog import Backlog
+from kernel_agent.wire.client_sessions import ClientSession, ClientSessions, Replay
+from kernel_agent.wire.codec import JOIN_MAX_BYTES, DecodeError, Request, decode
+from kernel_agent.wire.frames import (
+    MESSAGE_TOO_BIG,
+    NO_STATUS,
+    PING,
+    PONG,
+    Event,
+    EventKind,
+    FrameError,
+    FrameReader,
+    close_frame,
+    frame_header,
+)
+from kernel_agent.wire.handshake import Handshake
+from kernel_agent.wire.message import Message
+from kernel_agent.wire.peer_encoder import PeerEncoder
+
+WRITE_BATCH_BYTES = 512 * 1024
+WRITE_BUFFER_BYTES = 256 * 1024
+READ_BYTES = 64 * 1024
+CLOSE_TIMEOUT_SECONDS = 5.0
+"""How long the peer may take to read buffered data before the connection is aborted."""
+SILENT_INTERVALS = 3
+"""Number of ping intervals without data from the peer after which it counts as silent.
+
+The connection stays: the network may be cut for minutes, and a client may read nothing between two
+cells. TCP tells when a peer is gone (`server/listener.py`)."""
+KEEP_ALIVE = frame_header(PING, 4) + b"live"
+NUMBER_BYTES = 8
+"""Length of the payload of pings that ask for an acknowledgement."""
+ACK_PING_DELAY_SECONDS = 0.05
+"""Delay from the first message that no such ping covers to the next ping. A ping and its pong cost
+as much as a message, all the way to the client; what is not acknowledged when a connection is cut
+is sent again."""
+ACK_PING_BYTES = 256 * 1024
+"""From this size on the ping follows at once, since unacknowledged messages take memory."""
+
+_log = logging.getLogger(__name__)
+
+
+class WebSocket(asyncio.Protocol):
+    """The connection of one client; implements `client_sessions.Connection`.
+
+    Attributes:
+        is_silent: whether the peer has answered no ping for three intervals.
+    """
+
+    def __init__(
+        self,
+        *,
+        handshake: Handshake,
+        factory: MessageFactory,
+        sessions: ClientSessions,
+        backlog: Backlog,
+        max_message_bytes: int,
+        max_output_bytes: int,
+        ping_interval: float,
+        receive: Callable[[ClientSession, Request], None],
+    ) -> None:
+        """Prepare; `open` starts it.
+
+        Args:
+            handshake: result of the client's handshake.
+            factory: makes the notices to the client.
+            sessions: all client sessions.
+            backlog: while it is full nothing is read from the client.
+            max_message_bytes: a larger message from the client closes the connection.
+            max_output_bytes: a notice replaces a larger message to the client; 0: no limit.
+            ping_interval: seconds between keep-alive pings; 0: none.
+            receive: called with every well-formed message.
+        """
+        self._handshake = handshake
+        self._factory = factory
+        self._max_output_bytes = max_output_bytes
+        self._sessions = sessions
+        self._backlog = backlog
+        self._ping_interval = ping_interval
+        self._receive = receive
+        self._reader = FrameReader(max_message_bytes)
+        self._loop = asyncio.get_running_loop()
+        self._transport: Optional[asyncio.Transport] = None
+        self._session: Optional[ClientSession] = None
+        self._encoder: Optional[PeerEncoder] = None
+        self.is_silent = False
+        self._last_heard = self._loop.time()
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._ack_ping_timer: Optional[asyncio.TimerHandle] = None
+        self._scan: Optional[asyncio.Handle] = None
+        self._is_write_paused = False
+        self._is_read_paused = False
+        self._unanswered_ping: Optional[bytes] = None
+
+    def open(
+        self,
+        transport: asyncio.Transport,
+        session_id: str,
+        early_data: bytes,
+        greeting: Message,
+        replay: Optional[Replay] = None,
+    ) -> None:
+        """Take over an upgraded connection.
+
+        Args:
+            transport: transport of the connection.
+            session_id: the client's `session_id`, "" if it gave none.
+            early_data: bytes that followed the handshake.
+            greeting: the kernel's state, for this client alone.
+            replay: what it asks for again.
+        """
+        self._transport = transport
+        transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        transport.set_protocol(self)
+        session = self._sessions.connect(session_id, self, replay)
+        self._encoder = PeerEncoder(
+            self._handshake.codec,
+            max_bytes=self._handshake.max_bytes,
+            max_output_bytes=self._max_output_bytes,
+            peer=session.peer,
+            factory=self._factory,
+        )
+        self._session = session
+        _write(transport, self._encoder.encode_batch([greeting]))
+        if self._ping_interval > 0:
+            self._timer = self._loop.call_later(self._ping_interval, self._keep_alive)
+        self.pump()
+        if early_data:
+            self.data_received(early_data)
+
+    def pump(self, *, request_ack: bool = False) -> None:
+        """Send what the session is owed until there is nothing or the transport asks to pause.
+
+        With `request_ack` a ping leaves in the same write as the messages. In a later write it may
+        come too late: a client that reconnects upon a message would get that message again.
+        """
+        session, transport, encoder = self._session, self._transport, self._encoder
+        if session is None or transport is None or encoder is None:
+            return
+        cursor = session.cursor
+        while not self._is_write_paused:
+            messages = cursor.take(WRITE_BATCH_BYTES)
+            if not messages:
+                break
+            pieces = encoder.encode_batch(messages)
+            if request_ack and cursor.uncovered_bytes:
+                pieces.append(_ping_frame(cursor.next_ping()))
+            _write(transport, pieces)
+            self._schedule_ack_ping()
+        else:
+            return
+        if not cursor.is_at_end and self._scan is None:
+            self._scan = self._loop.call_soon(self._continue_scan)
+
+    def close(self, code: int, reason: str) -> None:
+        """Send a close frame and detach; abort if the peer does not read it in time."""
+        transport = self._transport
+        if transport is None or self._session is None:
+            return
+        self._detach()
+        if transport.is_closing():
+            return
+        transport.write(close_frame(code, reason))
+        transport.close()
+        self._timer = self._loop.call_later(CLOSE_TIMEOUT_SECONDS, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Handle bytes from the peer."""
+        self._last_heard = self._loop.time()
+        self._set_silent(is_silent=False)
+        try:
+            for event in self._reader.receive(data):
+                self._handle(event)
+                if self._session is None:
+                    return
+        except FrameError as exc:
+            _log.warning("closing a WebSocket: %s", exc)
+            self.close(exc.code, str(exc))
+        if self._backlog.is_full and self._transport is not None and not self._is_read_paused:
+            self._is_read_paused = True
+            self._transport.pause_reading()
+            self._backlog.when_relieved(self._resume_reading)
+
+    def pause_writing(self) -> None:
+        """Send nothing more until the peer has read the buffered ones."""
+        self._is_write_paused = True
+
+    def resume_writing(self) -> None:
+        """Resume sending."""
+        self._is_write_paused = False
+        if self._unanswered_ping is not None and self._transport is not None:
+            self._send_pong(self._transport, self._unanswered_ping)
+        self.pump()
+        self._sessions.notify_progress()
+
+    def connection_lost(self, exc: Optional[Exception]) -> None:
+        """Detach the session, which waits for its next connection.
+
+        A write that fails ends a transport at once, although the peer's close frame, which gives
+        the reason, may have arrived: it is read here.
+        """
+        if exc is not None and self._transport is not None:
+            unread = _read_received(self._transport)
+            if unread:
+                self.data_received(unread)
+        session, encoder = self._session, self._encoder
+        if (
+            session is not None
+            and encoder is not None
+            and encoder.record_break(session.cursor.unacknowledged())
+        ):
+            _log.warning(
+                "a client's connection broke twice at the same large message: a notice replaces it"
+            )
+        self._detach()
+        self._transport = None
+
+    def _continue_scan(self) -> None:
+        """Go on in a part of the log in which there was nothing for this client so far."""
+        self._scan = None
+        self.pump()
+
+    def _detach(self) -> None:
+        for timer in (self._timer, self._ack_ping_timer, self._scan):
+            if timer is not None:
+                timer.cancel()
+        session, self._session = self._session, None
+        if session is not None:
+            self._sessions.disconnect(session, self)
+
+    def _resume_reading(self) -> None:
+        self._is_read_paused = False
+        self._last_heard = self._loop.time()
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _handle(self, event: Event) -> None:
+        session, transport, encoder = self._session, self._transport, self._encoder
+        if session is None or transport is None or encoder is None:
+            return
+        if event.kind is EventKind.PONG:
+            self._acknowledge(session, event.payload)
+        elif event.kind is EventKind.PING:
+            self._send_pong(transport, event.payload)
+        elif event.kind is EventKind.CLOSE:
+            code = int.from_bytes(event.payload[:2], "big")
+            if code == MESSAGE_TOO_BIG:
+                limit = encoder.lower_limit(session.cursor.unacknowledged())
+                _log.warning(
+                    "a client closed its connection because a message was too large for it; %s",
+                    "a notice replaces it" if limit else "no large message was on its way",
+                )
+            self.close(code or NO_STATUS, "")
+        else:
+            if event.kind is EventKind.BINARY:
+                encoder.allow_binary()
+            try:
+                request = decode(event.payload, self._handshake.codec)
+            except DecodeError as exc:
+                _log.warning("dropped a client's message: %s", exc)
+                return
+            self._receive(session, request)
+
+    def _send_pong(self, transport: asyncio.Transport, payload: bytes) -> None:
+        """Answer a ping; while writing is paused, keep only the latest (RFC 6455 section 5.5.3)."""
+        if self._is_write_paused:
+            self._unanswered_ping = payload
+            return
+        self._unanswered_ping = None
+        transport.write(frame_header(PONG, len(payload)) + payload)
+
+    def _acknowledge(self, session: ClientSession, payload: bytes) -> None:
+        is_number = len(payload) == NUMBER_BYTES
+        if not is_number or not session.cursor.acknowledge(int.from_bytes(payload, "big")):
+            return
+        self._schedule_ack_ping()
+        self._sessions.notify_progress()
+
+    def _schedule_ack_ping(self) -> None:
+        """Have a ping cover the messages sent: at once if they are large, else soon."""
+        if self._session is None or self._session.cursor.is_ping_under_way:
+            return
+        uncovered_bytes = self._session.cursor.uncovered_bytes
+        if uncovered_bytes >= ACK_PING_BYTES:
+            self._send_ack_ping()
+        elif uncovered_bytes and self._ack_ping_timer is None:
+            self._ack_ping_timer = self._loop.call_later(
+                ACK_PING_DELAY_SECONDS, self._send_due_ack_ping
+            )
+
+    def _send_due_ack_ping(self) -> None:
+        self._ack_ping_timer = None
+        self._send_ack_ping()
+
+    def _send_ack_ping(self) -> None:
+        """Send a ping whose pong acknowledges all that was sent."""
+        session, transport = self._session, self._transport
+        if session is None or transport is None:
+            return
+        if session.cursor.uncovered_bytes:
+            transport.write(_ping_frame(session.cursor.next_ping()))
+
+    def _keep_alive(self) -> None:
+        transport = self._transport
+        if transport is None or self._session is None:
+            return
+        silence = self._loop.time() - self._last_heard
+        self._set_silent(
+            is_silent=silence > SILENT_INTERVALS * self._ping_interval and not self._is_read_paused
+        )
+        if not self._is_write_paused:
+            transport.write(KEEP_ALIVE)
+        self._timer = self._loop.call_later(self._ping_interval, self._keep_alive)
+
+    def _set_silent(self, *, is_silent: bool) -> None:
+        if is_silent != self.is_silent and self._session is not None:
+            self.is_silent = is_silent
+            self._sessions.notify_progress()
+
+
+def _write(transport: asyncio.Transport, pieces: Sequence[bytes]) -> None:
+    """Write small pieces joined and large ones as they are.
+
+    Memory views avoid copies: transports of Python up to 3.11 join the pieces of `writelines`, and
+    copy twice the part of a bytes object that the socket does not take at once.
+    """
+    start = 0
+    for index, piece in enumerate(pieces):
+        if len(piece) > JOIN_MAX_BYTES:
+            transport.write(b"".join(pieces[start:index]))
+            transport.write(memoryview(piece))
+            start = index + 1
+    transport.write(memoryview(b"".join(pieces[start:])))
+
+
+def _read_received(transport: asyncio.Transport) -> bytes:
+    """Return the bytes that a broken connection received and its transport has not read."""
+    connection = transport.get_extra_info("socket")
+    try:
+        return os.read(connection.fileno(), READ_BYTES)
+    except OSError:
+        return b""
+
+
+def _ping_frame(number: int) -> bytes:
+    return frame_header(PING, NUMBER_BYTES) + number.to_bytes(NUMBER_BYTES, "big")

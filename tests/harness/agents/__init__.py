@@ -1,0 +1,1 @@
+"""Agents: real ones, fake ones, hostile ones, and raw clients of their interface."""

@@ -1,0 +1,1 @@
+"""Kernelspecs and images as sites have them."""

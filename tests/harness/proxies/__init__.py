@@ -1,0 +1,1 @@
+"""Process proxies under test."""

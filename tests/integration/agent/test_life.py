@@ -1,0 +1,498 @@
+"""The kernel's life in the agent's hands: interrupt, restart, death, shutdown, culling."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from harness.agents.agent import Agent, Client
+from harness.agents.messages import statuses, texts
+from harness.waiting import eventually
+
+from jupyter_wire.messages import Message
+from kernel_agent.system.descendants import descendants, read_parents
+
+pytestmark = pytest.mark.kernel
+
+LOOPS = {
+    "sleep": "import time\nprint('on')\ntime.sleep(60)",
+    "busy loop": "print('on')\nwhile True: pass",
+    "await": "import asyncio\nprint('on')\nawait asyncio.sleep(60)",
+}
+
+
+async def kernel_pid(client: Client) -> int:
+    """Return the process id of the kernel."""
+    return int(texts(await client.execute("import os; print(os.getpid())")))
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("mode", ["signal", "message"])
+async def test_interrupt_stops_whatever_runs(mode: str) -> None:
+    """Sleep, a busy loop and an await end with KeyboardInterrupt; the kernel goes on."""
+    async with Agent(settings={"interrupt_mode": mode}) as agent:
+        client = await agent.connect("s")
+        for code in LOOPS.values():
+            msg_id = await client.run(code)
+            await client.until(lambda m: m.type == "stream")
+            assert (await agent.request("POST", "/v1/interrupt"))[0] == 204
+            seen = await client.finish(msg_id)
+            (reply,) = (m for m in seen if m.type == "execute_reply")
+            assert reply.content["status"] == "error"
+        assert texts(await client.execute("print('alive')")) == "alive\n"
+
+
+async def test_interrupt_sends_the_alternate_signal() -> None:
+    """With `interrupt_signal` the kernel gets that signal instead of SIGINT."""
+    code = (
+        "import signal, time\n"
+        "def stop(*_): raise RuntimeError('usr2')\n"
+        "signal.signal(signal.SIGUSR2, stop)\n"
+        "print('on'); time.sleep(60)"
+    )
+    async with Agent(settings={"interrupt_signal": "SIGUSR2"}) as agent:
+        client = await agent.connect("s")
+        msg_id = await client.run(code)
+        await client.until(lambda m: m.type == "stream")
+        await agent.request("POST", "/v1/interrupt")
+        (error,) = (m for m in await client.finish(msg_id) if m.type == "error")
+        assert error.content["evalue"] == "usr2"
+
+
+async def test_interrupt_without_effect_is_told_below_the_cell(agent: Agent) -> None:
+    """A kernel that ignores it: once, however often the user tries; a restart is the way out."""
+    client = await agent.connect("s")
+    other = await agent.connect("other")
+    code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + LOOPS["busy loop"]
+    msg_id = await client.run(code)
+    await client.until(lambda m: m.type == "stream")
+    for _ in range(3):
+        assert (await agent.request("POST", "/v1/interrupt"))[0] == 204
+    for reader in (client, other):
+        (notice,) = (m for m in await reader.until(is_stderr) if is_stderr(m))
+        assert notice.parent_id == msg_id
+        assert notice.content["text"] == (
+            "The kernel has not reacted to the interrupt. Restart it if you want it to stop.\n"
+        )
+    assert (await agent.request("POST", "/v1/restart"))[0] == 200
+    await client.execute("1")
+    assert texts(client.received, "stderr").count("has not reacted") == 1
+
+
+def is_stderr(message: Message) -> bool:
+    """Whether a message is output on stderr."""
+    return message.type == "stream" and message.content["name"] == "stderr"
+
+
+async def test_interrupt_with_an_effect_is_not_told_of(agent: Agent) -> None:
+    """Nor is the next cell, which runs when the time to react is over."""
+    client = await agent.connect("s")
+    msg_id = await client.run(LOOPS["busy loop"])
+    await client.until(lambda m: m.type == "stream")
+    await agent.request("POST", "/v1/interrupt")
+    await client.finish(msg_id)
+    await client.execute("import time; time.sleep(6)")
+    assert "interrupt" not in texts(client.received, "stderr")
+
+
+async def test_restart_keeps_the_websocket_and_forgets_the_variables(agent: Agent) -> None:
+    """Clients stay connected and find a new kernel; nothing tells them of a crash."""
+    client = await agent.connect("s")
+    await client.execute("x = 1")
+    first = await kernel_pid(client)
+    waiting = await client.run("import time; time.sleep(60)")
+    await client.until(lambda m: m.type == "execute_input" and m.parent_id == waiting)
+    restart = asyncio.create_task(agent.request("POST", "/v1/restart"))
+    await agent.until_state("restarting")
+    during = await client.run("print('x' in globals())")
+    status, document = await restart
+    assert status == 200
+    assert document["execution_state"] in {"idle", "busy"}
+    assert document["restarts"] == 1
+    assert document["reason"] is None
+    assert "False" in texts(await client.finish(during))
+    assert await kernel_pid(client) != first
+    assert not is_running(first)
+    assert "restarting" not in statuses(client.received)
+
+
+async def test_concurrent_restarts_share_one(agent: Agent) -> None:
+    """Restarts asked for while one is under way end with it."""
+    requests = [agent.request("POST", "/v1/restart") for _ in range(4)]
+    answers = await asyncio.gather(*requests)
+    assert [status for status, _ in answers] == [200] * 4
+    assert (await agent.state())["restarts"] == 1
+
+
+async def test_killed_kernel_is_restarted_up_to_the_limit_then_dead(agent: Agent) -> None:
+    """Five times `kill -9`: five restarts. The sixth: dead, with the reason; a restart helps."""
+    client = await agent.connect("s")
+    for count in range(1, 6):
+        os.kill(await kernel_pid(client), signal.SIGKILL)
+        await client.until(lambda m: m.content.get("execution_state") == "restarting")
+        await client.execute("1")
+        document = await agent.state()
+        assert document["restarts"] == count
+        assert document["reason"]["signal"] == "SIGKILL"
+    os.kill(await kernel_pid(client), signal.SIGKILL)
+    await client.until(lambda m: m.content.get("execution_state") == "dead")
+    document = await agent.state()
+    assert document["execution_state"] == "dead"
+    assert document["reason"]["message"] == "the kernel was killed by SIGKILL"
+    assert (await agent.request("POST", "/v1/interrupt"))[0] == 409
+    assert (await agent.request("POST", "/v1/signal", {"signum": 10}))[0] == 409
+    assert (await agent.request("POST", "/v1/restart"))[0] == 200
+    assert texts(await client.execute("print('back')")) == "back\n"
+
+
+async def test_death_without_autorestart_tells_code_and_stderr() -> None:
+    """With `autorestart` off a kernel that exits is dead; the reason has its stderr."""
+    async with Agent(settings={"autorestart": False}) as agent:
+        client = await agent.connect("s")
+        await client.execute("1")
+        await client.run("import os; os.write(2, b'last line'); os._exit(7)")
+        await client.until(lambda m: m.content.get("execution_state") == "dead")
+        reason = (await agent.state())["reason"]
+        assert reason["exit_code"] == 7
+        assert reason["signal"] is None
+        assert not reason["out_of_memory"]
+        assert reason["stderr"].endswith("last line")
+        late = await agent.connect("late")
+        assert statuses(await late.until(lambda _: True)) == ["dead"]
+
+
+async def test_output_before_a_crash_arrives(agent: Agent) -> None:
+    """What a kernel published before it died reaches the client before `restarting`."""
+    client = await agent.connect("s")
+    code = "import os, time; print('x' * 100_000, flush=True); time.sleep(0.5); os._exit(1)"
+    await client.run(code)
+    seen = await client.until(lambda m: m.content.get("execution_state") == "restarting")
+    assert len(texts(seen)) == 100_001
+
+
+async def test_request_right_after_a_crash_waits_for_the_next_kernel(agent: Agent) -> None:
+    """It is not given to the process that has ended, while the last of that is collected."""
+    client = await agent.connect("s")
+    pid = await kernel_pid(client)
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: not Path(f"/proc/{pid}").exists())  # the agent knows of its end
+    assert "alive" in texts(await client.execute("print('alive')"))
+
+
+LEAVE_PROCESSES = """
+import os, socket, subprocess
+port = socket.create_server(("127.0.0.1", PORT))
+left = [subprocess.Popen(["sleep", "998"], start_new_session=True).pid]
+reading, writing = os.pipe()
+if os.fork() == 0:  # a daemon, as in daemon(3): its parent is gone at once
+    os.setsid()
+    if os.fork() == 0:
+        os.write(writing, b"%d" % os.getpid())
+        while True:
+            subprocess.run(["sleep", "998"])  # also when that is killed
+    os._exit(0)
+left.append(int(os.read(reading, 20)))
+os.wait()
+subprocess.run("nohup setsid sleep 998 >/dev/null 2>&1 &", shell=True)
+subprocess.Popen(["sleep", "998"], pass_fds=[port.fileno()], start_new_session=True)
+"""
+
+
+@pytest.mark.parametrize("end", ["restart", "kill"])
+async def test_process_that_ended_leaves_no_other(agent: Agent, end: str) -> None:
+    """Sessions of their own, daemons, what was orphaned: gone, and their port can be had again."""
+    client = await agent.connect("s")
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port = found.getsockname()[1]
+    code = LEAVE_PROCESSES.replace("PORT", str(port))
+    await client.execute(code)
+    left = descendants(read_parents(), agent.pid)
+    assert len([pid for pid in left if b"998" in command_of(pid)]) == 4
+    if end == "restart":
+        assert (await agent.request("POST", "/v1/restart"))[0] == 200
+    else:
+        os.kill(await kernel_pid(client), signal.SIGKILL)
+        await client.until(lambda m: m.content.get("execution_state") == "restarting")
+    assert not [pid for pid in left if is_running(pid)]
+    seen = await client.execute(f"import socket; socket.create_server(('127.0.0.1', {port}))")
+    assert not [m for m in seen if m.type == "error"]
+    await client.execute(code.replace(str(port), "0"))
+    left = descendants(read_parents(), agent.pid)
+    assert (await agent.request("POST", "/v1/shutdown"))[0] == 204
+    assert not [pid for pid in left if is_running(pid)]
+
+
+def command_of(pid: int) -> bytes:
+    """Return the command line of a process, b"" if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+async def test_restart_that_fails_says_why(tmp_path: Path) -> None:
+    """A kernel that cannot start again: 500 with the reason, and `dead`."""
+    broken = tmp_path / "broken"
+    script = f"test -e {broken} && exit 3; exec {sys.executable} -m ipykernel_launcher -f $0"
+    argv = ["sh", "-c", script, "{connection_file}"]
+    async with Agent(argv=argv, settings={"restart_limit": 1}) as agent:
+        await agent.until_state("idle")
+        broken.touch()
+        status, document = await agent.request("POST", "/v1/restart")
+        assert status == 500
+        assert document["message"] == "the kernel exited with code 3"
+        await agent.until_state("dead")
+
+
+async def test_shutdown_is_graceful_and_ends_the_agent(tmp_path: Path) -> None:
+    """POST shutdown: `atexit` code runs, clients see `dead`, the answer is 204, the exit code 0."""
+    mark = tmp_path / "mark"
+    async with Agent() as agent:
+        client = await agent.connect("s")
+        await client.execute(
+            f"import atexit, pathlib; atexit.register(pathlib.Path({str(mark)!r}).touch)"
+        )
+        pid = await kernel_pid(client)
+        reading = asyncio.create_task(client.until(lambda _: False))
+        assert (await agent.request("POST", "/v1/shutdown"))[0] == 204
+        assert await agent.wait() == 0
+        with pytest.raises(ConnectionError):
+            await reading
+        assert client.socket.close_code == 1001
+        assert mark.exists()
+        assert not is_running(pid)
+        assert statuses(client.received)[-1] == "dead"
+        assert files_of(agent) == ["log"]
+
+
+async def test_kernel_whose_child_is_a_zombie_shuts_down_by_itself() -> None:
+    """Left alone, ipykernel would try for half a minute to end a child that it need only reap."""
+    async with Agent(settings={"shutdown_wait_time": 25.0}) as agent:
+        client = await agent.connect("s")
+        await client.execute("import subprocess; child = subprocess.Popen(['sleep', '60'])")
+        await client.socket.close()
+        assert (await agent.request("POST", "/v1/shutdown"))[0] == 204
+        assert await agent.wait() == 0
+        assert "sending SIG" not in agent.log()
+
+
+def files_of(agent: Agent) -> list[str]:
+    """Return the files in the agent's folder, but for IPython's."""
+    names = {path.name for path in Path(agent.folder.name).iterdir()}
+    return sorted(names & {"log", "socket"} | {name for name in names if "kernel" in name})
+
+
+async def test_sigterm_ends_kernel_and_agent_with_a_reason(tmp_path: Path) -> None:
+    """As `docker stop` sends it: as graceful, even while a cell runs, but it is no wanted end."""
+    mark = tmp_path / "mark"
+    async with Agent() as agent:
+        client = await agent.connect("s")
+        await client.execute(
+            f"import atexit, pathlib; atexit.register(pathlib.Path({str(mark)!r}).touch)"
+        )
+        # its output says more than `execute_input`: the interrupt meets the cell itself
+        await client.run(LOOPS["sleep"])
+        await client.until(lambda m: m.type == "stream")
+        async with agent.session().get("/v1/events") as events:
+            os.kill(agent.pid, signal.SIGTERM)
+            with pytest.raises(ConnectionError):
+                await client.until(lambda _: False)
+            states = [json.loads(line) async for line in events.content if line.strip()]
+        assert await agent.wait() == 143
+        assert mark.exists(), agent.log()
+    for document in states:
+        is_ending = document["execution_state"] in {"terminating", "dead"}
+        told = (
+            document["reason"]
+            and "told to stop (SIGTERM) by a process in its container, or from outside"
+            in document["reason"]["message"]
+        )
+        assert bool(told) is is_ending
+    assert states[-1]["execution_state"] == "dead"
+
+
+async def test_sigterm_during_a_shutdown_leaves_it_a_wanted_end() -> None:
+    """A gateway asks the agent, then removes the container: no reason, exit code 0."""
+    async with Agent() as agent:
+        client = await agent.connect("s")
+        code = "import atexit, time; atexit.register(time.sleep, 1)"
+        await client.execute(code)
+        await client.socket.close()
+        async with agent.session().get("/v1/events") as events:
+            shutdown = asyncio.create_task(agent.request("POST", "/v1/shutdown"))
+            await agent.until_state("terminating")
+            os.kill(agent.pid, signal.SIGTERM)
+            states = [json.loads(line) async for line in events.content if line.strip()]
+        assert (await shutdown)[0] == 204
+        assert await agent.wait() == 0
+    assert [state["reason"] for state in states] == [None] * len(states)
+    assert states[-1]["execution_state"] == "dead"
+
+
+async def test_kernel_that_ignores_everything_is_killed() -> None:
+    """A kernel deaf to shutdown_request and SIGTERM is killed after the wait time."""
+    code = (
+        "import signal, time\n"
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "print('deaf')\nwhile True: time.sleep(1)"
+    )
+    async with Agent(settings={"shutdown_wait_time": 0.4}) as agent:
+        client = await agent.connect("s")
+        await client.run(code)
+        await client.until(lambda m: m.type == "stream")
+        reading = asyncio.create_task(client.until(lambda _: False))
+        assert (await agent.request("POST", "/v1/shutdown"))[0] == 204
+        assert await agent.wait() == 0
+        with pytest.raises(ConnectionError):
+            await reading
+
+
+SILENT_ON_CONTROL = """
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import IPKernelApp
+
+class Kernel(IPythonKernel):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        del self.control_handlers["kernel_info_request"]
+
+IPKernelApp.launch_instance(kernel_class=Kernel)
+"""
+
+
+async def test_kernel_that_is_silent_on_control_is_ready() -> None:
+    """As IRkernel is, but for shutdown_request."""
+    argv = (sys.executable, "-c", SILENT_ON_CONTROL, "-f", "{connection_file}")
+    async with Agent(argv=argv, settings={"launch_timeout": 20.0}) as agent:
+        client = await agent.connect("s")
+        assert texts(await client.execute("print('alive')")) == "alive\n"
+        assert (await agent.request("POST", "/v1/shutdown"))[0] == 204
+        assert await agent.wait() == 0
+
+
+@pytest.mark.parametrize("first", ["shutdown", "restart"])
+async def test_restart_of_a_kernel_that_is_being_ended_is_a_conflict(first: str) -> None:
+    """Nothing is wrong with the kernel: another client ends it, before the restart or during it."""
+    async with Agent() as agent:
+        client = await agent.connect("s")
+        await client.execute("import atexit, time; atexit.register(time.sleep, 1)")
+        begun = asyncio.create_task(agent.request("POST", f"/v1/{first}"))
+        await agent.until_state("terminating" if first == "shutdown" else "restarting")
+        second = "restart" if first == "shutdown" else "shutdown"
+        other, _ = await agent.request("POST", f"/v1/{second}")
+        statuses_of = {first: (await begun)[0], second: other}
+        assert statuses_of == {"shutdown": 204, "restart": 409}
+        assert await agent.wait() == 0
+
+
+async def test_shutdown_while_the_kernel_boots() -> None:
+    """An agent that is told to end before its kernel is ready does."""
+    async with Agent(argv=["sleep", "60"]) as agent:
+        await eventually(agent.is_listening)
+        os.kill(agent.pid, signal.SIGTERM)
+        assert await agent.wait(deadline=20) == 143
+
+
+async def test_shutdown_request_of_a_client_ends_the_agent(agent: Agent) -> None:
+    """A client's shutdown_request: it gets the reply, everybody `dead`, the agent exits with 0."""
+    client = await agent.connect("s")
+    await client.execute("1")
+    await client.send("shutdown_request", {"restart": False}, channel="control")
+    with pytest.raises(ConnectionError):
+        await client.until(lambda _: False)
+    assert "shutdown_reply" in [m.type for m in client.received]
+    assert statuses(client.received)[-1] == "dead"
+    assert await agent.wait() == 0
+
+
+async def test_shutdown_request_with_restart_is_a_restart(agent: Agent) -> None:
+    """With `restart` true a new kernel takes over."""
+    client = await agent.connect("s")
+    first = await kernel_pid(client)
+    await client.send("shutdown_request", {"restart": True}, channel="control")
+    await client.until(lambda m: m.content.get("execution_state") == "starting")
+    assert await kernel_pid(client) != first
+    assert (await agent.state())["restarts"] == 1
+
+
+async def test_requests_for_a_restart_share_one(agent: Agent) -> None:
+    """Those that come while it is under way do not end the new kernel: nothing crashes."""
+    client = await agent.connect("s")
+    await client.execute("1")
+    restart = asyncio.create_task(agent.request("POST", "/v1/restart"))
+    await agent.until_state("restarting")
+    for _ in range(2):
+        await client.send("shutdown_request", {"restart": True}, channel="control")
+    msg_id = await client.run("print('alive')")
+    assert (await restart)[0] == 200
+    assert "alive" in texts(await client.finish(msg_id))
+    await client.execute("import time; time.sleep(0.5)")
+    document = await agent.state()
+    assert (document["restarts"], document["reason"]) == (1, None)
+    assert "restarting" not in statuses(client.received)
+
+
+async def test_idle_kernel_culls_itself() -> None:
+    """After the idle timeout without connections the kernel and the agent are gone."""
+    settings = {"cull_idle_timeout": 1, "cull_interval": 1}
+    async with Agent(settings=settings) as agent:
+        assert await agent.wait() == 0
+        assert "idle for 1 s" in agent.log()
+
+
+async def test_culling_spares_connected_and_busy_kernels() -> None:
+    """A connection, and work, keep a kernel; settings may change while it runs."""
+    settings = {"cull_idle_timeout": 1, "cull_interval": 0.2}
+    async with Agent(settings=settings) as agent:
+        client = await agent.connect("s")
+        await client.execute("1")
+        await spend(agent, 2.0)
+        await client.run("import time; time.sleep(3); print('late')")
+        await client.until(lambda m: m.type == "execute_input" and "late" in m.content["code"])
+        await client.cut()
+        client = await agent.connect("s")
+        await client.until(lambda m: "late" in m.content.get("text", ""))
+        assert (await agent.request("PUT", "/v1/culling", {"cull_connected": True}))[0] == 204
+        assert await agent.wait() == 0
+
+
+async def spend(agent: Agent, seconds: float) -> None:
+    """Let time pass in which the agent must stay alive."""
+    end = asyncio.get_running_loop().time() + seconds
+
+    async def is_over() -> bool:
+        assert (await agent.state())["execution_state"] == "idle"
+        return asyncio.get_running_loop().time() > end
+
+    await eventually(is_over)
+
+
+async def test_orphans_are_reaped_by_pid_1() -> None:
+    """As PID 1 the agent leaves no zombie of a process that the kernel's children left behind."""
+    async with Agent(prefix=["unshare", "--pid", "--fork", "--mount-proc"]) as agent:
+        client = await agent.connect("s")
+        code = (
+            "import subprocess, os, time\n"
+            "subprocess.run(['sh', '-c', '(sleep 0.1; exit 3) & (sleep 0.2) &'])\n"
+            "def zombies():\n"
+            "    return [p for p in os.listdir('/proc') if p.isdigit()\n"
+            "        and open(f'/proc/{p}/stat').read().rsplit(')', 1)[1].split()[0] == 'Z']\n"
+            "time.sleep(1)\n"
+            "print(os.getppid(), zombies())"
+        )
+        assert texts(await client.execute(code)) == "1 []\n"
+        await client.socket.close()
+        assert (await agent.request("POST", "/v1/shutdown"))[0] == 204
+        assert await agent.wait() == 0

@@ -1,0 +1,60 @@
+"""The state document: who is told of what."""
+
+import asyncio
+import json
+from typing import Any
+
+from kernel_agent.server.http import Request, Stream
+from kernel_agent.server.routes import Routes
+from kernel_agent.server.state import State
+
+DEADLINE = 20.0
+
+
+class Watcher:
+    """A subscriber that keeps what it was told, as the event stream does."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._told = asyncio.Event()
+        self.unsubscribe = state.subscribe(self._told.set)
+        self.document = state.document()
+
+    async def next(self) -> dict[str, Any]:
+        """Return the document that comes next."""
+        async with asyncio.timeout(DEADLINE):
+            await self._told.wait()
+        self._told.clear()
+        self.document = self._state.document()
+        return self.document
+
+
+async def test_every_subscriber_learns_of_a_change_back() -> None:
+    """Also of one to what an earlier subscriber, now gone, was told last."""
+    document = {"connections": 1}
+    state = State(lambda: dict(document))
+    earlier = Watcher(state)
+    state.mark_changed()
+    assert (await earlier.next())["connections"] == 1
+    earlier.unsubscribe()
+    document["connections"] = 0
+    state.mark_changed()
+    later = Watcher(state)
+    assert later.document["connections"] == 0
+    document["connections"] = 1
+    state.mark_changed()
+    assert (await later.next())["connections"] == 1
+
+
+async def test_slow_reader_of_the_events_learns_of_the_end() -> None:
+    """Also one that had not taken the line before when the end came."""
+    nothing: Any = None
+    state = State(lambda: {"execution_state": "idle"})
+    routes = Routes(nothing, state, nothing, nothing, nothing, nothing)
+    answer = await routes.handle(Request("GET", "/v1/events", {}, {}, b""))
+    assert isinstance(answer, Stream)
+    states = []
+    async for line in answer.chunks:
+        states.append(json.loads(line)["execution_state"])
+        state.end()
+    assert states == ["idle", "dead"]

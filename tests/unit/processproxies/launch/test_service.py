@@ -1,0 +1,61 @@
+"""The launch of a kernel as a Swarm service."""
+
+import ipaddress
+from typing import Any
+
+import msgspec
+import pytest
+
+from enterprise_gateway.services.processproxies.engine.network import KernelNetwork
+from enterprise_gateway.services.processproxies.launch.service import describe_shortage
+from enterprise_gateway.services.processproxies.workloads.swarm_objects import Task
+
+NETWORK = "kernels"
+
+
+def task(state: str = "running", **changes: Any) -> Task:
+    """Return an entry of `GET /tasks`."""
+    entry = {
+        "ServiceID": "s1",
+        "CreatedAt": "2026-11-22T15:30:43Z",
+        "NodeID": "n1",
+        "DesiredState": "running",
+        "Status": {"State": state},
+        "NetworksAttachments": [attachment(NETWORK, "10.0.1.7/24")],
+    }
+    return msgspec.convert({**entry, **changes}, Task)
+
+
+def attachment(network: str, *addresses: str) -> dict[str, Any]:
+    """Return an entry of a task's `NetworksAttachments`."""
+    return {"Network": {"Spec": {"Name": network}}, "Addresses": list(addresses)}
+
+
+def inside(network: str, number: int, node: str = "n1") -> Task:
+    """Return a running task with an address in a network."""
+    addressed = [attachment(network, f"10.0.1.{number}/28")]
+    return task(ServiceID=f"other{number}", NodeID=node, NetworksAttachments=addressed)
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "is_full"),
+    [
+        # 13 addresses: 10 tasks, their node, a gateway that Swarm lists no task of and its node
+        (task("new", NodeID="", NetworksAttachments=[]), 10, True),
+        (task("new", NodeID="", NetworksAttachments=[]), 9, False),
+        (task("preparing", NodeID="n2"), 8, True),
+        (task("preparing", NodeID="n2"), 7, False),
+        (task("pending", NodeID="", NetworksAttachments=[]), 12, False),
+        (task("running"), 12, False),
+    ],
+)
+def test_shortage_of_addresses_is_told(own: Task, others: int, *, is_full: bool) -> None:
+    """If the task or its node has no address, and all addresses must be in use."""
+    network = KernelNetwork(NETWORK, (ipaddress.IPv4Network("10.0.1.0/28"),), "10.0.1.1")
+    tasks = [own, *(inside(NETWORK, number) for number in range(others))]
+    elsewhere = [inside("another", number) for number in range(20, 40)]
+    told = describe_shortage(network, [*tasks, *elsewhere], "s1")
+    assert bool(told) is is_full
+    if is_full:
+        assert "'kernels' (10.0.1.0/28) has 13 addresses" in told
+    assert not describe_shortage(network, tasks, "gone")

@@ -1,0 +1,73 @@
+"""What the stack's file says agrees with the code and with the images."""
+
+import asyncio
+import re
+from pathlib import Path
+
+import pytest
+
+from enterprise_gateway.settings import KernelSettings
+from enterprise_gateway.web.draining import LINGER_SECONDS, longest_request_seconds
+from enterprise_gateway.web.server import CLEANUP_SECONDS, SHUTDOWN_SECONDS
+
+DOCKER = Path(__file__).resolve().parents[3] / "etc" / "docker"
+STACK = (DOCKER / "docker-compose.yml").read_text(encoding="utf-8")
+GATEWAY = DOCKER / "enterprise-gateway"
+
+
+def default(variable: str) -> float:
+    """Return the number that a variable of the stack is by default."""
+    (found,) = re.findall(rf"\$\{{{variable}:-([0-9.]+)s?\}}", STACK)
+    return float(found)
+
+
+def test_replica_is_given_the_time_that_it_takes_to_stop() -> None:
+    """A longer request, the launch of a kernel, would end with 502 and leave its kernel behind."""
+    kernels = KernelSettings(
+        launch_timeout=default("EG_KERNEL_LAUNCH_TIMEOUT"),
+        kernel_info_timeout=default("EG_KERNEL_INFO_TIMEOUT"),
+    )
+    stop = LINGER_SECONDS + longest_request_seconds(kernels) + SHUTDOWN_SECONDS + CLEANUP_SECONDS
+    assert default("EG_STOP_GRACE_PERIOD") > stop
+
+
+def test_health_check_fails_for_a_gateway_that_hangs_only() -> None:
+    """Docker's deadline is longer than the check's own, and a start is given minutes."""
+    dockerfile = (GATEWAY / "Dockerfile").read_text(encoding="utf-8")
+    check = (GATEWAY / "check-gateway").read_text(encoding="utf-8")
+    (timeout, start, retries) = re.findall(
+        r"--timeout=(\d+)s --start-period=(\d+)m --retries=(\d+)", dockerfile
+    )[0]
+    (patience,) = re.findall(r"read -r -t (\d+)", check)
+    assert int(patience) < int(timeout)
+    assert int(timeout) * int(retries) >= 120
+    assert int(start) >= 5
+
+
+@pytest.mark.parametrize(
+    ("pause", "answer", "passes"),
+    [
+        (0.0, b"HTTP/1.0 200 OK\r\n\r\n", True),
+        (6.0, b"HTTP/1.0 200 OK\r\n\r\n", True),  # as of a gateway on a starved machine
+        (0.0, b"HTTP/1.0 503 Service Unavailable\r\n\r\n", False),
+        (0.0, b"", False),
+    ],
+)
+async def test_health_check_waits_for_a_slow_answer(
+    pause: float, answer: bytes, *, passes: bool
+) -> None:
+    """What counts is the answer."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(pause)
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        check = await asyncio.create_subprocess_exec(
+            "bash", GATEWAY / "check-gateway", env={"EG_PORT": str(port)}
+        )
+        assert (await check.wait() == 0) is passes

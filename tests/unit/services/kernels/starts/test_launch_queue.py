@@ -1,0 +1,143 @@
+"""The launch queue: a bounded number at once, first come, first served."""
+
+import asyncio
+import random
+
+import pytest
+
+from enterprise_gateway.errors import LaunchError, LaunchTimeoutError, UnavailableError
+from enterprise_gateway.services.kernels.starts.attempts import Attempt, explain_wait
+from enterprise_gateway.services.kernels.starts.launch_queue import LaunchQueue
+
+
+class Crowd:
+    """Tasks that take a slot, and hold it until they are told to end."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.queue = LaunchQueue(lambda: self.limit)
+        self.begun: list[int] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        self.ends: list[asyncio.Event] = []
+
+    async def add(self, count: int) -> None:
+        """Have that many more."""
+        for _ in range(count):
+            self.ends.append(asyncio.Event())
+            self.tasks.append(asyncio.create_task(self._take(len(self.tasks))))
+        await settle()
+
+    async def end(self, number: int) -> None:
+        """Have one give its slot back."""
+        self.ends[number].set()
+        await settle()
+
+    async def leave(self, number: int) -> None:
+        """Cancel one."""
+        self.tasks[number].cancel()
+        await settle()
+
+    async def _take(self, number: int) -> None:
+        async with self.queue.slot():
+            self.begun.append(number)
+            await self.ends[number].wait()
+
+
+async def settle() -> None:
+    """Let all tasks do what they can."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_first_come_first_served() -> None:
+    """No more than the limit at once, in the order of arrival."""
+    crowd = Crowd(2)
+    await crowd.add(5)
+    assert (crowd.begun, crowd.queue.running, crowd.queue.waiting) == ([0, 1], 2, 3)
+    await crowd.end(1)
+    assert crowd.begun == [0, 1, 2]
+    await crowd.end(0)
+    await crowd.end(2)
+    assert (crowd.begun, crowd.queue.running, crowd.queue.waiting) == ([0, 1, 2, 3, 4], 2, 0)
+    await crowd.end(3)
+    await crowd.end(4)
+    assert crowd.queue.running == 0
+
+
+async def test_cancelled_launch_holds_no_slot() -> None:
+    """Neither while it waits, nor while it runs."""
+    crowd = Crowd(1)
+    await crowd.add(4)
+    await crowd.leave(1)
+    assert crowd.queue.waiting == 2
+    await crowd.leave(0)
+    assert crowd.begun == [0, 2]
+    await crowd.end(2)
+    assert crowd.begun == [0, 2, 3]
+
+
+async def test_slot_of_a_launch_cancelled_at_once_goes_to_the_next() -> None:
+    """It got the slot and was cancelled in the same moment: the slot is not lost."""
+    crowd = Crowd(1)
+    await crowd.add(3)
+    crowd.ends[0].set()
+    await asyncio.sleep(0)  # the slot is given to the next, which has not run yet
+    crowd.tasks[1].cancel()
+    await settle()
+    assert crowd.begun[-1] == 2
+    assert crowd.queue.running == 1
+
+
+async def test_no_limit_is_no_wait_and_a_new_limit_holds_from_then_on() -> None:
+    """The setting may change while launches are under way."""
+    crowd = Crowd(0)
+    await crowd.add(9)
+    assert crowd.queue.running == 9
+    crowd.limit = 1
+    await crowd.add(1)
+    assert crowd.queue.waiting == 1
+    for number in range(9):
+        await crowd.end(number)
+    assert crowd.begun[-1] == 9
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_slots_are_never_lost(seed: int) -> None:
+    """In any order of ends and departures."""
+    choose = random.Random(seed)  # noqa: S311 - no secret
+    crowd = Crowd(3)
+    await crowd.add(40)
+    left = list(range(40))
+    while left:
+        number = left.pop(choose.randrange(len(left)))
+        if number in crowd.begun and choose.random() < 0.5:
+            crowd.ends[number].set()
+        else:
+            crowd.tasks[number].cancel()
+        if choose.random() < 0.7:
+            await asyncio.sleep(0)
+        assert crowd.queue.running <= 3
+    await settle()
+    assert (crowd.queue.running, crowd.queue.waiting) == (0, 0)
+
+
+def test_launch_that_took_too_long_says_how_long_it_had_waited() -> None:
+    """So the cause is clear: this kernel is not slow, there are many of them."""
+    with pytest.raises(LaunchTimeoutError, match=r"not ready\. Before that it had waited 12 s"):  # noqa: SIM117 - the inner is under test
+        with explain_wait(Attempt(waited=12.4)):
+            raise LaunchTimeoutError("It was not ready.")
+    for error, waited in ((LaunchTimeoutError("slow"), 0.5), (LaunchError("slow"), 12.4)):
+        with pytest.raises(LaunchError, match=r"^slow$"), explain_wait(Attempt(waited=waited)):
+            raise error
+
+
+async def test_closing_refuses_queued_launches() -> None:
+    """Launches under way go on; another replica takes the others."""
+    crowd = Crowd(1)
+    await crowd.add(3)
+    crowd.queue.close()
+    await crowd.add(1)
+    await crowd.end(0)
+    outcomes = await asyncio.gather(*crowd.tasks, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [type(None), *[UnavailableError] * 3]
+    assert (crowd.begun, crowd.queue.running, crowd.queue.waiting) == ([0], 0, 0)

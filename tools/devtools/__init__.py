@@ -1,0 +1,1 @@
+"""The commands of `scripts/`: environment, Docker engine, images, gateway, checks and tests."""

@@ -1,0 +1,1 @@
+"""Generates those parts of docs/ that the source already states."""

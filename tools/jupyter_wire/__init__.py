@@ -1,0 +1,1 @@
+"""A client of the kernel WebSocket for tests and benchmarks, sharing no code with the agent."""
