@@ -43,6 +43,7 @@ class KernelClient:
         *,
         on_iopub: Callable[[List[Message]], None],
         on_reply: Callable[[Message], None],
+        on_woken: Callable[[], None],
     ) -> None:
         """Connect and start to request kernel_info.
 
@@ -52,10 +53,14 @@ class KernelClient:
             backlog: counts messages that the kernel does not take.
             on_iopub: called with batches of iopub messages, without statuses of own requests.
             on_reply: called with every reply and input request for a client.
+            on_woken: called when the kernel has answered the latest `wake`, and so has handled
+                what it was sent on shell before.
         """
         self._factory = factory
         self._on_iopub = on_iopub
         self._on_reply = on_reply
+        self._on_woken = on_woken
+        self._wake_id = ""
         self._loop = asyncio.get_running_loop()
         self._awaited = {SHELL, CONTROL, IOPUB}
         self._control_deadline = 0.0
@@ -71,9 +76,15 @@ class KernelClient:
         """Whether clients' messages may go to the kernel."""
         return self.ready.done()
 
-    def request(self, channel: bytes, msg_type: str, **content: object) -> None:
-        """Send a request of the agent's own; clients do not see its reply and status."""
-        self.channels.send(channel, self._factory.request(msg_type, content))
+    def request(self, channel: bytes, msg_type: str, **content: object) -> str:
+        """Send a request of the agent's own; clients do not see its reply and status.
+
+        Returns:
+            Its id.
+        """
+        parts = self._factory.request(msg_type, content)
+        self.channels.send(channel, parts)
+        return Message(channel, parts).msg_id
 
     def send(self, channel: bytes, parts: Sequence[bytes]) -> None:
         """Send a client's message."""
@@ -90,7 +101,7 @@ class KernelClient:
         a shutdown_request it stops its main loop, which may take half a minute to wake if the
         process has a zombie child, such as the listener of a launcher.
         """
-        self.request(SHELL, "kernel_info_request")
+        self._wake_id = self.request(SHELL, "kernel_info_request")
 
     def close(self) -> None:
         """Close the sockets and stop polling."""
@@ -142,6 +153,8 @@ class KernelClient:
                 self.kernel_info = message.content()
                 self._factory.kernel_session = message.session
                 self._mark_alive(message.channel)
+                if message.parent_id == self._wake_id:
+                    self._on_woken()
             elif message.msg_type == "interrupt_reply":
                 # The kernel signals itself just before this reply.
                 self.wake()

@@ -141,6 +141,20 @@ class PendingRequests:
                 break
         return described
 
+    def pop_unreplied(self) -> List[PendingRequest]:
+        """Remove and return the requests on the main shell whose `idle` passed without a reply."""
+        found = [
+            (key, request)
+            for key, request in self._requests.items()
+            if request.channel == SHELL and request.awaits_reply and not request.awaits_idle
+        ]
+        unreplied = []
+        for key, request in found:
+            if not (decode_object(request.header) or {}).get("subshell_id"):
+                self._remove(key)
+                unreplied.append(request)
+        return unreplied
+
     def pop_all(self) -> List[PendingRequest]:
         """Remove and return all requests, which the caller answers."""
         requests = self.all()

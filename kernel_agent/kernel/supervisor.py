@@ -8,32 +8,20 @@ import signal
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, Tuple, Union
 
 from kernel_agent.kernel.activity import ExecutionState, Running
+from kernel_agent.kernel.answers import Answers
 from kernel_agent.kernel.client import KernelClient
 from kernel_agent.kernel.interrupts import NO_REACTION, REACTION_SECONDS, InterruptWatch
-from kernel_agent.kernel.lifecycle import (
-    ExitReason,
-    Lifecycle,
-    Next,
-    Phase,
-    announce_end,
-    explain_failure,
-)
-from kernel_agent.kernel.pending import (
-    EXECUTE_REQUEST,
-    PendingRequest,
-    fail_request,
-    read_request,
-)
+from kernel_agent.kernel.lifecycle import ExitReason, Lifecycle, Next, Phase, announce_end
 from kernel_agent.kernel.process import SpawnError
 from kernel_agent.kernel.relay import Relay
 from kernel_agent.launch.command import Attachment
 from kernel_agent.settings import AgentSettings
 from kernel_agent.system.cgroup import OomCounter
 from kernel_agent.system.reaper import Reaper
-from kernel_agent.wire.agent_messages import IOPUB_LOST, MessageFactory, timestamp
+from kernel_agent.wire.agent_messages import MessageFactory, timestamp
 from kernel_agent.wire.backlog import Backlog
 from kernel_agent.wire.client_sessions import ClientSessions
-from kernel_agent.wire.message import CONTROL, EMPTY, Message
+from kernel_agent.wire.message import CONTROL, Message
 
 if TYPE_CHECKING:
     from kernel_agent.kernel.spawner import KernelProcess, KernelSpawner
@@ -63,7 +51,6 @@ class KernelSupervisor:
 
     Attributes:
         lifecycle: its state machine.
-        kernel_info: content of its latest kernel_info reply.
         last_activity: time of its last activity for a user.
         idle_since: the same by the event loop's clock.
     """
@@ -100,7 +87,7 @@ class KernelSupervisor:
             restart_limit=settings.restart_limit,
             can_start_again=not isinstance(settings.kernel, Attachment),
         )
-        self.kernel_info: Dict[str, Any] = {}
+        self._answers = Answers(self._relay, factory, self.lifecycle)
         self.last_activity = timestamp()
         self.idle_since = self._loop.time()
 
@@ -110,6 +97,11 @@ class KernelSupervisor:
         if self.lifecycle.phase is Phase.RUNNING:
             return ExecutionState.BUSY if self._relay.activity.is_busy else ExecutionState.IDLE
         return _PHASE_STATES[self.lifecycle.phase]
+
+    @property
+    def kernel_info(self) -> Dict[str, Any]:
+        """Content of its latest kernel_info reply."""
+        return self._answers.kernel_info
 
     @property
     def running(self) -> List[Running]:
@@ -148,7 +140,10 @@ class KernelSupervisor:
                 is_requested = self.lifecycle.phase is Phase.RESTARTING
                 step = self.lifecycle.process_ended(self._loop.time(), reason)
                 _log.info("kernel %s: %s", self._settings.kernel_id, reason.message)
-                self._answer_pending(step, is_requested=is_requested)
+                for channel, parts in self._answers.after_end(step, is_requested=is_requested):
+                    self._hold(channel, parts)
+                if step is not Next.START:
+                    self._answers.refuse(self._take_held(), step)
                 while step is Next.STAY_DEAD:
                     self._announce_state(ExecutionState.DEAD)
                     self._fail_waiters(reason)
@@ -185,7 +180,7 @@ class KernelSupervisor:
             self._hold(channel, parts)
         else:
             step = self.lifecycle.end if phase is Phase.TERMINATING else Next.STAY_DEAD
-            self._refuse([(channel, parts)], step)
+            self._answers.refuse([(channel, parts)], step)
 
     async def restart(self, by: str, *, is_requested_of_kernel: bool = False) -> None:
         """Replace the process; return when the new one is ready. Concurrent calls share a restart.
@@ -316,6 +311,7 @@ class KernelSupervisor:
             self.backlog,
             on_iopub=self._relay.broadcast,
             on_reply=self._on_reply,
+            on_woken=self._answers.after_interrupt,
         )
         self._client = client
         self._relay.attach(client.channels)
@@ -352,7 +348,7 @@ class KernelSupervisor:
             await self._client.channels.drain_until_disconnected()
 
     def _become_ready(self, client: KernelClient, on_ready: Callable[[], None]) -> None:
-        self.kernel_info = client.kernel_info
+        self._answers.kernel_info = client.kernel_info
         self.lifecycle.become_ready(self._loop.time())
         self._record_activity()
         for channel, parts in self._take_held():
@@ -380,17 +376,9 @@ class KernelSupervisor:
         self._loop.call_later(IOPUB_LOSS_GRACE_SECONDS, self._answer_for_lost_iopub, client)
 
     def _answer_for_lost_iopub(self, client: KernelClient) -> None:
-        """Send `idle` and a notice in place of a kernel that runs on without its iopub socket."""
         is_running = self.lifecycle.phase is Phase.RUNNING and self._exited is not None
-        if client is not self._client or not client.channels.is_iopub_lost or not is_running:
-            return
-        for request in self._relay.pending.all():
-            if request.msg_type == EXECUTE_REQUEST and not request.is_loss_reported:
-                request.is_loss_reported = True
-                self._relay.send_own([self._factory.stderr(IOPUB_LOST, request.header)])
-            if not request.awaits_reply:
-                idle = self._factory.status(ExecutionState.IDLE.value, request.header)
-                self._relay.broadcast([idle])
+        if client is self._client and client.channels.is_iopub_lost and is_running:
+            self._answers.after_iopub_loss()
 
     def _send(self, client: KernelClient, channel: bytes, parts: List[bytes]) -> None:
         self._relay.pending.add(Message(channel, parts))
@@ -399,38 +387,6 @@ class KernelSupervisor:
     def _hold(self, channel: bytes, parts: List[bytes]) -> None:
         self.backlog.add(sum(map(len, parts)))
         self._held.append((channel, parts))
-
-    def _answer_pending(self, step: Next, *, is_requested: bool) -> None:
-        """Answer the requests that the ended process had not finished."""
-        by = self.lifecycle.requested_by if is_requested or step is Next.END else ""
-        ename, evalue = explain_failure(step, self.lifecycle.reason, requested_by=by)
-        for request in self._relay.pending.pop_all():
-            if step is Next.START and request.msg_type == "kernel_info_request":
-                # front ends send it once, and give up at an error
-                self._hold(request.channel, [request.header, EMPTY, EMPTY, EMPTY])
-            else:
-                self._relay.send_own(self._fail(request, ename, evalue))
-        if step is not Next.START:
-            self._refuse(self._take_held(), step)
-
-    def _refuse(self, messages: List[Tuple[bytes, List[bytes]]], step: Next) -> None:
-        """Answer messages that no process will receive."""
-        ename, evalue = explain_failure(
-            step, self.lifecycle.reason, requested_by=self.lifecycle.requested_by
-        )
-        for channel, parts in messages:
-            request = read_request(Message(channel, parts))
-            if request is not None:
-                self._relay.send_own(self._fail(request, ename, evalue))
-
-    def _fail(self, request: PendingRequest, ename: str, evalue: str) -> List[Message]:
-        if request.msg_type != "kernel_info_request" or not self.kernel_info:
-            return fail_request(request, ename, evalue, self._factory)
-        # papermill asks after its last cell, and with an error forgets why that failed
-        reply = self._factory.answer(
-            request.channel, "kernel_info_reply", self.kernel_info, request.header
-        )
-        return [reply, self._factory.status("idle", request.header)]
 
     def _record_activity(self) -> None:
         self.last_activity = timestamp()

@@ -352,3 +352,34 @@ async def test_interrupt_that_a_silent_kernel_ignores_is_told(agent: Agent) -> N
     notice = (await client.until(lambda m: m.type == "stream"))[-1]
     assert notice.parent_id == msg_id
     assert "has not reacted to the interrupt. Restart it" in notice.content["text"]
+
+
+INTERRUPTED_EARLY = """
+import time
+kernel = get_ipython().kernel
+run = kernel.shell_handlers["execute_request"]
+async def never_reach_the_code(*_):
+    kernel.shell_handlers["execute_request"] = run
+    print("early", flush=True)
+    time.sleep(60)
+kernel.shell_handlers["execute_request"] = never_reach_the_code
+"""
+
+
+@pytest.mark.parametrize("mode", ["signal", "message"])
+async def test_cell_interrupted_before_its_code_runs_fails(mode: str) -> None:
+    """ipykernel sends `idle` and no reply then, and a front end would wait for ever."""
+    async with Agent(settings={"interrupt_mode": mode}) as agent:
+        client = await agent.connect("s")
+        await client.execute(INTERRUPTED_EARLY)
+        msg_id = await client.run("print('late')")
+        seen = await client.until(lambda m: m.type == "stream")
+        assert texts(seen) == "early\n"
+        assert (await agent.request("POST", "/v1/interrupt"))[0] == 204
+        seen = await client.finish(msg_id)
+        (error,) = (m for m in seen if m.type == "error")
+        (reply,) = (m for m in seen if m.type == "execute_reply")
+        assert error.content["ename"] == reply.content["ename"] == "KeyboardInterrupt"
+        assert "before it had run this" in reply.content["evalue"]
+        assert texts(await client.execute("print('alive')")) == "alive\n"
+        assert sum(m.type == "execute_reply" for m in client.received) == 3

@@ -161,3 +161,18 @@ def test_failure_says_why_and_what_follows(step: Next, ename: str, evalue: str) 
     assert explain_failure(step, KILLED, requested_by=BY_GATEWAY) == (ename, evalue)
     restarted = explain_failure(Next.START, None, requested_by="by Ann")
     assert restarted == ("KernelRestarted", "The kernel was restarted by Ann.")
+
+
+def test_request_that_the_kernel_has_left_without_a_reply_is_found() -> None:
+    """Its `idle` has passed; those that run, are queued, or are in a subshell or on control stay."""
+    pending = PendingRequests()
+    left, queued, on_control = request(), request(msg_id="2"), request(msg_id="3", channel=CONTROL)
+    header = {"msg_id": "4", "msg_type": "execute_request", "session": "s", "subshell_id": "a"}
+    in_subshell = Message(SHELL, [encode_json(header), b"{}", b"{}", b"{}"])
+    for each in (left, queued, on_control, in_subshell):
+        pending.add(each)
+    for each in (left, on_control, in_subshell):
+        pending.record_iopub(idle(each))
+    assert [each.header for each in pending.pop_unreplied()] == [left.parts[0]]
+    assert pending.pop_unreplied() == []
+    assert len(pending.all()) == 3
