@@ -368,7 +368,7 @@ kernel.shell_handlers["execute_request"] = never_reach_the_code
 
 @pytest.mark.parametrize("mode", ["signal", "message"])
 async def test_cell_interrupted_before_its_code_runs_fails(mode: str) -> None:
-    """ipykernel sends `idle` and no reply then, and a front end would wait for ever."""
+    """The kernel sends `idle` and no reply then, and a front end would wait for ever."""
     async with Agent(settings={"interrupt_mode": mode}) as agent:
         client = await agent.connect("s")
         await client.execute(INTERRUPTED_EARLY)

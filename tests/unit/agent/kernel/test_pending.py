@@ -164,7 +164,7 @@ def test_failure_says_why_and_what_follows(step: Next, ename: str, evalue: str) 
 
 
 def test_request_that_the_kernel_has_left_without_a_reply_is_found() -> None:
-    """Its `idle` has passed; those that run, are queued, or are in a subshell or on control stay."""
+    """Its `idle` has passed. Those that run or wait, in a subshell or on control, stay."""
     pending = PendingRequests()
     left, queued, on_control = request(), request(msg_id="2"), request(msg_id="3", channel=CONTROL)
     header = {"msg_id": "4", "msg_type": "execute_request", "session": "s", "subshell_id": "a"}
