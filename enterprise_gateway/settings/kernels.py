@@ -100,6 +100,15 @@ class KernelSettings:
         env=("EG_MAX_CONCURRENT_LAUNCHES",),
     )
     """0: no limit."""
+    max_queued_launches: int = option(
+        "Largest number of kernels that wait for their turn to be launched; a start beyond it is"
+        " answered 503 at once. 0: no limit.",
+        default=200,
+        low=0,
+        parse=parse.number_or_zero,
+        env=("EG_MAX_QUEUED_LAUNCHES",),
+    )
+    """0: no limit."""
     client_envs: frozenset[str] = option(
         "Names of environment variables, besides KERNEL_*, that clients may set for a kernel; '*'"
         " for all but those that steer how it is launched, such as PATH, HOME, *_PROXY, SSL_*,"

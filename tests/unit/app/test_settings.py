@@ -73,6 +73,7 @@ VARIABLES = [
     ("EG_MAX_PORT_RANGE_RETRIES", "7", "kernels.max_port_range_retries", 7),
     ("EG_KERNEL_LAUNCH_TIMEOUT", "60", "kernels.launch_timeout", 60.0),
     ("EG_MAX_CONCURRENT_LAUNCHES", "7", "kernels.max_concurrent_launches", 7),
+    ("EG_MAX_QUEUED_LAUNCHES", "9", "kernels.max_queued_launches", 9),
     ("EG_WS_PING_INTERVAL_SECS", "10", "kernels.ws_ping_interval", 10.0),
     ("EG_LOG_MEMORY_BYTES", "2000000", "kernels.limits.log_memory_bytes", 2_000_000),
     ("EG_LOG_SPILL_BYTES", "0", "kernels.limits.log_spill_bytes", 0),

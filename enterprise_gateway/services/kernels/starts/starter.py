@@ -63,7 +63,10 @@ class Starter:
         self._kernelspecs = kernelspecs
         self._registry = registry
         self._tasks = tasks
-        self._queue = LaunchQueue(lambda: live.current.kernels.max_concurrent_launches)
+        self._queue = LaunchQueue(
+            lambda: live.current.kernels.max_concurrent_launches,
+            lambda: live.current.kernels.max_queued_launches,
+        )
         self.metrics = registry.metrics
         self.metrics.watch_launches(lambda: self._queue.running, lambda: self._queue.waiting)
 
@@ -167,7 +170,7 @@ class Starter:
         launch = distinguish_launch(launch, self._live.current.cluster_secret)
         with self._registry.launching(proxy, launch):
             attempt.step = Step.QUEUE
-            async with self._queue.slot():
+            async with self._queue.slot(launch.username):
                 attempt.begin_launch()
                 with explain_wait(attempt):
                     workload = await proxy.launch(launch)

@@ -1,4 +1,4 @@
-"""The launch queue: a bounded number at once, first come, first served."""
+"""The launch queue: a bounded number at once, the users in turn."""
 
 import asyncio
 import random
@@ -15,16 +15,17 @@ class Crowd:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self.queue = LaunchQueue(lambda: self.limit)
+        self.max_waiting = 0
+        self.queue = LaunchQueue(lambda: self.limit, lambda: self.max_waiting)
         self.begun: list[int] = []
         self.tasks: list[asyncio.Task[None]] = []
         self.ends: list[asyncio.Event] = []
 
-    async def add(self, count: int) -> None:
-        """Have that many more."""
+    async def add(self, count: int, user: str = "ann") -> None:
+        """Have that many more, of one user."""
         for _ in range(count):
             self.ends.append(asyncio.Event())
-            self.tasks.append(asyncio.create_task(self._take(len(self.tasks))))
+            self.tasks.append(asyncio.create_task(self._take(len(self.tasks), user)))
         await settle()
 
     async def end(self, number: int) -> None:
@@ -37,8 +38,8 @@ class Crowd:
         self.tasks[number].cancel()
         await settle()
 
-    async def _take(self, number: int) -> None:
-        async with self.queue.slot():
+    async def _take(self, number: int, user: str) -> None:
+        async with self.queue.slot(user):
             self.begun.append(number)
             await self.ends[number].wait()
 
@@ -62,6 +63,34 @@ async def test_first_come_first_served() -> None:
     await crowd.end(3)
     await crowd.end(4)
     assert crowd.queue.running == 0
+
+
+async def test_users_get_slots_in_turn() -> None:
+    """Who starts many kernels delays each of the others by one of them, not by all."""
+    crowd = Crowd(1)
+    await crowd.add(4, "many")
+    await crowd.add(2, "few")
+    await crowd.add(1, "one")
+    for number in (0, 1, 4, 6, 2, 5):
+        assert crowd.begun[-1] == number
+        await crowd.end(number)
+    assert crowd.begun == [0, 1, 4, 6, 2, 5, 3]
+
+
+async def test_full_queue_refuses_at_once() -> None:
+    """503, and when to try again; a place that is left can be taken."""
+    crowd = Crowd(1)
+    crowd.max_waiting = 2
+    await crowd.add(3)
+    await crowd.add(1, "ben")
+    with pytest.raises(UnavailableError, match="2 kernels to start already") as caught:
+        await crowd.tasks[3]
+    assert caught.value.retry_after
+    await crowd.leave(1)
+    await crowd.add(1, "ben")
+    await crowd.end(0)
+    await crowd.end(2)
+    assert crowd.begun == [0, 2, 4]
 
 
 async def test_cancelled_launch_holds_no_slot() -> None:
@@ -106,7 +135,8 @@ async def test_slots_are_never_lost(seed: int) -> None:
     """In any order of ends and departures."""
     choose = random.Random(seed)  # noqa: S311 - no secret
     crowd = Crowd(3)
-    await crowd.add(40)
+    for number in range(40):
+        await crowd.add(1, f"user {number % 4}")
     left = list(range(40))
     while left:
         number = left.pop(choose.randrange(len(left)))
