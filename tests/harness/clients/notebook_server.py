@@ -83,7 +83,7 @@ class NotebookServer:
             raise RuntimeError(f"the Jupyter server has ended:\n{self.read_log()}")
         try:
             return self.request("GET", "/api/status").ok
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def request(self, method: str, path: str, **arguments: Any) -> requests.Response:

@@ -1,6 +1,7 @@
 """A real gateway with folders, port, token and user name of its own."""
 
 import os
+import random
 import secrets
 import signal
 import socket
@@ -20,13 +21,31 @@ from harness.waiting import wait_until
 ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
 START_DEADLINE = 90.0
+END_DEADLINE = 60.0
+FIRST_PORT = 10_000
+
+_reservations: list[socket.socket] = []
 
 
 def find_free_port() -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free, and stays so for the program that the test gives it to.
+
+    It is none of those that the system gives to clients, and to servers that take any. From other
+    test processes it is reserved, until this one ends, by a unix socket whose name has its number.
+    """
+    given_by_system = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    while True:
+        port = random.randrange(FIRST_PORT, int(given_by_system[0]))  # noqa: S311 - no secret
+        reservation = socket.socket(socket.AF_UNIX)
+        try:
+            reservation.bind(f"\0enterprise-gateway-tests-{port}")
+            with socket.socket() as probe:
+                probe.bind(("", port))
+        except OSError:
+            reservation.close()
+            continue
+        _reservations.append(reservation)
+        return port
 
 
 def clean_environment(home: Path) -> dict[str, str]:
@@ -131,7 +150,7 @@ class Gateway(GatewayClient):
             raise RuntimeError(f"the gateway has ended:\n{self.read_log()}")
         try:
             return self.request("GET", "/api", timeout=5).ok
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def kill(self) -> None:
@@ -152,7 +171,7 @@ class Gateway(GatewayClient):
     def wait(self) -> int:
         """Wait for the end of the process; returns its exit code."""
         assert self.process is not None
-        return self.process.wait(30)
+        return self.process.wait(END_DEADLINE)
 
     def close(self) -> None:
         """End the process and remove everything that it made."""
