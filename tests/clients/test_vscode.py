@@ -8,6 +8,7 @@ import uuid
 
 import pytest
 import requests
+from harness.clients.gateway_client import REQUEST_TIMEOUT
 from harness.gateways.gateway import Gateway
 
 from jupyter_wire.messages import Codec
@@ -18,7 +19,7 @@ pytestmark = [pytest.mark.client, pytest.mark.kernel]
 def test_server_is_validated_by_its_lists(gateway: Gateway) -> None:
     """Both lists answer 200 with the token in the query."""
     for path in ("/api/kernels", "/api/kernelspecs"):
-        answer = requests.get(f"{gateway.url}{path}?token={gateway.token}", timeout=30)
+        answer = requests.get(f"{gateway.url}{path}?token={gateway.token}", timeout=REQUEST_TIMEOUT)
         assert answer.status_code == 200, answer.text
 
 

@@ -28,7 +28,7 @@ ACCEPTED = (
 )
 CLIENT_TOKEN = "clients-token"
 BALANCER_SECRET = "balancers-secret"
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Stream:

@@ -119,7 +119,7 @@ class Channels:
         """Receive all that is still coming, until the connection is gone; closes this end."""
         with contextlib.suppress(ConnectionError):
             while True:
-                self.receive(timeout=30)
+                self.receive()
         self.close()
 
     def request(

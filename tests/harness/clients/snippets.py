@@ -44,7 +44,7 @@ def run_snippet(
     cwd: Path,
     kernel_name: str = "python_docker",
     env: Mapping[str, str] = MappingProxyType({}),
-    timeout: float = 100,
+    timeout: float = 200,
 ) -> subprocess.CompletedProcess[str]:
     """Run an example with all of the page's exports.
 

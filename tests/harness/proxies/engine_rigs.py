@@ -139,7 +139,7 @@ class SwarmRig(EngineRig):
 
     class_name = SWARM_PROCESS_PROXY
     mode = "swarm"
-    removal_deadline = 60.0
+    removal_deadline = 90.0
     """Swarm takes seconds to tell a container to end."""
 
     def __init__(self, folder: Path, network: str, *hosts: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from devtools.images import GATEWAY
 
 ROOT = Path(__file__).resolve().parents[3]
+BUILD_DEADLINE = 140.0
 _GENERATED = shutil.ignore_patterns("__pycache__", "*.egg-info", "build")
 
 
@@ -34,7 +35,11 @@ def distributions(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     for source in (sources, sources / "kernel_agent"):
         command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder)]
         done = subprocess.run(
-            [*command, str(source)], check=False, capture_output=True, text=True, timeout=90
+            [*command, str(source)],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_DEADLINE,
         )
         assert done.returncode == 0, done.stdout + done.stderr
     return folder

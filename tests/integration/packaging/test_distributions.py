@@ -89,6 +89,6 @@ def test_metadata_satisfies_an_index(distributions: Path) -> None:
     """Twine finds no fault, and renders both descriptions."""
     files = sorted(str(file) for file in distributions.iterdir())
     command = [sys.executable, "-m", "twine", "--no-color", "check", "--strict", *files]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=140)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("PASSED") == len(files) == 4

@@ -14,6 +14,7 @@ from harness.engines.leftovers import kill_local_kernels
 from harness.gateways.gateway import Gateway
 
 ROOT = Path(__file__).resolve().parents[3]
+RUN_DEADLINE = 140.0
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,9 @@ def gateway(installed: Path, tmp_path: Path) -> Iterator[InstalledGateway]:
 
 def run(*command: str, env: dict[str, str] | None = None) -> str:
     """Return what a command printed; it must succeed."""
-    done = subprocess.run(command, check=False, capture_output=True, text=True, env=env, timeout=90)
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=env, timeout=RUN_DEADLINE
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -14,6 +14,7 @@ from aiohttp import web
 from harness.agents.raw_agent import (
     ACCEPTED,
     CLIENT_TOKEN,
+    DEADLINE,
     Spliced,
     Stream,
     make_certificate,
@@ -24,8 +25,12 @@ from harness.waiting import eventually
 from enterprise_gateway.errors import GatewayError, NotFoundError, UnavailableError
 from enterprise_gateway.services.kernels.agents.state import OpenRequest
 from enterprise_gateway.services.kernels.kernels import DeadKernel
+from enterprise_gateway.settings import KernelSettings
 from enterprise_gateway.web import draining
 from enterprise_gateway.web.channels import handshake, splice
+
+REQUEST_SECONDS = draining.longest_request_seconds(KernelSettings())
+"""How long a gateway that stops waits for what it cannot end by itself."""
 
 
 async def echo(stream: Stream) -> None:
@@ -205,7 +210,7 @@ async def test_slow_client_stops_the_agent_and_not_the_memory() -> None:
         await client.read(8 << 20)
         await client.read(8 << 20)
         await client.read(8 << 20)
-        await asyncio.wait_for(go_on.wait(), 10)
+        await asyncio.wait_for(go_on.wait(), DEADLINE)
         await client.close()
 
 
@@ -294,7 +299,7 @@ async def test_gateway_that_stops_closes_the_connections() -> None:
     async with serve_channels(accept_and_wait) as gateway:
         clients = [await gateway.open() for _ in range(5)]
         begun = loop.time()
-    assert loop.time() - begun < 5
+    assert loop.time() - begun < REQUEST_SECONDS
     for client in clients:
         assert await client.read_all() == b""
         await client.close()
@@ -302,7 +307,7 @@ async def test_gateway_that_stops_closes_the_connections() -> None:
 
 async def test_gateway_that_stops_opens_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client whose request was under way is sent elsewhere."""
-    monkeypatch.setattr(draining, "LINGER_SECONDS", 5.0)
+    monkeypatch.setattr(draining, "LINGER_SECONDS", DEADLINE)
 
     async def dial_late(gateway: Spliced) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
@@ -336,7 +341,7 @@ async def test_gateway_that_stops_does_not_wait_for_slow_clients() -> None:
         client = await gateway.open()
         await client.read(1 << 20)
         begun = loop.time()
-    assert loop.time() - begun < 8
+    assert loop.time() - begun < REQUEST_SECONDS
     await client.close()
 
 
@@ -523,16 +528,16 @@ async def test_client_of_a_dead_kernel_is_answered_until_it_is_launched_again() 
         url = f"http://127.0.0.1:{gateway.port}/api/kernels/k/channels?token={CLIENT_TOKEN}"
         async with http.ws_connect(url) as client:
             for awaited in ("KernelDied: The node is gone.", "execute_reply", '"idle"', '"dead"'):
-                assert awaited in await client.receive_str(timeout=20)
+                assert awaited in await client.receive_str(timeout=DEADLINE)
             header = {**CELL, "msg_id": "late"}
             await client.send_json({"channel": "shell", "header": header})
             for awaited in ("This was not run.", "execute_reply", '"idle"'):
-                data = await client.receive_str(timeout=20)
+                data = await client.receive_str(timeout=DEADLINE)
                 assert awaited in data
                 assert '"late"' in data
             gateway.kernels.dead = None
             dead.is_forgotten.set()
-            assert (await client.receive(timeout=20)).type is aiohttp.WSMsgType.CLOSE
+            assert (await client.receive(timeout=DEADLINE)).type is aiohttp.WSMsgType.CLOSE
         assert not gateway.agent.requests
 
 
@@ -543,7 +548,7 @@ async def test_client_of_a_dead_kernel_does_not_keep_the_gateway_from_stopping()
             gateway.kernels.dead = died()
             url = f"http://127.0.0.1:{gateway.port}/api/kernels/k/channels?token={CLIENT_TOKEN}"
             client = await http.ws_connect(url)
-            while '"dead"' not in await client.receive_str(timeout=20):
+            while '"dead"' not in await client.receive_str(timeout=DEADLINE):
                 pass
-        assert (await client.receive(timeout=20)).data == 1001
+        assert (await client.receive(timeout=DEADLINE)).data == 1001
         await client.close()

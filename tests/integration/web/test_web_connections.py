@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from harness.gateways.web_server import TOKEN, Served, serve_routes
+from harness.gateways.web_server import ANSWER_DEADLINE, TOKEN, Served, serve_routes
 from harness.waiting import eventually
 
 from enterprise_gateway.settings import ServerSettings
@@ -79,7 +79,7 @@ async def test_oldest_silent_connection_of_an_address_goes(
         kept = await connect()
         assert await kept.ask() == 200
         waiting = await connect(REQUEST.replace(b"/api/kernels", b"/waiting") + b"\r\n\r\n")
-        await asyncio.wait_for(served.started.wait(), 10)
+        await asyncio.wait_for(served.started.wait(), ANSWER_DEADLINE)
         silent = [await connect(sent) for sent in BEGINNINGS]
         await eventually(kept.is_closed)
         late = await connect(b"GET")
@@ -196,7 +196,8 @@ async def probe(port: int) -> int:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        return int((await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)).split()[1])
+        async with asyncio.timeout(ANSWER_DEADLINE):
+            return int((await reader.readuntil(b"\r\n")).split()[1])
     finally:
         writer.close()
 

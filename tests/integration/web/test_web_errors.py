@@ -7,7 +7,7 @@ import logging
 from io import BytesIO
 
 import pytest
-from harness.gateways.web_server import TOKEN, read_error, serve_routes
+from harness.gateways.web_server import ANSWER_DEADLINE, TOKEN, read_error, serve_routes
 from harness.waiting import eventually
 
 HEADERS = {"Authorization": f"token {TOKEN}"}
@@ -159,16 +159,16 @@ async def test_client_that_goes_away_cancels_its_request() -> None:
         _, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(f"GET /waiting?token={TOKEN} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         await writer.drain()
-        await asyncio.wait_for(served.started.wait(), 10)
+        await asyncio.wait_for(served.started.wait(), ANSWER_DEADLINE)
         writer.close()
-        await asyncio.wait_for(served.cancelled.wait(), 10)
+        await asyncio.wait_for(served.cancelled.wait(), ANSWER_DEADLINE)
 
 
 async def test_stopping_finishes_requests_in_progress() -> None:
     """They are answered with `Connection: close`; new connections are refused."""
     async with serve_routes() as served:
         request = asyncio.create_task(served.ask("/waiting", headers=HEADERS))
-        await asyncio.wait_for(served.started.wait(), 10)
+        await asyncio.wait_for(served.started.wait(), ANSWER_DEADLINE)
 
         async def is_refused() -> bool:
             try:
@@ -196,7 +196,7 @@ async def test_stopping_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("enterprise_gateway.web.server.longest_request_seconds", lambda _: 0.2)
     async with serve_routes() as served:
         request = asyncio.create_task(served.ask("/waiting", headers=HEADERS))
-        await asyncio.wait_for(served.started.wait(), 10)
+        await asyncio.wait_for(served.started.wait(), ANSWER_DEADLINE)
     assert served.cancelled.is_set()
     await asyncio.gather(request, return_exceptions=True)
 

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from harness.gateways.web_server import TOKEN, Served, serve_routes
+from harness.gateways.web_server import ANSWER_DEADLINE, TOKEN, Served, serve_routes
 
 from enterprise_gateway.settings import ServerSettings
 
@@ -216,12 +216,12 @@ async def test_peers_that_never_finish_their_handshake_hold_up_no_other(
             silent = [await connect(sent) for sent in beginnings]
             for reader in silent[:2]:
                 with contextlib.suppress(ConnectionError):
-                    await asyncio.wait_for(reader.read(), 10)
+                    await asyncio.wait_for(reader.read(), ANSWER_DEADLINE)
             assert not silent[4].at_eof()
             assert await ask(served, context) == 200
             monkeypatch.setattr(FIRST_REQUEST, 0.2)
             with contextlib.suppress(ConnectionError):
-                await asyncio.wait_for((await connect(b"\x16\x03")).read(), 10)
+                await asyncio.wait_for((await connect(b"\x16\x03")).read(), ANSWER_DEADLINE)
         finally:
             for writer in writers:
                 writer.close()
