@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from harness.proxies.rigs import LAUNCH_TIMEOUT, TOKEN, ProxyRig, Watcher, ask_agent
-from harness.waiting import wait_in_thread
+from harness.waiting import eventually, wait_in_thread
 
 from enterprise_gateway.errors import ConflictError, LaunchError, LaunchTimeoutError
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
@@ -91,8 +91,11 @@ async def test_late_follower_is_told_of_what_runs_already(
 async def test_log_is_what_the_workload_printed(rig: ProxyRig, proxy: BaseProcessProxyABC) -> None:
     """The end of the log is returned, however long it is."""
     workload = await proxy.launch(rig.request())
-    whole = await proxy.read_log(workload.kernel_id, 65536)
-    assert workload.kernel_id in whole
+
+    async def is_in_the_log() -> bool:
+        return workload.kernel_id in await proxy.read_log(workload.kernel_id, 65536)
+
+    await eventually(is_in_the_log, what="what the agent printed")
     tail = await proxy.read_log(workload.kernel_id, 20)
     assert len(tail.encode()) <= 20
     assert await proxy.read_log(UNKNOWN, 100) == ""

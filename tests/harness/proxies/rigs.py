@@ -9,7 +9,7 @@ import tempfile
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +176,10 @@ class LocalRig(ProxyRig):
     def kill(self, kernel_id: str) -> None:
         """See the base class."""
         for pid in find_processes(f"KERNEL_ID={kernel_id}"):
-            if b"kernel_agent" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
+            # the kernel ends when its agent has been killed
+            with suppress(FileNotFoundError, ProcessLookupError):
+                if b"kernel_agent" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    os.kill(pid, signal.SIGKILL)
 
     def remove_kernels(self) -> None:
         """See the base class."""
