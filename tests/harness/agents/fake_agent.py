@@ -13,7 +13,8 @@ class FakeAgent:
 
     Attributes:
         state: the state document; change it with `change`.
-        calls: the requests other than reads and claims, such as `POST /v1/restart`.
+        calls: the requests other than reads and claims, such as `POST /v1/restart`; also those
+            that it has not answered yet.
         is_sidecar: whether the kernel is in another container, and so no restart is possible.
         claims_refused: how many of the next claims it refuses.
         silence: cleared, no request is answered until it is set again.
@@ -93,9 +94,9 @@ class FakeAgent:
     async def _authorize(self, request: web.Request, handler: Any) -> web.StreamResponse:
         if request.headers.get("Authorization") != f"Bearer {self._token}":
             return web.json_response({"reason": "Unauthorized", "message": "token"}, status=401)
-        await self.silence.wait()
         if request.method != "GET" and request.path != "/v1/claim":
             self.calls.append(f"{request.method} {request.path}")
+        await self.silence.wait()
         response = await handler(request)
         assert isinstance(response, web.StreamResponse)
         return response

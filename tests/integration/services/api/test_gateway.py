@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 from harness.engines.fake_engine import FakeEngine
-from harness.gateways.service import Answer, Service
+from harness.gateways.service import Answer, Service, is_state
 from harness.waiting import eventually
 
 from enterprise_gateway import _version
@@ -45,7 +45,7 @@ async def test_status_counts_kernels_and_connections(service: Service, engine: F
     """It counts kernels and connections, and has the time of the last activity."""
     assert (await service.get("/api/status"))["kernels"] == 0
     kernel_id = await service.start_kernel()
-    active = format_time(time.time() + 5)
+    active = format_time(time.time() + 3600)
     engine.agents[kernel_id].change(connections=2, last_activity=active)
 
     async def is_told() -> bool:
@@ -306,6 +306,7 @@ async def test_failed_starts_are_as_described(service: Service, engine: FakeEngi
     await check("POST", "/api/sessions", 500)
     await check("PATCH", one, 501)
     await engine.kill(session["kernel"]["id"], "exit code 1")
+    await eventually(lambda: is_state(service, session["kernel"]["id"], "dead"))
     await check("POST", restart, 500)
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -20,9 +21,20 @@ from enterprise_gateway.web import server
 
 pytestmark = pytest.mark.kernel
 
-SLOW_LINES = (
-    "import time\nfor number in range({}):\n    print(number, flush=True)\n    time.sleep({})"
-)
+LINES = 100
+PRINTED = "".join(f"{number}\n" for number in range(LINES))
+
+
+def print_until(file: Path) -> str:
+    """Return code that prints `PRINTED`, line by line, and the second half once there is a file."""
+    return (
+        "import os, time\n"
+        f"for number in range({LINES}):\n"
+        "    print(number, flush=True)\n"
+        "    time.sleep(0.01)\n"
+        f"    while number == {LINES // 2} and not os.path.exists({str(file)!r}):\n"
+        "        time.sleep(0.01)"
+    )
 
 
 @asynccontextmanager
@@ -47,11 +59,11 @@ async def follow(
 
 
 async def test_execution_is_streamed_listed_and_continued_by_another_gateway(
-    real_service: Service, live: LiveSettings
+    real_service: Service, live: LiveSettings, tmp_path: Path
 ) -> None:
     """Nothing is lost or repeated, and an idempotency key counts there too."""
     kernel_id = await real_service.start_kernel()
-    code = SLOW_LINES.format(100, 0.05)
+    code = print_until(tmp_path / "continued")
     async with serve_settings(live) as other:
         async with execute(real_service, kernel_id, code, "k") as stream:
             assert stream.response.content_type == "application/x-ndjson"
@@ -61,9 +73,10 @@ async def test_execution_is_streamed_listed_and_continued_by_another_gateway(
         assert (one["msg_id"], one["state"]) == (stream.msg_id, "running")
         await eventually(lambda: is_state(other, kernel_id, "busy"))
         async with follow(other, kernel_id, stream.msg_id, stream.position) as rest:
+            (tmp_path / "continued").touch()
             got += (await rest.read())[1:]
         check_order(got)
-        assert stdout(got) == "".join(f"{number}\n" for number in range(100))
+        assert stdout(got) == PRINTED
         assert reply(got)["status"] == "ok"
         async with execute(other, kernel_id, code, "k") as again:
             assert (await again.read())[1:] == got[1:]
@@ -139,14 +152,14 @@ async def test_stream_of_a_kernel_that_ends_ends_with_the_reason(real_service: S
 
 
 async def test_stopping_gateway_cuts_streams_so_that_they_are_continued(
-    real_service: Service, live: LiveSettings
+    real_service: Service, live: LiveSettings, tmp_path: Path
 ) -> None:
     """The client sees that the answer is not whole."""
     kernel_id = await real_service.start_kernel()
     async with AsyncExitStack() as stopped:
         port = await stopped.enter_async_context(server.serve(server.build(live), live))
         path = f"http://127.0.0.1:{port}/api/kernels/{kernel_id}/execute"
-        body = {"code": SLOW_LINES.format(200, 0.02)}
+        body = {"code": print_until(tmp_path / "cut")}
         async with real_service.http.post(path, json=body) as response:
             stream = Stream(response)
             await stream.until(msg_type="stream")
@@ -154,11 +167,12 @@ async def test_stopping_gateway_cuts_streams_so_that_they_are_continued(
             with pytest.raises(aiohttp.ClientPayloadError):
                 await stream.read()
         await stopping
+    (tmp_path / "cut").touch()
     got = stream.records
     async with follow(real_service, kernel_id, stream.msg_id, stream.position) as rest:
         got += (await rest.read())[1:]
     check_order(got)
-    assert stdout(got) == "".join(f"{number}\n" for number in range(200))
+    assert stdout(got) == PRINTED
 
 
 async def test_refusals_reach_the_client(real_service: Service) -> None:
@@ -187,12 +201,13 @@ async def test_refusals_reach_the_client(real_service: Service) -> None:
     assert await real_service.get(f"{kernel}/executions") == []
 
 
-async def test_client_that_is_gone_is_forgotten(real_service: Service) -> None:
+async def test_client_that_is_gone_is_forgotten(real_service: Service, tmp_path: Path) -> None:
     """Its connection to the agent is closed, and the cell goes on."""
     kernel_id = await real_service.start_kernel()
-    async with execute(real_service, kernel_id, SLOW_LINES.format(500, 0.01)) as stream:
+    async with execute(real_service, kernel_id, print_until(tmp_path / "gone")) as stream:
         await stream.until(msg_type="stream")
         stream.response.close()
+    (tmp_path / "gone").touch()
 
     async def has_ended() -> bool:
         (one,) = await real_service.get(f"/api/kernels/{kernel_id}/executions")
@@ -200,7 +215,7 @@ async def test_client_that_is_gone_is_forgotten(real_service: Service) -> None:
 
     await eventually(has_ended)
     async with follow(real_service, kernel_id, stream.msg_id, 0) as again:
-        assert stdout(await again.read()).endswith("499\n")
+        assert stdout(await again.read()) == PRINTED
 
 
 async def test_agent_that_does_not_answer_is_unavailable(

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from harness.delays import change_delays
 from harness.engines.fake_engine import FakeEngine, launches_of
-from harness.gateways.service import Service, is_state, state_of
+from harness.gateways.service import ANSWER_SECONDS, Service, is_state, state_of
 from harness.waiting import eventually
 
 from enterprise_gateway.errors import LaunchError
@@ -52,7 +52,11 @@ async def test_delete_goes_on_when_its_client_leaves(service: Service, engine: F
     agent = engine.agents[kernel_id]
     agent.silence.clear()
     delete = asyncio.create_task(service.ask("DELETE", f"/api/kernels/{kernel_id}"))
-    await asyncio.wait({delete}, timeout=0.1)
+
+    async def has_begun() -> bool:
+        return agent.calls == ["POST /v1/shutdown"]
+
+    await eventually(has_begun)
     delete.cancel()
     await asyncio.wait({delete})
     agent.silence.set()
@@ -134,11 +138,11 @@ async def test_client_of_a_kernel_that_died_in_a_cell_learns_why(
     await engine.kill(kernel_id, "exit code 137 (killed)")
     await eventually(lambda: is_state(service, kernel_id, "dead"))
     async with service.http.ws_connect(f"/api/kernels/{kernel_id}/channels") as client:
-        error = await client.receive_json(timeout=20)
+        error = await client.receive_json(timeout=ANSWER_SECONDS)
         assert error["parent_header"] == header
         assert "exit code 137 (killed)" in error["content"]["evalue"]
         assert (await service.ask("POST", f"/api/kernels/{kernel_id}/restart")).status == 200
-        while (await client.receive(timeout=20)).type is not aiohttp.WSMsgType.CLOSE:
+        while (await client.receive(timeout=ANSWER_SECONDS)).type is not aiohttp.WSMsgType.CLOSE:
             pass
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import uuid
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -105,7 +104,7 @@ async def test_kernel_lives_through_everything(real_service: Service) -> None:
     assert (await service.ask("POST", f"/api/kernels/{kernel_id}/interrupt")).status == 204
     assert (await channels.receive("error", msg_id))["ename"] == "KeyboardInterrupt"
 
-    await channels.run("x = 1")
+    assert await channels.evaluate("(x := 1)") == "1"
     restart = await service.ask("POST", f"/api/kernels/{kernel_id}/restart")
     assert restart.status == 200
     assert restart.body["execution_state"] in {"idle", "starting"}
@@ -177,9 +176,7 @@ async def test_next_gateway_goes_on(live: LiveSettings) -> None:
         assert (await second.ask("DELETE", f"/api/kernels/{kernel_id}")).status == 204
 
 
-async def test_start_that_is_abandoned_leaves_no_process(
-    real_service: Service, tmp_path: Path
-) -> None:
+async def test_start_that_is_abandoned_leaves_no_process(real_service: Service) -> None:
     """At any moment that the client leaves, nothing of the kernel remains."""
     for patience in (0.01, 0.2, 0.5):
         timeout = aiohttp.ClientTimeout(total=patience)
@@ -189,7 +186,7 @@ async def test_start_that_is_abandoned_leaves_no_process(
             await real_service.ask("DELETE", f"/api/kernels/{started.body['id']}")
 
     async def is_clean() -> bool:
-        return not list((tmp_path / "run").glob("*.kernel"))
+        return not list(real_service.live.current.runtime_dir.glob("*.kernel"))
 
     await eventually(is_clean)
     assert await real_service.get("/api/kernels") == []
@@ -203,8 +200,8 @@ async def test_restart_that_meets_a_delete_says_so(
     kernel_id = await real_service.start_kernel()
     path = f"/api/kernels/{kernel_id}"
     channels = await connect(real_service, kernel_id)
-    # so that there is an end to meet
-    await channels.run("import atexit, time; atexit.register(time.sleep, 1)")
+    # so that there is an end to meet: it lasts as long as the agent waits
+    await channels.run("import atexit, time; atexit.register(time.sleep, 60)")
     await channels.evaluate("1")
     requests = [("DELETE", path), ("POST", f"{path}/restart")]
     tasks = []
