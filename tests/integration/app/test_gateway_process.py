@@ -6,16 +6,16 @@ import signal
 import socket
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import requests
+from harness.clients.gateway_client import REQUEST_TIMEOUT
 from harness.engines.leftovers import find_processes
-from harness.gateways.gateway import START_DEADLINE, Gateway
+from harness.gateways.gateway import END_DEADLINE, START_DEADLINE, Gateway
 from harness.waiting import wait_until
 
 MakeGateway = Callable[..., Gateway]
-
-STOP_DEADLINE = 15.0
 
 
 def find_printed(gateway: Gateway, pattern: str) -> re.Match[str]:
@@ -27,6 +27,11 @@ def find_printed(gateway: Gateway, pattern: str) -> re.Match[str]:
     return match
 
 
+def ask(url: str) -> int:
+    """Return the status of a GET without the token."""
+    return requests.get(url, timeout=REQUEST_TIMEOUT).status_code
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_the_process_cleanly(make_gateway: MakeGateway, signum: int) -> None:
     """SIGTERM and Ctrl-C end it with exit code 0 and no traceback."""
@@ -34,7 +39,7 @@ def test_signal_ends_the_process_cleanly(make_gateway: MakeGateway, signum: int)
     gateway.start()
     assert gateway.process is not None
     gateway.process.send_signal(signum)
-    assert gateway.process.wait(STOP_DEADLINE) == 0
+    assert gateway.process.wait(END_DEADLINE) == 0
     assert "Traceback" not in gateway.read_log()
     assert "kernels go on running" in gateway.read_log()
 
@@ -45,7 +50,7 @@ def test_hangup_is_ignored(make_gateway: MakeGateway) -> None:
     gateway.start()
     assert gateway.process is not None
     gateway.process.send_signal(signal.SIGHUP)
-    assert gateway.answers()
+    assert gateway.request("GET", "/api").ok
     assert gateway.stop() == 0
 
 
@@ -58,33 +63,39 @@ def test_idle_connection_does_not_delay_the_end(make_gateway: MakeGateway) -> No
         connection.sendall(b"GET /api HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(100).startswith(b"HTTP/1.1 200")
         gateway.process.send_signal(signal.SIGTERM)
-        assert gateway.process.wait(STOP_DEADLINE) == 0
+        assert gateway.process.wait(END_DEADLINE) == 0
 
 
-SLOW_KERNEL = """
-import sys, time
-time.sleep({seconds})
+HELD_KERNEL = """
+import os, sys, time
+while not os.path.exists({file!r}):
+    time.sleep(0.02)
 from ipykernel import kernelapp
 kernelapp.launch_new_instance(argv=["-f", sys.argv[1]])
 """
 
 
-def start_slowly(gateway: Gateway, seconds: float) -> "Future[requests.Response]":
-    """Ask for a kernel that takes its time, and wait until its launch is under way."""
-    folder = gateway.home / "share/jupyter/kernels/slow"
+def stop_during_launch(
+    gateway: Gateway, then: Callable[[Path], object]
+) -> "Future[requests.Response]":
+    """Ask for a kernel, stop the gateway while it is launched, and return the answer.
+
+    `then` is called with the path of the file that the kernel waits for, when the gateway takes no
+    more requests.
+    """
+    folder = gateway.home / "share/jupyter/kernels/held"
     folder.mkdir(parents=True)
-    argv = ["python", "-c", SLOW_KERNEL.format(seconds=seconds), "{connection_file}"]
-    spec = {"argv": argv, "display_name": "slow", "language": "python"}
+    go = folder / "go"
+    argv = ["python", "-c", HELD_KERNEL.format(file=str(go)), "{connection_file}"]
+    spec = {"argv": argv, "display_name": "held", "language": "python"}
     (folder / "kernel.json").write_text(json.dumps(spec))
-    body = {"name": "slow", "env": {"KERNEL_USERNAME": gateway.username}}
+    body = {"name": "held", "env": {"KERNEL_USERNAME": gateway.username}}
     with ThreadPoolExecutor(1) as pool:
         start = pool.submit(gateway.request, "POST", "/api/kernels", json=body)
         wait_until(lambda: find_processes(gateway.kernel_marker), what="the kernel's process")
-        assert gateway.process is not None
-        gateway.process.send_signal(signal.SIGTERM)
-        if seconds > 100:
-            wait_until(lambda: is_closed(gateway), what="the end of listening")
-            gateway.process.send_signal(signal.SIGTERM)
+        gateway.send_signal(signal.SIGTERM)
+        wait_until(lambda: is_closed(gateway), what="the end of listening")
+        then(go)
     return start
 
 
@@ -98,12 +109,13 @@ def test_launch_in_progress_is_finished(make_gateway: MakeGateway) -> None:
     """A gateway that stops still answers a pending launch; the next gateway has the kernel."""
     gateway = make_gateway()
     gateway.start()
-    answer = start_slowly(gateway, 2).result()
+    answer = stop_during_launch(gateway, Path.touch).result()
     assert answer.status_code == 201
     assert answer.headers["Connection"] == "close"
     assert gateway.process is not None
-    assert gateway.process.wait(STOP_DEADLINE) == 0
+    assert gateway.process.wait(END_DEADLINE) == 0
     gateway.start()
+    wait_until(gateway.list_kernels, what="the kernel")
     assert list(gateway.list_kernels()) == [answer.json()["id"]]
 
 
@@ -111,9 +123,10 @@ def test_second_signal_ends_what_is_in_progress(make_gateway: MakeGateway) -> No
     """A second signal ends the launch, and nothing is left of the kernel."""
     gateway = make_gateway()
     gateway.start()
-    assert isinstance(start_slowly(gateway, 1000).exception(), requests.ConnectionError)
+    stopped = stop_during_launch(gateway, lambda _: gateway.send_signal(signal.SIGTERM))
+    assert isinstance(stopped.exception(), requests.ConnectionError)
     assert gateway.process is not None
-    assert gateway.process.wait(STOP_DEADLINE) == 0
+    assert gateway.process.wait(END_DEADLINE) == 0
     wait_until(lambda: not find_processes(gateway.kernel_marker), what="the end of the kernel")
 
 
@@ -124,8 +137,8 @@ def test_derived_token_is_printed_and_works(make_gateway: MakeGateway) -> None:
     gateway.start()
     pattern = r"Generated token; connect to (http\S+/)\?token=(\w{32,})"
     url, token = find_printed(gateway, pattern).groups()
-    assert requests.get(f"{url}api/kernels?token={token}", timeout=10).status_code == 200
-    assert requests.get(f"{url}api/kernels", timeout=10).status_code == 401
+    assert ask(f"{url}api/kernels?token={token}") == 200
+    assert ask(f"{url}api/kernels") == 401
     lines = [line for line in gateway.read_log().splitlines() if token in line]
     assert len(lines) == 1
 
@@ -143,7 +156,7 @@ def test_empty_token_opens_the_gateway_with_a_warning(make_gateway: MakeGateway)
     """Switching authentication off is possible, and said."""
     gateway = make_gateway({"EG_AUTH_TOKEN": ""})
     gateway.start()
-    assert requests.get(f"{gateway.url}/api/kernels", timeout=10).status_code == 200
+    assert ask(f"{gateway.url}/api/kernels") == 200
     assert "Authentication is off" in gateway.read_log()
 
 
@@ -171,7 +184,7 @@ def test_taken_port_is_passed_over(make_gateway: MakeGateway) -> None:
         pattern = r"available at http://127\.0\.0\.1:(\d+)/"
         port = int(find_printed(gateway, pattern)[1])
         assert port != gateway.port
-        assert requests.get(f"http://127.0.0.1:{port}/api", timeout=10).status_code == 200
+        assert ask(f"http://127.0.0.1:{port}/api") == 200
     assert f"Port {gateway.port} is not available" in gateway.read_log()
 
 
@@ -223,8 +236,10 @@ def test_everything_is_below_the_base_url(make_gateway: MakeGateway) -> None:
     gateway.start_process()
     base = f"{gateway.url}/team/a"
     wait_until(lambda: f"available at {base}/" in gateway.read_log(), deadline=START_DEADLINE)
-    assert gateway.http.get(f"{base}/api/kernels", timeout=10).status_code == 200
-    assert gateway.http.get(f"{gateway.url}/api/kernels", timeout=10).status_code == 404
+    assert gateway.http.get(f"{base}/api/kernels", timeout=REQUEST_TIMEOUT).status_code == 200
+    assert (
+        gateway.http.get(f"{gateway.url}/api/kernels", timeout=REQUEST_TIMEOUT).status_code == 404
+    )
 
 
 AUTHORIZER = """
