@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from harness.clients.executions import stdout
 from harness.clients.snippets import run_snippet
 from harness.engines.leftovers import find_kernel_containers
 from harness.gateways.gateway import Gateway
@@ -18,9 +19,7 @@ def test_documented_curl_prints_records(gateway: Gateway, kernel_name: str, tmp_
     records = [json.loads(line) for line in run.stdout.splitlines()]
     assert records[0]["event"] == "execution"
     assert records[-1]["content"]["status"] == "ok"
-    assert [each["content"]["text"] for each in records if each.get("msg_type") == "stream"] == [
-        "42\n"
-    ]
+    assert stdout(records) == "42\n"
     gateway.wait_until_no_kernels()
 
 

@@ -55,7 +55,9 @@ def test_user_copies_lines_that_work(
 ) -> None:
     """The token is asked for, the copied program runs, and nothing foreign gets into the page."""
     sign_in(page, gateway)
-    lab, code, python = page.locator("section button").all()
+    buttons = page.locator("section button")
+    expect(buttons).to_have_count(3)
+    lab, code, python = buttons.all()
     lab.click()
     expect(page.get_by_text("Copied")).to_be_visible()
     assert read_clipboard(page) == (
@@ -78,7 +80,8 @@ def test_user_copies_lines_that_work(
     )
     assert done.stdout == "42\n\n", done.stderr
     assert violations == []
-    page.evaluate(INJECTION)
+    with page.expect_console_message(lambda message: "Security Policy" in message.text):
+        page.evaluate(INJECTION)
     assert page.evaluate("window.injected") is None
     assert len(violations) == 1
 

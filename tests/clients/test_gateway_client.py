@@ -203,6 +203,6 @@ def test_refusal_of_basic_tells_the_operator_why(gateway: Gateway, tmp_path: Pat
         server.start("server")
         refused = server.request("GET", "/api/kernelspecs")
         assert refused.status_code == 401
-        assert "JUPYTER_GATEWAY_HTTP_USER" in refused.text + server.read_log()
+        wait_until(lambda: "JUPYTER_GATEWAY_HTTP_USER" in refused.text + server.read_log())
     finally:
         server.close()

@@ -86,15 +86,15 @@ def test_nbclient_fails_when_the_kernel_dies_with_its_agent(
 
     def kill_in_cell() -> None:
         (kernel_id,) = wait_until(gateway.list_kernels, what="the runner's kernel")
-        wait_until(lambda: kernel_id in gateway.list_kernels(), what="its start")
-        channels = gateway.connect(kernel_id)
+        channels = gateway.connect(kernel_id, replay="running")
         channels.receive_until(lambda message: message.content.get("text") == "in the cell")
+        wait_until(lambda: is_busy(gateway, kernel_id), what="the gateway's view of it")
         with suppress(TimeoutError):  # the runner has acknowledged this when nothing more comes
             channels.receive(timeout=0.5)
         kill_workload(kernel_id)
         channels.close()
 
-    cell = "import time\nwhile True:\n    print(end='in the cell', flush=True)\n    time.sleep(3)"
+    cell = "import time\nprint(end='in the cell', flush=True)\ntime.sleep(1000)"
     write_cells(tmp_path, "1", cell, "print('never')")
     with ThreadPoolExecutor() as pool:
         killing = pool.submit(kill_in_cell)
@@ -103,6 +103,11 @@ def test_nbclient_fails_when_the_kernel_dies_with_its_agent(
     assert run.returncode != 0
     assert "KernelDied: The kernel's workload ended: " in run.stderr
     gateway.delete_all_kernels()
+
+
+def is_busy(gateway: Gateway, kernel_id: str) -> bool:
+    """Say whether the gateway knows that a kernel is busy."""
+    return bool(gateway.list_kernels()[kernel_id]["execution_state"] == "busy")
 
 
 def test_nbclient_survives_a_silent_cell(gateway: Gateway, tmp_path: Path) -> None:

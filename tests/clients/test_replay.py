@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from harness.clients.cells import is_output_of
 from harness.clients.channels import Channels, Execution
 from harness.gateways.gateway import Gateway
 
@@ -11,14 +12,21 @@ from jupyter_wire.websocket import WebSocketClosedError
 
 pytestmark = [pytest.mark.client, pytest.mark.kernel]
 
-LINES = 300
-PRINTING = f"""\
-import time
-for number in range({LINES}):
+PRINTING = """\
+import signal, time
+
+def stop(*_):
+    global is_going_on
+    is_going_on = False
+
+signal.signal(signal.SIGINT, stop)
+is_going_on, number = True, 0
+while is_going_on:
     print(number, flush=True)
+    number += 1
     time.sleep(0.01)
 'done'"""
-PRINTED = "".join(f"{number}\n" for number in range(LINES))
+"""Prints numbers until it is interrupted."""
 
 
 def is_status(state: str, request_id: str) -> Callable[[Message], bool]:
@@ -26,11 +34,6 @@ def is_status(state: str, request_id: str) -> Callable[[Message], bool]:
     return lambda message: (
         message.parent_id == request_id and message.content.get("execution_state") == state
     )
-
-
-def prints(text: str) -> Callable[[Message], bool]:
-    """Return a condition: an output with this text."""
-    return lambda message: message.type == "stream" and text in message.content["text"]
 
 
 def printed(client: Channels, request_id: str) -> str:
@@ -42,6 +45,16 @@ def printed(client: Channels, request_id: str) -> str:
     )
 
 
+def is_from_zero(text: str) -> bool:
+    """Say whether a text is what `PRINTING` prints, from its start."""
+    return text == "".join(f"{number}\n" for number in range(text.count("\n")))
+
+
+def interrupt(gateway: Gateway, kernel: str) -> None:
+    """Interrupt a kernel."""
+    assert gateway.request("POST", f"/api/kernels/{kernel}/interrupt").status_code == 204
+
+
 @pytest.mark.parametrize("codec", Codec)
 def test_new_client_is_told_what_runs(gateway: Gateway, kernel: str, codec: Codec) -> None:
     """The first message is `busy` with the running request as its parent, or `idle`."""
@@ -49,7 +62,9 @@ def test_new_client_is_told_what_runs(gateway: Gateway, kernel: str, codec: Code
     idle = gateway.connect(kernel, codec=codec)
     assert idle.receive().content == {"execution_state": "idle"}
     request_id = first.start_execution("print('on')\ninput()", allow_stdin=True)
-    prompt = first.receive_until(lambda message: message.type == "input_request")
+    types = {"stream", "input_request"}
+    first.receive_until(lambda _: types <= {message.type for message in first.received})
+    (prompt,) = (message for message in first.received if message.type == "input_request")
     busy = gateway.connect(kernel, codec=codec)
     told = busy.receive()
     assert told.content == {"execution_state": "busy"}
@@ -70,12 +85,17 @@ def test_replay_gives_the_running_cell_from_its_start(
     """Every line once and in order, those before it too; who does not ask gets the new ones."""
     first = gateway.connect(kernel)
     request_id = first.start_execution(PRINTING)
-    first.receive_until(prints("100\n"))
+    first.receive_until(lambda _: "100\n" in printed(first, request_id))
     asking = gateway.connect(kernel, replay="running", codec=codec)
     stock = gateway.connect(kernel, codec=codec)
+    for client in (asking, stock):
+        client.receive_until(is_output_of(request_id))
+    interrupt(gateway, kernel)
     for client in (asking, stock, first):
         client.receive_until(is_status("idle", request_id))
-    assert printed(asking, request_id) == printed(first, request_id) == PRINTED
+    whole = printed(first, request_id)
+    assert is_from_zero(whole)
+    assert printed(asking, request_id) == whole
     replayed = [message for message in asking.received if message.parent_id == request_id]
     ids = [message.id for message in replayed]
     types = [message.type for message in replayed]
@@ -83,7 +103,7 @@ def test_replay_gives_the_running_cell_from_its_start(
     assert len(set(ids)) == len(ids)
     later = printed(stock, request_id)
     assert later
-    assert PRINTED.endswith(later)
+    assert whole.endswith(later)
     for client in (first, asking, stock):
         client.close()
 
@@ -103,7 +123,7 @@ def test_replay_of_a_request_that_has_ended_is_complete(gateway: Gateway, kernel
     assert [each.id for each in replayed.messages] == [each.id for each in wanted.messages]
     assert asking.execute("'new'").result == "'new'"
     texts = [each.content["text"] for each in asking.received if each.type == "stream"]
-    assert texts == ["wanted\n"]
+    assert "".join(texts) == "wanted\n"
     first.close()
     asking.close()
 
@@ -121,14 +141,16 @@ def test_reconnection_with_replay_repeats_nothing(gateway: Gateway, kernel: str)
     """A client that keeps `replay=running` in its address gets what it lacks, in order."""
     first = gateway.connect(kernel, replay="running")
     request_id = first.start_execution(PRINTING)
-    first.receive_until(prints("100\n"))
+    first.receive_until(lambda _: "100\n" in printed(first, request_id))
     first.socket.abort()
     again = gateway.connect(kernel, session_id=first.session_id, replay="running")
+    again.receive_until(is_output_of(request_id))
+    interrupt(gateway, kernel)
     again.receive_until(is_status("idle", request_id))
     execution = Execution(request_id)
     for message in first.received + again.received:
         execution.add(message)
-    assert execution.stdout == PRINTED
+    assert is_from_zero(execution.stdout)
     ids = [message.id for message in again.received]
     assert len(set(ids)) == len(ids)
     first.close()

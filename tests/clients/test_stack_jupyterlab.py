@@ -48,5 +48,11 @@ def test_user_does_not_see_that_a_replica_dies(
     notebook.run(2)
     expect(notebook.output(2)).to_contain_text("42")
     (model,) = lab.request("GET", "/api/kernels").json()
-    assert model["execution_state"] == "idle"
+    wait_until(lambda: is_idle(lab, model["id"]), what="the kernel's state")
     stack.delete_kernel(model["id"])
+
+
+def is_idle(lab: NotebookServer, kernel_id: str) -> bool:
+    """Say whether the server's list shows that a kernel is idle."""
+    models = {model["id"]: model for model in lab.request("GET", "/api/kernels").json()}
+    return bool(models[kernel_id]["execution_state"] == "idle")
