@@ -32,7 +32,8 @@ class NotebookServer:
         self.port = find_free_port()
         self.token = secrets.token_hex(16)
         self.log_path = home / "server.log"
-        self.variables: dict[str, str] = {}
+        # five attempts are over before a killed gateway has started again on a busy machine
+        self.variables = {"JUPYTER_GATEWAY_RETRY_MAX": "10"}
         """Of its environment, besides those of docs/clients.md, which they replace."""
         self.process: subprocess.Popen[bytes] | None = None
 
