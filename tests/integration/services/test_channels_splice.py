@@ -10,7 +10,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 from harness.agents.raw_agent import (
     ACCEPTED,
     CLIENT_TOKEN,
@@ -28,6 +27,7 @@ from enterprise_gateway.services.kernels.kernels import DeadKernel
 from enterprise_gateway.settings import KernelSettings
 from enterprise_gateway.web import draining
 from enterprise_gateway.web.channels import handshake, splice
+from enterprise_gateway.web.connections.protocol import Connection
 
 REQUEST_SECONDS = draining.longest_request_seconds(KernelSettings())
 """How long a gateway that stops waits for what it cannot end by itself."""
@@ -70,8 +70,8 @@ def splice_tasks() -> list[str]:
 def count_connections() -> int:
     """Return how many connections and splices are in memory."""
     gc.collect()
-    kinds = (splice.Splice, web.RequestHandler)
-    return sum(isinstance(thing, kinds) for thing in gc.get_objects())
+    kinds = {splice.Splice, Connection}
+    return sum(type(thing) in kinds for thing in gc.get_objects())
 
 
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
@@ -463,7 +463,7 @@ async def test_upgrade_without_token_is_refused() -> None:
 
 
 async def test_connections_leave_no_objects_behind() -> None:
-    """After a hundred connections nothing of aiohttp's or ours is left of them."""
+    """After a hundred connections nothing is left of them."""
     before = count_connections()
     async with serve_channels(echo) as gateway:
         for number in range(100):

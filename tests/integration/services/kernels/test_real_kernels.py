@@ -59,6 +59,16 @@ class Channels:
                     content: dict[str, Any] = message["content"]
                     return content
 
+    async def finish(self, msg_id: str) -> None:
+        """Wait for both reply and idle status: before, a failed request aborts those behind it."""
+        missing = {"execute_reply", "idle"}
+        async with asyncio.timeout(ANSWER_SECONDS):
+            while missing:
+                message = await self._socket.receive_json()
+                if message["parent_header"].get("msg_id") == msg_id:
+                    missing.discard(message["msg_type"])
+                    missing.discard(message["content"].get("execution_state"))
+
     async def run(self, code: str) -> str:
         """Send code; returns the message's id."""
         return await self.send("shell", "execute_request", {"code": code, "silent": False})
@@ -103,6 +113,7 @@ async def test_kernel_lives_through_everything(real_service: Service) -> None:
     await eventually(lambda: has_state(service, kernel_id, "busy"))
     assert (await service.ask("POST", f"/api/kernels/{kernel_id}/interrupt")).status == 204
     assert (await channels.receive("error", msg_id))["ename"] == "KeyboardInterrupt"
+    await channels.finish(msg_id)
 
     assert await channels.evaluate("(x := 1)") == "1"
     restart = await service.ask("POST", f"/api/kernels/{kernel_id}/restart")
