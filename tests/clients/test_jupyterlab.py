@@ -99,6 +99,7 @@ def test_user_works_in_a_notebook(
     expect(notebook.output(3)).to_contain_text("looping")
     notebook.choose("Kernel", "Interrupt Kernel")
     expect(notebook.output(3)).to_contain_text("KeyboardInterrupt")
+    expect(notebook.status_bar).to_contain_text("| Idle")  # aborts what comes before
 
     notebook.run(4)
     prompt = notebook.cell(4).locator("input.jp-Stdin-input")
@@ -249,5 +250,6 @@ def test_user_works_in_an_r_notebook(lab: NotebookServer, page: Page) -> None:
     expect(notebook.output(4)).to_contain_text("on")
     notebook.choose("Kernel", "Interrupt Kernel")
     expect(notebook.cell(4).locator(".jp-InputArea-prompt")).not_to_have_text("[*]:")
+    expect(notebook.status_bar).to_contain_text("| Idle")
     notebook.run(5)
     expect(notebook.output(5)).to_contain_text("42")
