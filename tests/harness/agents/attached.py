@@ -26,14 +26,12 @@ class AttachedKernel:
         self.requests: list[dict[str, Any]] = []
         self.process: asyncio.subprocess.Process | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="attached-")
-        self._info = ConnectionInfo({}, secrets.token_hex(16))
+        self._ports = PortReservation((0, 0))
+        self._info = ConnectionInfo(self._ports.ports, secrets.token_hex(16))
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
         """Start the kernel; it may not listen yet."""
-        reservation = PortReservation((0, 0))
-        self._info = ConnectionInfo(reservation.ports, self._info.key)
-        reservation.release()
         path = f"{self._folder.name}/kernel.json"
         write_connection_file(path, self._info)
         self._server = await asyncio.start_server(self._take, LOOPBACK, 0)
@@ -55,6 +53,7 @@ class AttachedKernel:
         await self.process.wait()
         if self._server is not None:
             self._server.close()
+        self._ports.release()
         self._folder.cleanup()
 
     @property
