@@ -25,6 +25,7 @@ import zmq
 DELIMITER = b"<IDS|MSG>"
 LARGE_BYTES = 64 * 1024
 SEND_QUEUE_MESSAGES = 1000
+LINGER_MILLISECONDS = 30_000
 
 JsonObject: TypeAlias = dict[str, object]
 ZmqSocket: TypeAlias = "zmq.Socket[bytes]"
@@ -59,7 +60,7 @@ class FloodKernel:
 
     def _bind(self, kind: int, port: str | int) -> ZmqSocket:
         socket = self._context.socket(kind)
-        socket.linger = 1000
+        socket.linger = LINGER_MILLISECONDS
         if kind == zmq.XPUB:
             socket.sndhwm = SEND_QUEUE_MESSAGES
             socket.setsockopt(zmq.XPUB_NODROP, 1)
@@ -147,7 +148,7 @@ def main() -> None:
     connection = json.loads(Path(sys.argv[-1]).read_text(encoding="utf-8"))
     with zmq.Context() as context:
         FloodKernel(connection, context).serve()
-        context.destroy(linger=1000)
+        context.destroy(linger=LINGER_MILLISECONDS)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -128,6 +129,21 @@ class Client:
         return self.socket._writer.transport
 
 
+class Events:
+    """The agent's event stream, in which no state that lasts is missed."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def until_state(self, execution_state: str) -> None:
+        """Read until the kernel is in a state."""
+        async with asyncio.timeout(DEADLINE):
+            async for line in self._response.content:
+                if line.strip() and json.loads(line)["execution_state"] == execution_state:
+                    return
+        raise AssertionError(f"the agent has ended, and was never {execution_state}")
+
+
 class Agent:
     """An agent process with a unix socket (or TCP, if `listen` says so)."""
 
@@ -203,7 +219,7 @@ class Agent:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                await self.wait(deadline=15)
+                await self.wait()
             except TimeoutError:
                 self.process.kill()
                 self.process.wait()
@@ -262,8 +278,14 @@ class Agent:
         assert status == 200
         return dict(document)
 
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[Events]:
+        """Follow the state from now on."""
+        async with self.session().get("/v1/events") as response:
+            yield Events(response)
+
     async def until_state(self, execution_state: str, *, deadline: float = DEADLINE) -> None:
-        """Wait until the kernel is in a state."""
+        """Wait until the kernel is in a state, and stays in it; `events` sees those that pass."""
 
         async def is_reached() -> bool:
             try:
