@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from typing import IO, TYPE_CHECKING, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from kernel_agent.kernel.lifecycle import ExitReason
@@ -123,8 +124,9 @@ class Child:
         self._popen.returncode = code
         end_descendants(GRACE_SECONDS, END_TIMEOUT_SECONDS)
         self.signal_group(signal.SIGKILL)
+        end = time.monotonic() + timeout
         for pump in self._pumps:
-            pump.join(timeout / len(self._pumps))
+            pump.join(max(end - time.monotonic(), 0))
 
     def stderr(self) -> str:
         """Return the last lines of stderr."""

@@ -26,8 +26,9 @@ from kernel_agent.wire.message import CONTROL, Message
 if TYPE_CHECKING:
     from kernel_agent.kernel.spawner import KernelProcess, KernelSpawner
 
-OUTPUT_TIMEOUT_SECONDS = 0.2
-"""How long to wait for the last output of a dead process; children may keep it open."""
+OUTPUT_TIMEOUT_SECONDS = 1.0
+"""How long to wait for the last output of a dead process; a process that is no descendant of it may
+keep it open, and on a busy machine the reader takes its time."""
 IOPUB_LOSS_GRACE_SECONDS = 1.0
 """How long to wait, after iopub was lost, for its last messages and the end of the process."""
 
