@@ -57,8 +57,11 @@ def chatty_gateway(tmp_path: Path) -> Iterator[Gateway]:
 
 
 def read_environment(process_id: int) -> dict[str, str]:
-    """Return the environment that a process was started with."""
-    items = Path(f"/proc/{process_id}/environ").read_bytes().decode().split("\0")
+    """Return the environment that a process was started with, {} if it has ended."""
+    try:
+        items = Path(f"/proc/{process_id}/environ").read_bytes().decode().split("\0")
+    except OSError:
+        return {}
     return dict(item.split("=", 1) for item in items if "=" in item)
 
 
