@@ -14,7 +14,7 @@ import pytest
 import requests
 from harness.clients.executions import check_order, messages, reply, stdout
 from harness.clients.snippets import client_env, read_snippet
-from harness.gateways.gateway import Gateway
+from harness.gateways.gateway import START_DEADLINE, Gateway
 from harness.waiting import wait_until
 
 pytestmark = [pytest.mark.client, pytest.mark.kernel]
@@ -26,6 +26,15 @@ CODE = (
     "    print(number, flush=True)\n"
     "    time.sleep(0.002)"
 )
+PARTS = (
+    "import time\n"
+    "for part in range(4):\n"
+    "    for number in range(part * 750, (part + 1) * 750):\n"
+    "        print(number, flush=True)\n"
+    "        time.sleep(0.002)\n"
+    "    if part < 3: input()"
+)
+"""Prints as much, and waits before each further part for the client to go on."""
 
 
 @pytest.fixture
@@ -64,6 +73,16 @@ def read_and_kill(
     return records
 
 
+def go_on(gateway: Gateway, execution: str) -> None:
+    """Answer the code's prompt, once it has come to it."""
+
+    def is_taken() -> bool:
+        answer = gateway.request("POST", f"{execution}/input", json={"value": ""})
+        return answer.status_code == 204
+
+    wait_until(is_taken, what="the prompt")
+
+
 def test_execution_is_continued_by_another_replica(
     replicas: list[Gateway], kernel_name: str
 ) -> None:
@@ -71,15 +90,17 @@ def test_execution_is_continued_by_another_replica(
     one, other = replicas
     kernel = f"/api/kernels/{one.start_kernel(kernel_name)}"
     key = {"Idempotency-Key": "once"}
-    post = {"json": {"code": CODE}, "headers": key, "stream": True}
+    post = {"json": {"code": PARTS, "allow_stdin": True}, "headers": key, "stream": True}
     records = read_and_kill(one, one.request("POST", f"{kernel}/execute", **post), 300)
     execution = f"{kernel}/executions/{records[0]['msg_id']}"
 
-    for serving, killed in ((other, one), (one, other)):
+    for number, (serving, killed) in enumerate(((other, one), (one, other)), 1):
         answer = serving.request("GET", f"{execution}?after={records[-1]['n']}", stream=True)
         killed.start_process()
-        records += messages(read_and_kill(serving, answer, 300 + len(messages(records))))
-        wait_until(killed.answers, what="the killed replica")
+        go_on(serving, execution)
+        records += messages(read_and_kill(serving, answer, number * 750 + 300))
+        wait_until(killed.answers, deadline=START_DEADLINE, what="the killed replica")
+    go_on(other, execution)
     answer = other.request("GET", f"{execution}?after={records[-1]['n']}", stream=True)
     records += messages(json.loads(line) for line in answer.iter_lines(chunk_size=None))
 

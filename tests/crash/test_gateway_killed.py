@@ -20,13 +20,17 @@ STATE_DEADLINE = 60.0
 """Seconds until a gateway that was just started knows every kernel's state."""
 
 
-def print_lines(count: int, pause: float) -> str:
-    """Return code that prints the numbers up to `count`, and ends with a value."""
+def print_lines(count: int, pause: float, *, prompt_at: int = -1) -> str:
+    """Return code that prints the numbers up to `count`, and ends with a value.
+
+    At `prompt_at` it waits for input.
+    """
     return (
         "import time\n"
         f"for number in range({count}):\n"
         "    print(number, flush=True)\n"
         f"    time.sleep({pause})\n"
+        f"    if number == {prompt_at}: input()\n"
         "'done'"
     )
 
@@ -46,6 +50,11 @@ def has_printed(count: int) -> Callable[[Message], bool]:
     return is_met
 
 
+def is_prompt(message: Message) -> bool:
+    """Whether the kernel asks for input."""
+    return message.type == "input_request"
+
+
 def test_ten_kernels_go_on(own_gateway: Gateway, kernel_name: str) -> None:
     """All are listed with their states; output, prompt, interrupt, restart and delete work."""
     with ThreadPoolExecutor(4) as pool:
@@ -58,8 +67,9 @@ def test_ten_kernels_go_on(own_gateway: Gateway, kernel_name: str) -> None:
     endless_id = clients[endless].start_execution("print('on')\nwhile True: pass")
     clients[endless].receive_until(lambda message: message.type == "stream")
     asking_id = clients[asking].start_execution("name = input('who? ')\nname", allow_stdin=True)
-    prompt = clients[asking].receive_until(lambda message: message.type == "input_request")
-    printing_id = clients[printing].start_execution(print_lines(2000, 0.002))
+    prompt = clients[asking].receive_until(is_prompt)
+    lines = print_lines(2000, 0.002, prompt_at=1500)
+    printing_id = clients[printing].start_execution(lines, allow_stdin=True)
     clients[printing].receive_until(has_printed(100))
 
     own_gateway.kill()
@@ -85,6 +95,11 @@ def test_ten_kernels_go_on(own_gateway: Gateway, kernel_name: str) -> None:
         kernel_id: own_gateway.connect(kernel_id, session_id=clients[kernel_id].session_id)
         for kernel_id in kernels
     }
+    received = [*clients[printing].received, *again[printing].received]
+    prompts = [message for message in received if is_prompt(message)]
+    ready = prompts[0] if prompts else again[printing].receive_until(is_prompt)
+    reply = {"value": ""}
+    again[printing].send("input_reply", reply, channel="stdin", parent_header=ready.header)
     finish = again[printing].finish_execution(printing_id)
     messages = join_streams(clients[printing].received, again[printing].received)
     check_output(messages, printing_id, numbered_lines(2000))

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.kernel]
 STARTS = 6
 CLAIM_SECONDS = 5
 CLAIMED_SOON = "claimed_soon"
-END_DEADLINE = 90.0
+END_DEADLINE = 150.0
 """Seconds until a kernel has ended whose gateway is dead, or that no client claims."""
 
 
