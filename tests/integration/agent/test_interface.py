@@ -54,16 +54,22 @@ async def test_state_document_is_complete(agent: Agent) -> None:
     assert TIMESTAMP.fullmatch(document["started"])
 
 
-async def test_activity_follows_the_users_requests_only(agent: Agent) -> None:
+def wait_for(file: Path) -> str:
+    """Return code that waits for a file."""
+    return f"import os, time\nwhile not os.path.exists({str(file)!r}): time.sleep(0.02)\n"
+
+
+async def test_activity_follows_the_users_requests_only(agent: Agent, tmp_path: Path) -> None:
     """A cell makes the kernel busy and moves `last_activity`; kernel_info does neither."""
     client = await agent.connect("s")
     before = (await agent.state())["last_activity"]
     await client.finish(await client.send("kernel_info_request"))
     assert (await agent.state())["last_activity"] == before
-    msg_id = await client.run("import time; time.sleep(1)")
+    msg_id = await client.run(wait_for(tmp_path / "go"))
     await agent.until_state("busy")
     await client.finish(await client.send("kernel_info_request", channel="control"))
     assert (await agent.state())["execution_state"] == "busy"
+    (tmp_path / "go").touch()
     await client.finish(msg_id)
     await agent.until_state("idle")
     assert (await agent.state())["last_activity"] > before
@@ -78,7 +84,7 @@ async def read_events(agent: Agent) -> AsyncIterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-async def test_events_tell_every_change_and_the_end(agent: Agent) -> None:
+async def test_events_tell_every_change_and_the_end(agent: Agent, tmp_path: Path) -> None:
     """The stream begins with the state, follows it, and ends with `dead`."""
     documents: list[dict[str, Any]] = []
 
@@ -89,19 +95,20 @@ async def test_events_tell_every_change_and_the_end(agent: Agent) -> None:
     reading = asyncio.create_task(collect())
     await eventually(lambda: bool(documents))
     client = await agent.connect("s")
-    await client.execute("import time; time.sleep(0.5)")
+    msg_id = await client.run(wait_for(tmp_path / "go"))
+    await eventually(lambda: documents[-1]["execution_state"] == "busy")
+    assert documents[-1]["connections"] == 1
+    (tmp_path / "go").touch()
+    await client.finish(msg_id)
     await agent.request("PUT", "/v1/annotations", {"a": 1}, headers={"If-Match": '"0"'})
-    await asyncio.sleep(0.2)
+    await eventually(lambda: documents[-1]["annotations"]["document"] == {"a": 1})
     await client.socket.close()
     assert (await agent.request("POST", "/v1/shutdown"))[0] == 204
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await reading
     states = [document["execution_state"] for document in documents]
     assert states[0] == "idle"
     assert states[-1] == "dead"
-    assert [state for state in states if state == "busy"] != []
-    assert 1 in [document["connections"] for document in documents]
-    assert {"a": 1} in [document["annotations"]["document"] for document in documents]
     assert len(documents) < 12
 
 
@@ -122,12 +129,10 @@ async def test_log_is_the_tail_of_the_kernels_output(agent: Agent) -> None:
     await client.execute("import os; os.write(1, b'to out\\n'); os.write(2, b'to err \\xff\\n')")
 
     async def is_logged() -> bool:
-        return "to err" in (await agent.request("GET", "/v1/log"))[1]
+        text = (await agent.request("GET", "/v1/log"))[1] or ""
+        return "to err" in text and "to out\n" in text and "to out\n" in agent.log()
 
     await eventually(is_logged)
-    _, text = await agent.request("GET", "/v1/log")
-    assert "to out\n" in text
-    assert "to out\n" in agent.log()
     assert await agent.request("GET", "/v1/log?bytes=3") in (
         (200, "ut\n"),
         (200, "�\n"),
@@ -161,7 +166,7 @@ async def test_real_time_signal_reaches_the_kernel(agent: Agent) -> None:
 
 async def eventually_prints(agent: Agent, client: Any, text: str) -> None:
     """Run empty cells until a text has been printed."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while text not in texts(client.received):
             await client.execute("1")
     assert agent.process is not None
@@ -215,7 +220,7 @@ class RawSocket:
 
     async def close_code(self) -> int:
         """Return the code of the close frame that the agent sends."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             data = await self.reader.read()
         position = 0
         while position < len(data):
@@ -274,7 +279,7 @@ async def test_malformed_frames_close_with_the_code_of_the_standard() -> None:
                 assert await raw.close_code() == code, (code, frame)
         async with raw_socket(agent) as raw:
             raw.send(0x02, b"x" * 60_000)
-            raw.send(0x80, b"x" * 60_000)
+            raw.send(0x80, b"", announced=60_000)
             assert await raw.close_code() == 1009
         assert texts(await witness.execute("print('well')")) == "well\n"
 
@@ -294,7 +299,7 @@ async def test_fragments_and_bytes_one_by_one_make_a_message(agent: Agent) -> No
             for index in range(len(sent)):
                 real.writer.write(bytes(sent[index : index + 1]))
                 await real.writer.drain()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 data = b""
                 while b"kernel_info_reply" not in data:
                     data += await real.reader.read(65536)
@@ -320,7 +325,7 @@ async def test_slow_request_is_cut_off(agent: Agent) -> None:
     reader, writer = await asyncio.open_unix_connection(agent.listen[5:])
     writer.write(b"GET /v1/state HTTP/1.1\r\nHost: ")
     assert (await agent.state())["execution_state"] == "idle"
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert await reader.read() == b""
     writer.close()
 
@@ -330,8 +335,8 @@ async def test_garbage_gets_400(agent: Agent) -> None:
     for garbage in (b"\0\1\2\3\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"a" * 100_000):
         reader, writer = await asyncio.open_unix_connection(agent.listen[5:])
         writer.write(garbage)
-        async with asyncio.timeout(20):
-            with contextlib.suppress(ConnectionResetError):
+        async with asyncio.timeout(60):
+            with contextlib.suppress(ConnectionError):
                 answer = await reader.read()
                 assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 431", b"HTTP/1.1 401")
         writer.close()
@@ -441,7 +446,7 @@ async def test_agent_that_fails_says_so_in_one_line(broken_packages: Path) -> No
             "kernel_agent: the agent failed with ImportError: h11 is broken (at "
         )
         assert "__main__.py:" in line
-        assert find_processes(f"KERNEL_ID={agent.kernel_id}") == []
+        await eventually(lambda: not find_processes(f"KERNEL_ID={agent.kernel_id}"))
 
 
 async def test_files_are_in_the_folder_that_the_gateway_names(tmp_path: Path) -> None:

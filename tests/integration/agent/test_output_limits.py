@@ -7,6 +7,7 @@ from harness.agents.agent import Agent
 from harness.agents.control_group import limited_memory
 from harness.agents.messages import is_idle, statuses, texts
 from harness.clients.cells import publish_megabytes
+from harness.waiting import eventually
 
 from jupyter_wire.messages import Codec
 
@@ -65,16 +66,24 @@ async def test_output_that_nobody_reads_kills_no_small_kernel(
             assert texts(await again.execute("print(mine)")) == "kept\n"
 
 
-async def test_what_expires_leaves_the_reply_and_a_notice() -> None:
+async def test_what_expires_leaves_the_reply_and_a_notice(tmp_path: Path) -> None:
     """A client comes back after the log's age: what it must know is there, the output is not."""
+    told = tmp_path / "told"
     async with Agent(settings={"log_max_age": 0.5}) as agent:
         client = await agent.connect("s")
-        other = await agent.connect("other")
-        await client.execute("import time")
-        msg_id = await client.run("time.sleep(0.5)\nprint('old')\n6 * 7")
-        await client.until(lambda m: m.content.get("execution_state") == "busy")
+        await client.execute("import os, time")
+        wait = f"while not os.path.exists('{told}'): time.sleep(0.05)\n"
+        msg_id = await client.run(f"{wait}print('old')\n6 * 7")
+        await client.until(lambda m: m.type == "execute_input")
         await client.cut()
-        await other.execute("time.sleep(1.5)")
+        told.touch()
+        await agent.until_state("idle")
+
+        async def is_gone() -> bool:
+            records = await agent.request("GET", f"/v1/executions/{msg_id}")
+            return "old" not in records[1]
+
+        await eventually(is_gone)
         again = await agent.connect("s")
         messages = await again.finish(msg_id)
         mine = [message for message in messages if message.parent_id == msg_id]
