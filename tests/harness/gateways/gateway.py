@@ -198,7 +198,7 @@ class Gateway(GatewayClient):
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
 
     def wait_until_no_kernels(self) -> None:
