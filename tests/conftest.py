@@ -14,7 +14,7 @@ from harness.gateways.replica import ReplicaGroup
 from harness.gateways.stack import Stack
 from harness.proxies.engine_rigs import EngineRig
 from harness.proxies.rigs import ProxyRig, Watcher
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from devtools.images import SWARM_IMAGES
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
@@ -22,7 +22,9 @@ from swarmlab.lab import SwarmLab, swarm_lab
 
 LOG_TAIL_CHARS = 20_000
 
-settings.register_profile("shared machine", deadline=None)
+settings.register_profile(
+    "shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("shared machine")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from enterprise_gateway.app.process import cancelled_by_signals
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 PROGRAM = """
 import resource
 from enterprise_gateway.app.process import raise_descriptor_limit

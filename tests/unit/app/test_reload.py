@@ -13,7 +13,7 @@ from enterprise_gateway.app.reload import ConfigWatcher
 from enterprise_gateway.settings import LiveSettings, Settings
 
 MakeApp = Callable[..., EnterpriseGatewayApp]
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Running:

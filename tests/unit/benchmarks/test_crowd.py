@@ -13,7 +13,7 @@ from benchmarks.client.crowd import Crowd, Target
 from benchmarks.simulation.kernel import stamp, stream_message
 
 ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\n\r\n"
-DEADLINE = 20.0
+DEADLINE = 60.0
 Behaviour = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 

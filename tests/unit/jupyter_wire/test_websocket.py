@@ -22,7 +22,7 @@ from jupyter_wire.frames import (
 from jupyter_wire.websocket import WebSocket, WebSocketClosedError
 
 MARKER = b"the end"
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 SIZES = st.lists(st.sampled_from([0, 1, 125, 126, 65535, SEARCHED_BYTES + 1]), max_size=6)

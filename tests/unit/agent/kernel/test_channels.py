@@ -23,7 +23,7 @@ async def test_end_of_iopub_is_noticed() -> None:
             assert await subscribed == b"\x01"
             assert not channels.iopub_lost.done()
             socks["iopub_port"].close(linger=0)
-            await asyncio.wait_for(channels.iopub_lost, 10)
+            await asyncio.wait_for(channels.iopub_lost, 60)
         finally:
             channels.close()
             for sock in socks.values():

@@ -59,7 +59,7 @@ class Kernel:
 
 async def read(stream: ExecutionStream) -> list[dict[str, Any]]:
     """Return all records."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         data = b"".join([chunk async for chunk in stream.chunks()])
     return [json.loads(line) for line in data.splitlines()]
 

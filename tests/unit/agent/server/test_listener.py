@@ -12,7 +12,7 @@ def test_accepted_connections_notice_a_dead_peer_but_bear_a_slow_one() -> None:
     listener = Listener("tcp:127.0.0.1:0")
     try:
         with socket.create_connection(listener.sock.getsockname()):
-            listener.sock.settimeout(10.0)
+            listener.sock.settimeout(60.0)
             connection, _ = listener.sock.accept()
             with connection:
                 assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

@@ -8,7 +8,7 @@ from kernel_agent.server.http import Request, Stream
 from kernel_agent.server.routes import Routes
 from kernel_agent.server.state import State
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Watcher:

@@ -1,17 +1,17 @@
 """Connections to real sockets of libzmq."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 import zmq
 import zmq.asyncio
+from harness.gateways.gateway import find_free_port
 
 from kernel_agent.zmtp.connection import Connection
 from kernel_agent.zmtp.protocol import SocketType
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 LOOPBACK = "127.0.0.1"
 LARGE = bytes(5_000_000)
 
@@ -78,8 +78,7 @@ async def test_connection_waits_for_the_kernel_and_is_made_again(
     context: zmq.asyncio.Context,
 ) -> None:
     """A kernel binds after the agent connects; and its socket may close and open."""
-    with socket.create_server((LOOPBACK, 0)) as free:
-        port = free.getsockname()[1]
+    port = find_free_port()
     client = Client(port, SocketType.SUB)
     try:
         for number in range(2):

@@ -113,7 +113,7 @@ class Rig:
         )
         self.proxy = DockerProcessProxy(live, self.tools, containers=self.containers)
 
-    def request(self, timeout: float = 20.0) -> LaunchRequest:
+    def request(self, timeout: float = 60.0) -> LaunchRequest:
         """Return a request whose script does nothing: the test creates the container."""
         return LaunchRequest(
             kernel_id=self.containers.kernel_id,
@@ -190,7 +190,7 @@ async def test_launchers_report_brings_the_sidecar(rig: Rig, *, is_seen_first: b
 
 async def test_report_of_another_address_is_not_believed(rig: Rig) -> None:
     """The error names both addresses; nothing is left of the launch."""
-    launch = await begin(rig, timeout=2.0)
+    launch = await begin(rig, timeout=10.0)
     rig.containers.put("kernel", ip=KERNEL_IP)
     await rig.report(STRANGERS_IP)
     with pytest.raises(LaunchTimeoutError, match=STRANGERS_IP) as failure:

@@ -19,7 +19,7 @@ from enterprise_gateway.services.processproxies.scripts.server import LaunchServ
 
 MARKER = f"SCRIPT_TEST=run-{os.getpid()}"
 ENV = {"PATH": os.environ["PATH"], "SCRIPT_TEST": f"run-{os.getpid()}"}
-DEADLINE = 30.0
+DEADLINE = 60.0
 
 
 @pytest.fixture

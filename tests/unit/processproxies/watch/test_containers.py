@@ -13,7 +13,7 @@ from enterprise_gateway.services.processproxies.watch.containers import DockerWa
 from enterprise_gateway.services.processproxies.workloads.containers import REMOVE_LABEL
 from enterprise_gateway.settings import DelaySettings, LiveSettings, Settings
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 KERNEL, SIDECAR = "kernel", "sidecar"
 
 

@@ -23,7 +23,7 @@ from enterprise_gateway.services.processproxies.workloads.sidecars import SIDECA
 from enterprise_gateway.services.processproxies.workloads.swarm_objects import Node, Service, Task
 from enterprise_gateway.settings import DelaySettings, DockerSettings, LiveSettings, Settings
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 IMPATIENT = DelaySettings(
@@ -315,7 +315,7 @@ async def with_sidecar(followed: Followed) -> Followed:
     change_delays(
         followed.live,
         unpaired_grace_seconds=0.05,
-        tombstone_seconds=0.6,
+        tombstone_seconds=3.0,
         ended_service_seconds=0.05,
     )
     await followed.until("old", WorkloadState.RUNNING)

@@ -9,7 +9,7 @@ import pytest
 
 from enterprise_gateway.web.channels.splice import ReadBuffer, Splice
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
