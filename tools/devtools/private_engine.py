@@ -26,7 +26,7 @@ from docker.models.containers import Container
 from devtools.console import SetupError, say, step
 from devtools.host import ROOT, cache_dir, can_install, install_commands
 
-START_TIMEOUT = 90.0
+START_TIMEOUT = 180.0
 PING_TIMEOUT = 5.0
 STOP_TIMEOUT = 60.0
 CONTAINER_STOP_TIMEOUT = 5
@@ -180,4 +180,4 @@ def remove_containers(client: DockerClient) -> None:
             container.remove(force=True, v=True)
 
     with ThreadPoolExecutor(max_workers=8) as pool:
-        list(pool.map(remove, client.containers.list(all=True)))
+        list(pool.map(remove, client.containers.list(all=True, ignore_removed=True)))

@@ -1,6 +1,7 @@
 """Endpoints in a Swarm's overlay networks for processes of this machine, as a gateway or client."""
 
 import ctypes
+import itertools
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -16,9 +17,12 @@ from devtools.console import wait_until
 from swarmlab.lab import SwarmLab
 from swarmlab.node import SwarmNode
 
-REMOVAL_TIMEOUT = 60.0
+START_TIMEOUT = 120.0
+REMOVAL_TIMEOUT = 120.0
 API = "1.41"
 """The engine's version of the interface."""
+_PORTS = itertools.count(20000)
+"""Ports to publish: the nodes belong to this process, so none is taken."""
 CLONE_NEWNET = 0x40000000
 """From linux/sched.h, for setns(2)."""
 
@@ -30,7 +34,7 @@ def overlay_network(lab: SwarmLab, subnet: str | None = None) -> Iterator[str]:
     Its addresses are those of `subnet`, by default of the Swarm's pool.
 
     Raises:
-        SetupError: something is still in it a minute after its time.
+        SetupError: something is still in it two minutes after its time.
     """
     name = f"eg-net-{secrets.token_hex(4)}"
     with closing(lab.manager.client()) as client:
@@ -54,6 +58,15 @@ def is_removed(client: DockerClient, network: str) -> bool:
     return True
 
 
+def is_started(container: Container) -> bool:
+    """Start a container, whose node may not have heard of its network yet."""
+    try:
+        container.start()
+    except NotFound:
+        return False
+    return True
+
+
 class NetworkEndpoint:
     """A sleeping container whose network namespace processes of this machine enter."""
 
@@ -71,7 +84,7 @@ class NetworkEndpoint:
         """
         self.node = node
         self.port = port
-        self.published = 20000 + secrets.randbelow(10000)
+        self.published = next(_PORTS)
         """The port of the node that leads to `port`."""
         self.name = f"eg-endpoint-{secrets.token_hex(4)}"
         with closing(node.client()) as client:
@@ -90,10 +103,14 @@ class NetworkEndpoint:
         self._read(container)
 
     def restart(self) -> None:
-        """Start the container again, after its node or engine was away."""
+        """Start the container again, after its node or engine was away.
+
+        Raises:
+            SetupError: it did not start in two minutes.
+        """
         with closing(self.node.client()) as client:
             container = client.containers.get(self.name)
-            container.start()
+            wait_until(lambda: is_started(container), START_TIMEOUT, f"start of {self.name}")
             self._read(container)
 
     def close(self) -> None:

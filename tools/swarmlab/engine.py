@@ -12,8 +12,8 @@ from devtools.console import SetupError, wait_until
 from devtools.private_engine import ready
 from swarmlab.machine import Machine, only_child
 
-START_TIMEOUT = 90.0
-STOP_TIMEOUT = 60.0
+START_TIMEOUT = 180.0
+STOP_TIMEOUT = 120.0
 REQUEST_TIMEOUT = 120
 PORT = 2375
 

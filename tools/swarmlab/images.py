@@ -119,7 +119,13 @@ def find_images(client: DockerClient, names: Sequence[str]) -> dict[str, str]:
 
 def tagged_images(client: DockerClient) -> dict[str, str]:
     """Return the ids of all images that have names, by name."""
-    return {tag: str(image.id) for image in client.images.list() for tag in image.tags}
+    # objects of the SDK would cost a request for each image, which may be gone by then
+    return {
+        tag: str(image["Id"])
+        for image in client.api.images()
+        for tag in image["RepoTags"] or ()
+        if tag != "<none>:<none>"
+    }
 
 
 def load_image(source: DockerClient, target: DockerClient, name: str, image_id: str) -> None:

@@ -29,7 +29,7 @@ exec tini -- cat >/dev/null
 """The first process. `/run` is its own, as it has locks and sockets of other engines."""
 
 CGROUPS = Path("/sys/fs/cgroup")
-END_TIMEOUT = 30.0
+END_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from swarmlab.engine import PORT, NodeEngine
 from swarmlab.machine import Machine
 from swarmlab.network import Underlay
 
-READY_TIMEOUT = 60.0
+READY_TIMEOUT = 120.0
 
 
 class SwarmNode:
@@ -105,7 +105,7 @@ class SwarmNode:
         """Wait until it is ready.
 
         Raises:
-            SetupError: it was not in a minute.
+            SetupError: it was not in two minutes.
         """
         wait_until(self.is_ready, READY_TIMEOUT, f"{self.name} ready")
 
@@ -113,7 +113,7 @@ class SwarmNode:
         """Wait until the manager has noticed that it is gone, some three heartbeats later.
 
         Raises:
-            SetupError: it did not in a minute.
+            SetupError: it did not in two minutes.
         """
 
         def is_down() -> bool:
