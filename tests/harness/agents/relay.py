@@ -9,6 +9,8 @@ class Relay:
     """Stands between a client and an engine that has to fail."""
 
     def __init__(self, path: Path, target: str) -> None:
+        self.requests = b""
+        """All that clients have sent."""
         self._path = path
         self._target = target
         self._server: asyncio.Server | None = None
@@ -54,13 +56,18 @@ class Relay:
             engine_reader, engine_writer = await asyncio.open_unix_connection(self._target)
             writers.append(engine_writer)
             await asyncio.gather(
-                self._copy(reader, engine_writer), self._copy(engine_reader, writer)
+                self._copy(reader, engine_writer, is_kept=True),
+                self._copy(engine_reader, writer, is_kept=False),
             )
         for each in writers:
             each.transport.abort()
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_kept: bool
+    ) -> None:
         while data := await reader.read(65536):
+            if is_kept:
+                self.requests += data
             await self._flowing.wait()
             writer.write(data)
             await writer.drain()

@@ -20,7 +20,9 @@ from jupyter_wire.messages import (
 )
 from jupyter_wire.websocket import WebSocket
 
-CONNECT_SECONDS = 60.0
+CONNECT_SECONDS = 120.0
+RECEIVE_SECONDS = 120.0
+"""How long a kernel may be silent: on a busy machine it starts within a minute."""
 
 
 class Channels:
@@ -90,7 +92,7 @@ class Channels:
             self.socket.send(data, Opcode.BINARY)
         return message.id
 
-    def receive(self, *, timeout: float = 60.0) -> Message:
+    def receive(self, *, timeout: float = RECEIVE_SECONDS) -> Message:
         """Return the next message; pings are answered on the way.
 
         Raises:
@@ -107,7 +109,7 @@ class Channels:
         return message
 
     def receive_until(
-        self, condition: Callable[[Message], bool], *, timeout: float = 60.0
+        self, condition: Callable[[Message], bool], *, timeout: float = RECEIVE_SECONDS
     ) -> Message:
         """Receive until a message fulfils the condition; `timeout` is for one message."""
         while True:
@@ -136,7 +138,7 @@ class Channels:
         content = execute_content(code, allow_stdin=allow_stdin)
         return self.send("execute_request", content)
 
-    def finish_execution(self, request_id: str, *, timeout: float = 60.0) -> "Execution":
+    def finish_execution(self, request_id: str, *, timeout: float = RECEIVE_SECONDS) -> "Execution":
         """Receive until the reply and the idle status of an execution were seen."""
         execution = Execution(request_id)
         for message in self.received:
@@ -145,7 +147,7 @@ class Channels:
             execution.add(self.receive(timeout=timeout))
         return execution
 
-    def execute(self, code: str, *, timeout: float = 60.0) -> "Execution":
+    def execute(self, code: str, *, timeout: float = RECEIVE_SECONDS) -> "Execution":
         """Run code and return everything that belongs to it."""
         return self.finish_execution(self.start_execution(code), timeout=timeout)
 

@@ -10,7 +10,7 @@ from harness.clients.channels import Channels
 from harness.waiting import wait_until
 from jupyter_wire.messages import Codec
 
-REQUEST_TIMEOUT = 90.0
+REQUEST_TIMEOUT = 240.0
 
 
 class GatewayClient:

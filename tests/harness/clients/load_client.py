@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from harness.clients.channels import Channels
 from harness.clients.load_record import Connection, Record
-from harness.waiting import wait_until
+from harness.waiting import DEADLINE_SECONDS, wait_until
 from jupyter_wire.messages import Codec, Message
 
 ATTEMPTS = 7
@@ -53,7 +53,7 @@ class LoadClient:
         """The gateway that it is, or was, connected to."""
         return self.record.connections[-1].url
 
-    def wait_for_line(self, number: int, *, deadline: float = 60.0) -> None:
+    def wait_for_line(self, number: int, *, deadline: float = DEADLINE_SECONDS) -> None:
         """Wait until the kernel has printed a number, or a later one."""
         wait_until(
             lambda: self.failure or self.printed >= number,
@@ -70,7 +70,6 @@ class LoadClient:
         """Wait for the reply to a request, and for the last of its output."""
         wait_until(
             lambda: self.failure or (request_id in self.replies and request_id in self.idle),
-            deadline=60,
             what=f"end of a request of {self.session_id}",
         )
         assert not self.failure, self.failure

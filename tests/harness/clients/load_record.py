@@ -31,8 +31,8 @@ class Outage:
     """From the cut to the first message that was not known."""
     repeated: int
     """Messages that came once more."""
-    repeated_age: float
-    """How long before the cut the oldest of these had come first."""
+    known: int
+    """How many messages had come before the cut."""
 
 
 class Record:
@@ -63,19 +63,19 @@ class Record:
         The state with which each connection begins does not count.
         """
         found = []
-        known: dict[str, float] = {}
+        known: set[str] = set()
         cut: float | None = None
         opened = 0.0
-        ages: list[float] = []
+        repeated = 0
         for connection in self.connections:
             opened = opened or connection.opened
             for message, time in list(zip(connection.messages, connection.times, strict=True))[1:]:
                 if cut is not None and message.id in known:
-                    ages.append(cut - known[message.id])
+                    repeated += 1
                 elif cut is not None:
-                    found.append(Outage(opened - cut, time - cut, len(ages), max(ages, default=0)))
-                    cut, ages = None, []
-                known.setdefault(message.id, time)
+                    found.append(Outage(opened - cut, time - cut, repeated, len(known)))
+                    cut, repeated = None, 0
+                known.add(message.id)
             if cut is None:
                 cut, opened = connection.cut, 0.0
         return found

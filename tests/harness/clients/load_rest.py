@@ -14,7 +14,7 @@ from urllib3.util import Retry
 ATTEMPTS = 6
 BACKOFF = 0.1
 """Seconds before the second attempt; twice as long before each further one."""
-TIMEOUT = 90.0
+TIMEOUT = 240.0
 PAUSE = 0.2
 """Seconds between two turns of a load."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import requests
 
 from harness.clients.channels import Channels
-from harness.clients.gateway_client import GatewayClient
+from harness.clients.gateway_client import REQUEST_TIMEOUT, GatewayClient
 from harness.clients.snippets import client_env, read_exports, read_snippet
 from harness.gateways.gateway import BIN, START_DEADLINE, find_free_port
 from harness.waiting import wait_until
@@ -33,7 +33,10 @@ class NotebookServer:
         self.token = secrets.token_hex(16)
         self.log_path = home / "server.log"
         # five attempts are over before a killed gateway has started again on a busy machine
-        self.variables = {"JUPYTER_GATEWAY_RETRY_MAX": "10"}
+        self.variables = {
+            "JUPYTER_GATEWAY_REQUEST_TIMEOUT": "125",
+            "JUPYTER_GATEWAY_RETRY_MAX": "10",
+        }
         """Of its environment, besides those of docs/clients.md, which they replace."""
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -91,7 +94,7 @@ class NotebookServer:
         """Make an authenticated request; `path` begins with a slash."""
         headers = {"Authorization": f"token {self.token}"}
         return requests.request(
-            method, f"{self.url}{path}", headers=headers, timeout=60, **arguments
+            method, f"{self.url}{path}", headers=headers, timeout=REQUEST_TIMEOUT, **arguments
         )
 
     def connect(self, kernel_id: str, codec: Codec = Codec.LEGACY) -> Channels:

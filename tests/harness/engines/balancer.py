@@ -4,7 +4,7 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import docker
@@ -12,6 +12,7 @@ import requests
 from docker.models.containers import Container
 
 from devtools.images import KERNEL, PROXY
+from harness.waiting import wait_until
 
 SERVICE = "enterprise-gateway"
 """The name by which the balancer asks for replicas."""
@@ -142,6 +143,7 @@ class Balancer:
         (port,) = self._container.attrs["NetworkSettings"]["Ports"]["8888/tcp"]
         self.port = int(port["HostPort"])
         self.url = f"http://127.0.0.1:{self.port}"
+        wait_until(self._is_serving, what="the load balancer")
 
     def close(self) -> None:
         """Remove it and its network."""
@@ -167,6 +169,12 @@ class Balancer:
             networks = container.attrs["NetworkSettings"]["Networks"]
             yield f"{networks[self._network.name]['IPAddress']}:8898"
 
+    def _is_serving(self) -> bool:
+        """Whether it answers, if only that there is no replica."""
+        with suppress(requests.ConnectionError):
+            return bool(self.get().status_code)
+        return False
+
     def get(self, path: str = "/") -> requests.Response:
         """Make a request over a connection of its own."""
         return requests.get(self.url + path, timeout=30)
@@ -180,9 +188,12 @@ class Balancer:
         """Let it read its files anew."""
         self._container.kill(signal.SIGUSR2)
 
-    def count_workers(self) -> int:
-        """Return how many processes it has, the master not among them."""
-        return len(self._container.top()["Processes"]) - 1
+    def workers(self) -> set[str]:
+        """Return the ids of its processes, without the master's, whose children they are."""
+        top = self._container.top()
+        own, parent = (top["Titles"].index(title) for title in ("PID", "PPID"))
+        parents = {process[own]: process[parent] for process in top["Processes"]}
+        return {each for each in parents if parents[each] in parents}
 
     def read_log(self) -> str:
         """Return what it printed."""

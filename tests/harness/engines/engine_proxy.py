@@ -110,7 +110,12 @@ class EngineProxy:
             },
             detach=True,
         )
-        wait_until(self.socket.exists, what="the proxy's socket")
+        wait_until(self._is_listening, what="the proxy's socket")
+
+    def _is_listening(self) -> bool:
+        """Whether connections are taken; the socket is there a moment before."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
 
     def close(self) -> None:
         """Remove the container."""
@@ -130,7 +135,7 @@ class EngineProxy:
         """Send bytes, and return the answer up to the end of the connection."""
         received = b""
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(10)
+            connection.settimeout(60)
             connection.connect(str(self.socket))
             connection.sendall(request)
             while part := connection.recv(READ_BYTES):

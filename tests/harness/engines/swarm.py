@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 KERNEL_IMAGE = f"localhost/enterprise-gateway/kernel-py:{__version__}"
-REMOVAL_DEADLINE = 60.0
+REMOVAL_DEADLINE = 120.0
 
 
 def find_services(client: docker.DockerClient, username: str) -> list[str]:

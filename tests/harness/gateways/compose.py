@@ -20,7 +20,7 @@ from swarmlab.node import SwarmNode
 FOLDER = ROOT / "etc" / "docker"
 COMPOSE_FILE = "docker-compose.yml"
 OVERRIDE_FILE = "docker-compose.override.yml"
-START_DEADLINE = 60.0
+START_DEADLINE = 120.0
 GATEWAY_UID = 1000
 
 
@@ -78,6 +78,7 @@ class ComposeProject(GatewayClient):
             "EG_BALANCER_SECRET_FILE": str(shared),
             "EG_AUTH_TOKEN_FILE": str(token),
             "KG_PORT": str(port),
+            "EG_KERNEL_LAUNCH_TIMEOUT": "120",
         }
 
     def up(self) -> None:
@@ -119,7 +120,7 @@ class ComposeProject(GatewayClient):
         """Return the names of everything that the engine has of it."""
         label = {"label": f"com.docker.compose.project={self.name}"}
         found = [
-            *client.containers.list(all=True, filters=label),
+            *client.containers.list(all=True, filters=label, ignore_removed=True),
             *client.networks.list(filters=label),
             *client.volumes.list(filters=label),
         ]

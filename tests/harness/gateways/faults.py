@@ -12,6 +12,7 @@ import requests
 from docker import DockerClient
 
 from harness.clients.channels import Channels
+from harness.clients.gateway_client import REQUEST_TIMEOUT
 from harness.gateways.replica import Replica, ReplicaGroup
 from harness.waiting import wait_until
 from swarmlab.lab import SwarmLab
@@ -19,8 +20,8 @@ from swarmlab.machine import only_child
 from swarmlab.node import SwarmNode
 
 SAMPLE_PAUSE = 0.1
-SETTLED_DEADLINE = 60.0
-"""Seconds until nothing half-made may be left of a kernel."""
+SETTLED_DEADLINE = 120.0
+"""Seconds until nothing half-made may be left of a kernel: twice what is promised."""
 
 
 @contextmanager
@@ -220,9 +221,11 @@ class Witness:
             http.headers["Authorization"] = f"token {replica.token}"
             while not self._is_over.is_set():
                 for kernel_id in self._kernels:
-                    response = http.get(f"{replica.url}/api/kernels/{kernel_id}", timeout=60)
+                    response = http.get(
+                        f"{replica.url}/api/kernels/{kernel_id}", timeout=REQUEST_TIMEOUT
+                    )
                     self._judge(replica, kernel_id, response)
-                response = http.get(f"{replica.url}/api/kernels", timeout=60)
+                response = http.get(f"{replica.url}/api/kernels", timeout=REQUEST_TIMEOUT)
                 if response.status_code == 200:
                     missing = set(self._kernels) - {model["id"] for model in response.json()}
                     self.denials += [f"{replica.url} does not list {each}" for each in missing]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import requests
@@ -21,31 +22,28 @@ from harness.waiting import wait_until
 ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
 START_DEADLINE = 90.0
-END_DEADLINE = 60.0
-FIRST_PORT = 10_000
-
-_reservations: list[socket.socket] = []
+STOP_DEADLINE = 60.0
+FIRST_PORT, EPHEMERAL_PORT = 10_000, 32_768
+"""Between them nothing else picks ports: see ip(7) on `ip_local_port_range`."""
 
 
 def find_free_port() -> int:
-    """Return a port that is free, and stays so for the program that the test gives it to.
+    """Return a port that nothing listens on, and that no other process of these tests gets.
 
-    It is none of those that the system gives to clients, and to servers that take any. From other
-    test processes it is reserved, until this one ends, by a unix socket whose name has its number.
+    It is none of those that Linux gives to whoever asks for any, so it stays free. The abstract
+    socket that reserves it lasts as long as this process.
     """
-    given_by_system = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
     while True:
-        port = random.randrange(FIRST_PORT, int(given_by_system[0]))  # noqa: S311 - no secret
-        reservation = socket.socket(socket.AF_UNIX)
-        try:
-            reservation.bind(f"\0enterprise-gateway-tests-{port}")
-            with socket.socket() as probe:
-                probe.bind(("", port))
-        except OSError:
-            reservation.close()
-            continue
-        _reservations.append(reservation)
-        return port
+        port = FIRST_PORT + secrets.randbelow(EPHEMERAL_PORT - FIRST_PORT)
+        with (
+            socket.socket() as probe,
+            socket.socket(socket.AF_UNIX) as reservation,
+            suppress(OSError),
+        ):
+            reservation.bind(f"\0enterprise-gateway-test/{port}")
+            probe.bind(("0.0.0.0", port))
+            reservation.detach()
+            return port
 
 
 def clean_environment(home: Path) -> dict[str, str]:
@@ -109,6 +107,7 @@ class Gateway(GatewayClient):
             "EG_IP": "127.0.0.1",
             "EG_PORT": str(self.port),
             "EG_PORT_RETRIES": "0",
+            "EG_KERNEL_LAUNCH_TIMEOUT": "120",
             "EG_AUTH_TOKEN": self.token,
             "EG_LIST_KERNELS": "True",
             **(env or {}),
@@ -171,7 +170,7 @@ class Gateway(GatewayClient):
     def wait(self) -> int:
         """Wait for the end of the process; returns its exit code."""
         assert self.process is not None
-        return self.process.wait(END_DEADLINE)
+        return self.process.wait(STOP_DEADLINE)
 
     def close(self) -> None:
         """End the process and remove everything that it made."""

@@ -29,9 +29,9 @@ SERVICE = f"{NAME}_enterprise-gateway"
 """The gateways."""
 BALANCER = f"{NAME}_enterprise-gateway-proxy"
 """The load balancers."""
-START_DEADLINE = 90.0
-UPDATE_DEADLINE = 120.0
-REMOVAL_DEADLINE = 60.0
+START_DEADLINE = 180.0
+UPDATE_DEADLINE = 240.0
+REMOVAL_DEADLINE = 120.0
 
 
 @dataclass(frozen=True)
@@ -112,6 +112,8 @@ class Stack(GatewayClient):
             "EG_BALANCER_SECRET_FILE": str(shared),
             "EG_AUTH_TOKEN_FILE": str(token),
             "EG_REPLICAS": str(replicas),
+            "EG_KERNEL_LAUNCH_TIMEOUT": "120",
+            "EG_STOP_GRACE_PERIOD": "160s",
             "KG_PORT": str(self.port),
         }
 
@@ -205,7 +207,7 @@ class Stack(GatewayClient):
         """Let the load balancers read their files anew."""
         with closing(self.lab.manager.client()) as client:
             label = f"com.docker.swarm.service.name={BALANCER}"
-            for container in client.containers.list(filters={"label": label}):
+            for container in client.containers.list(filters={"label": label}, ignore_removed=True):
                 container.kill(signal.SIGUSR2)
 
     def read_log(self) -> str:

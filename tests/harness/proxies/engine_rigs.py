@@ -97,6 +97,8 @@ class EngineRig(ProxyRig):
         """See the base class."""
         for container in self.containers(kernel_id):
             container.kill()
+            with suppress(NotFound):  # a gateway has removed it already
+                container.wait()  # a busy engine answers before it knows that it has ended
 
     def dump(self) -> str:
         """Return what the engines know of the test's containers, for the report of a failure."""
@@ -139,8 +141,6 @@ class SwarmRig(EngineRig):
 
     class_name = SWARM_PROCESS_PROXY
     mode = "swarm"
-    removal_deadline = 90.0
-    """Swarm takes seconds to tell a container to end."""
 
     def __init__(self, folder: Path, network: str, *hosts: str) -> None:
         """`hosts` are as in the base class; the first is a manager."""

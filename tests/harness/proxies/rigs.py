@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[3]
 RUN_ID = f"egt{uuid.uuid4().hex[:8]}"
 """At the head of every user name, hence of every container's name, that this test run makes."""
 TOKEN = "70ce7" * 8
-EVENT_DEADLINE = 60.0
+EVENT_DEADLINE = 120.0
 LAUNCH_TIMEOUT = 120.0
 
 
