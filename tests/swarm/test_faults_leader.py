@@ -21,9 +21,9 @@ _log = logging.getLogger(__name__)
 
 HEARTBEAT = 2.0
 """A new leader gives nodes six times as long to register, and they try every 8 s at least."""
-START_DEADLINE = 60.0
+START_DEADLINE = 120.0
 """An election takes 10 to 20 s with the engine's usual settings."""
-DEATH_DEADLINE = 60.0
+DEATH_DEADLINE = 120.0
 
 
 @pytest.fixture
@@ -54,7 +54,6 @@ def group(managers: SwarmLab, tmp_path: Path) -> Iterator[ReplicaGroup]:
             yield made
 
 
-@pytest.mark.timeout(300)
 def test_swarm_goes_on_without_its_leader(managers: SwarmLab, group: ReplicaGroup) -> None:
     """Kernels elsewhere are not disturbed, new ones start, those of the leader's node are dead."""
     *others, leader = managers.nodes

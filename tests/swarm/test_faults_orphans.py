@@ -28,14 +28,15 @@ pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
 _log = logging.getLogger(__name__)
 
-REMOVAL_DEADLINE = 90.0
+REMOVAL_DEADLINE = 240.0
 """60 s on a machine that has nothing else to do."""
 LAUNCH_TIMEOUT = 20
 PAUSED_SECONDS = 20.0
 CUT_SECONDS = 8.0
-HEARTBEAT = 10.0
+HEARTBEAT = 20.0
 """The cut node must be heard of within three, from up to one before the cut: TCP, which waits twice
-as long before each new attempt, may send the first sign of life only 13 s after the cut began.
+as long before each new attempt, may send the first sign of life only 13 s after the cut began, or
+26 s if that lasts somewhat longer.
 """
 
 
@@ -90,11 +91,10 @@ def endpoint_spec() -> EndpointSpec:
 
 def container_of(client: DockerClient, kernel_id: str) -> Container:
     """Return a kernel's container on a node."""
-    (container,) = client.containers.list(filters=labels_of(kernel_id))
+    (container,) = client.containers.list(filters=labels_of(kernel_id), ignore_removed=True)
     return container
 
 
-@pytest.mark.timeout(240)
 def test_orphans_go_and_kernels_stay(lab: SwarmLab, group: ReplicaGroup, network: str) -> None:
     """Each kind of orphan is gone after a minute; a kernel that only does not answer goes on."""
     manager, _, cut = lab.nodes

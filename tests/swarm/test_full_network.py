@@ -31,6 +31,7 @@ def filled(lab: SwarmLab, network: str) -> Iterator[None]:
             name="egt-sleepers",
             labels={"sleepers": network},
             command=["sleep", "600"],
+            stop_grace_period=0,
             mode=docker.types.ServiceMode("replicated", 16),
             networks=[network],
             endpoint_spec=EndpointSpec(mode="dnsrr"),
@@ -46,7 +47,11 @@ def filled(lab: SwarmLab, network: str) -> Iterator[None]:
         finally:
             service.remove()
             label = f"sleepers={network}"
-            wait_until(lambda: not client.api.tasks({"label": label}), what="the sleepers' end")
+            wait_until(
+                lambda: not client.api.tasks({"label": label}),
+                deadline=240,
+                what="the sleepers' end",
+            )
 
 
 async def test_start_in_a_full_network_says_so_and_leaves_nothing(

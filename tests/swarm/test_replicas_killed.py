@@ -34,7 +34,6 @@ def trio(lab: SwarmLab, network: str, tmp_path: Path) -> Iterator[ReplicaGroup]:
         group.close()
 
 
-@pytest.mark.timeout(300)
 def test_clients_of_a_killed_replica_miss_nothing(trio: ReplicaGroup) -> None:
     """Ten clients of one replica go on through the others, then those of a second replica.
 

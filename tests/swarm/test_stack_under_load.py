@@ -19,7 +19,6 @@ pytestmark = [
     pytest.mark.docker,
     pytest.mark.kernel,
     pytest.mark.client,
-    pytest.mark.timeout(300),
 ]
 
 CLIENTS = 10
