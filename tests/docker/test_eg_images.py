@@ -39,7 +39,7 @@ def test_kernel_of_an_unchanged_image_gets_the_full_service(
     client = own_gateway.connect(kernel_id)
     expect_input_and_interrupt(own_gateway, client, kernel_id)
 
-    restart = own_gateway.request("POST", f"/api/kernels/{kernel_id}/restart", timeout=60)
+    restart = own_gateway.request("POST", f"/api/kernels/{kernel_id}/restart")
     assert restart.status_code == 200, restart.text
     assert client.execute("x").of_type("error")[0].content["ename"] == "NameError"
 

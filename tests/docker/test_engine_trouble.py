@@ -3,7 +3,6 @@
 import asyncio
 import dataclasses
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -20,17 +19,6 @@ from enterprise_gateway.services.processproxies.processproxy import WorkloadStat
 from enterprise_gateway.settings import DockerSettings
 
 pytestmark = pytest.mark.docker
-
-
-@pytest.fixture
-async def relay(tmp_path: Path) -> AsyncIterator[Relay]:
-    """Return a relay to the engine of the environment."""
-    host = os.environ.get("DOCKER_HOST") or docker_engine.DEFAULT_HOST
-    relay = Relay(tmp_path / "engine.sock", host.removeprefix("unix://"))
-    await relay.open()
-    yield relay
-    relay.thaw()
-    await relay.close()
 
 
 @pytest.fixture
@@ -83,7 +71,7 @@ async def test_cleaning_up_delays_no_launch_beyond_its_deadline(
     rig: DockerRig, proxy: BaseProcessProxyABC, relay: Relay
 ) -> None:
     """While the engine is away nothing can be removed; who uses the id again is told in time."""
-    request = rig.request(argv=("sleep", "100"), timeout=2.0)
+    request = rig.request(argv=("sleep", "100"), timeout=10.0)
     launch = asyncio.create_task(proxy.launch(request))
     await wait_in_thread(lambda: find_processes(f"KERNEL_ID={request.kernel_id}"))
     await relay.close()

@@ -30,7 +30,7 @@ print(*set(cache.rglob("*.pkl")) - there)
 
 async def in_image(*command: str, **options: str) -> str:
     """Return what a command prints in a fresh container of the image."""
-    client = docker.from_env()
+    client = docker.from_env(timeout=300)
     try:
         output: bytes = await asyncio.to_thread(
             client.containers.run, KERNEL.tag, command, remove=True, network_mode="none", **options

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from harness.agents.relay import Relay
 from harness.proxies.bad_requests import (
     MEMORY_HOG,
     NO_SUCH_IMAGE,
@@ -32,6 +33,7 @@ from enterprise_gateway.errors import (
 )
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.services.processproxies.processproxy import LaunchRequest, WorkloadState
+from enterprise_gateway.settings import DockerSettings
 
 pytestmark = pytest.mark.docker
 
@@ -136,15 +138,16 @@ async def test_impossible_request_makes_nothing(
     assert not rig.traces(request.kernel_id)
 
 
-async def test_container_without_a_log_holds_up_no_other(
-    rig: DockerRig, proxy: BaseProcessProxyABC
-) -> None:
-    """A wrong request for such a log would make the engine create no container for 15 s."""
+async def test_container_without_a_log_holds_up_no_other(rig: DockerRig, relay: Relay) -> None:
+    """It is not attached to, upon which the engine would create no container for 15 s."""
+    rig.settings = dataclasses.replace(rig.settings, docker=DockerSettings(host=relay.host))
+    proxy = await rig.open_proxy()
     with pytest.raises(LaunchError, match="Its output cannot be read"):
         await proxy.launch(silent_log(rig))
-    async with asyncio.timeout(10):
-        with pytest.raises(LaunchError, match="exit code 9"):
-            await proxy.launch(early_exit(rig))
+    assert b"/attach?" not in relay.requests
+    with pytest.raises(LaunchError, match="exit code 9"):
+        await proxy.launch(early_exit(rig))
+    assert b"/attach?" in relay.requests
 
 
 @pytest.mark.parametrize("helpers", ["credsStore", "credHelpers"])
@@ -169,14 +172,29 @@ async def test_credential_helper_that_fails_is_named(
     await proxy.launch(rig.request())
 
 
-async def test_silent_container_is_told_apart_from_a_slow_engine(
+async def test_what_a_launch_waited_for_is_told_at_its_deadline(
     rig: DockerRig, proxy: BaseProcessProxyABC
 ) -> None:
-    """A container that runs but does not report points to the network or the image."""
-    request = rig.edited_request("command", "['sleep', '60']", timeout=5)
-    with pytest.raises(LaunchTimeoutError, match="runs, but nothing has reported to"):
-        await proxy.launch(request)
-    await rig.until_gone(request.kernel_id)
+    """A container that runs but does not report points to the network or the image.
+
+    A site's own script may forget the labels. One that hangs, as when a registry does not answer,
+    is killed.
+    """
+    waits: list[tuple[LaunchRequest, str]] = [
+        (
+            rig.edited_request("command", "['sleep', '600']", timeout=20),
+            "runs, but nothing has reported to",
+        ),
+        (rig.request(argv=("true",), timeout=20), "no container with the kernel's labels"),
+        (rig.request(argv=("sleep", "4321"), timeout=20), "has not ended yet"),
+    ]
+
+    async def expect_wait(request: LaunchRequest, words: str) -> None:
+        with pytest.raises(LaunchTimeoutError, match=words):
+            await proxy.launch(request)
+        await rig.until_gone(request.kernel_id)
+
+    await asyncio.gather(*(expect_wait(*wait) for wait in waits))
 
 
 async def test_busy_container_is_told_apart_from_one_that_waits(
@@ -199,43 +217,34 @@ async def test_script_that_gives_up_for_now_is_no_failure(
         await proxy.launch(request)
 
 
-async def test_script_that_makes_no_container_is_told(
-    rig: DockerRig, proxy: BaseProcessProxyABC
-) -> None:
-    """A site's own script may forget the labels."""
-    request = rig.request(argv=("true",), timeout=5)
-    with pytest.raises(LaunchTimeoutError, match="no container with the kernel's labels"):
-        await proxy.launch(request)
-
-
-async def test_script_that_hangs_is_killed(rig: DockerRig, proxy: BaseProcessProxyABC) -> None:
-    """As when a registry does not answer."""
-    request = rig.request(argv=("sleep", "4321"), timeout=0.5)
-    with pytest.raises(LaunchTimeoutError, match="has not ended yet"):
-        await proxy.launch(request)
-
-
 async def test_container_that_comes_after_the_launch_was_given_up_is_removed(
     rig: DockerRig, proxy: BaseProcessProxyABC
 ) -> None:
     """The engine may still carry out the requests of a script that was killed."""
     script = rig.resource_dir / "scripts" / "launch_docker.py"
     late = rig.resource_dir / "scripts" / "late.py"
-    done = rig.folder / "done"
+    begun, go, done = (rig.folder / name for name in ("begun", "go", "done"))
     # The child is in a session of its own, so it survives the script.
     late.write_text(
         "import os, pathlib, subprocess, sys, time\n"
         "if os.fork() == 0:\n"
         "    os.setsid()\n"
-        "    time.sleep(4)\n"
+        f"    pathlib.Path({str(begun)!r}).touch()\n"
+        f"    while not pathlib.Path({str(go)!r}).exists():\n"
+        "        time.sleep(0.02)\n"
         f"    subprocess.call([sys.executable, {str(script)!r}, *sys.argv[1:]])\n"
         f"    pathlib.Path({str(done)!r}).touch()\n"
         "time.sleep(100)\n"
     )
-    request = rig.request(argv=("python", str(late), *rig.spec["argv"][2:]), timeout=3)
+    rig.change_delays(engine_settle_seconds=60.0)
+    request = rig.request(argv=("python", str(late), *rig.spec["argv"][2:]))
     watcher = Watcher(proxy)
-    with pytest.raises(LaunchTimeoutError):
-        await proxy.launch(request)
+    launch = asyncio.create_task(proxy.launch(request))
+    await wait_in_thread(begun.exists)
+    launch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await launch
+    go.touch()
     await wait_in_thread(done.exists)
     await watcher.until(request.kernel_id, WorkloadState.DEAD)
     await rig.until_gone(request.kernel_id)
@@ -247,12 +256,13 @@ async def test_container_of_a_script_that_somebody_killed_is_removed(
 ) -> None:
     """The engine creates it after the launch has failed, and it is never started."""
     script = rig.resource_dir / "scripts" / "killed.py"
-    done = rig.folder / "done"
+    go, done = rig.folder / "go", rig.folder / "done"
     script.write_text(
         "import docker, os, pathlib, signal, sys, time\n"
         "if os.fork() == 0:\n"
         "    os.setsid()\n"
-        "    time.sleep(1)\n"
+        f"    while not pathlib.Path({str(go)!r}).exists():\n"
+        "        time.sleep(0.02)\n"
         "    labels = {'app': 'enterprise-gateway', 'component': 'kernel'}\n"
         "    labels['kernel_id'] = sys.argv[1]\n"
         "    name, image = os.environ['EG_CONTAINER_NAME'], os.environ['KERNEL_IMAGE']\n"
@@ -260,9 +270,11 @@ async def test_container_of_a_script_that_somebody_killed_is_removed(
         f"    pathlib.Path({str(done)!r}).touch()\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
+    rig.change_delays(engine_settle_seconds=60.0)
     request = rig.request(argv=("python", str(script), "{kernel_id}"))
     with pytest.raises(LaunchError, match="killed by SIGKILL"):
         await proxy.launch(request)
+    go.touch()
     await wait_in_thread(done.exists)
     await rig.until_gone(request.kernel_id)
 

@@ -31,7 +31,7 @@ with lease(Paths(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])):
     print("in use", flush=True)
     sys.stdin.read()
 """
-DEADLINE = 60.0
+DEADLINE = 120.0
 
 
 User = subprocess.Popen[str]
@@ -127,9 +127,10 @@ def test_engine_starts_again_after_its_keeper_was_killed(
     user = use()
     os.kill(keeper(paths), signal.SIGKILL)
     wait_until(
-        lambda: not ready(paths.socket),
+        lambda: processes(paths).keys() == {user.pid},
         deadline=DEADLINE,
         what="end of the engine without a keeper",
     )
+    assert not ready(paths.socket)
     kill(user)
     end(use())

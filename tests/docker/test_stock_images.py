@@ -4,15 +4,18 @@ import asyncio
 import base64
 import dataclasses
 import io
+import os
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
 from docker.errors import APIError, NotFound
+from harness.engines.engine_proxy import EngineProxy
 from harness.engines.image_registry import image_registry
 from harness.engines.stock_images import NO_PYTHON, empty_image, stock_image
 from harness.proxies.engine_rigs import DockerRig
@@ -22,6 +25,7 @@ from harness.waiting import wait_in_thread
 from devtools.images import GATEWAY
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, LaunchRequest
+from enterprise_gateway.services.processproxies.engine import client as docker_engine
 from enterprise_gateway.services.processproxies.injection.bundle import (
     FILE,
     FOLDER,
@@ -29,6 +33,7 @@ from enterprise_gateway.services.processproxies.injection.bundle import (
     AgentBundle,
     build_bundle,
 )
+from enterprise_gateway.settings import DockerSettings
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
@@ -269,6 +274,23 @@ async def test_unknown_image_of_a_private_registry_gets_the_agent_injected(
             await asyncio.to_thread(rig.engine.images.remove, registry.image)
 
 
+@pytest.mark.usefixtures("empty_engine")
+async def test_agent_is_injected_through_the_engine_proxy(rig: DockerRig) -> None:
+    """It lets through the volume, the container that this is filled by, and the launch itself.
+
+    Here and not in tests/stack, whose tests may run beside those of this module: an engine has one
+    such volume.
+    """
+    host = os.environ.get("DOCKER_HOST") or docker_engine.DEFAULT_HOST
+    with closing(EngineProxy(Path(host.removeprefix("unix://")))) as engine_proxy:
+        settings = DockerSettings(host=f"unix://{engine_proxy.socket}")
+        rig.settings = dataclasses.replace(rig.settings, docker=settings)
+        container = await launched(rig, await rig.open_proxy(), stock(rig))
+        await rig.close_gateways()
+        assert FOLDER in {each["Destination"] for each in container["Mounts"]}
+        assert "does not allow" not in engine_proxy.read_log()
+
+
 async def test_gateways_image_can_make_the_bundle(rig: DockerRig) -> None:
     """Without pip and what comes with it: the same modules as in a checkout."""
     code = (
@@ -410,7 +432,10 @@ async def test_cancelled_launch_leaves_no_lock(
 ) -> None:
     """The volume is filled to the end, for the next launch."""
     proxy = await rig.open_proxy()
-    launch = asyncio.create_task(proxy.launch(stock(rig)))
+    request = stock(rig)
+    never_ready = {**request.agent_settings, "kernel_argv": ["sleep", "600"]}
+    request = dataclasses.replace(request, agent_settings=never_ready)
+    launch = asyncio.create_task(proxy.launch(request))
     await wait_in_thread(lambda: exists(empty_engine, bundle))
     launch.cancel()
     await asyncio.gather(launch, return_exceptions=True)

@@ -1,7 +1,7 @@
 """How the load balancer connects WebSockets to agents, and what it lets through."""
 
 import socket
-import time
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -11,6 +11,9 @@ from harness.engines.balancer import Balancer
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.docker
+
+POLLS = 20
+"""Requests to the new worker after a reload."""
 
 REQUEST = """\
 GET /api/kernels/{kernel}/channels?session_id=s&mode={mode} HTTP/1.1\r
@@ -178,25 +181,45 @@ def test_question_to_a_dying_replica_is_repeated(balancer: Balancer, dial: Dial)
 
 def test_reload_closes_no_websocket_and_refuses_no_request(balancer: Balancer, dial: Dial) -> None:
     """The former worker goes on with its WebSockets, and ends with the last of them."""
-    with balancer.agent() as kernel, replica(balancer), ThreadPoolExecutor(1) as pool:
+    with balancer.agent() as kernel, replica(balancer):
         client = dial(kernel)
         client.open()
-        workers = balancer.count_workers()
+        (first,) = balancer.workers()
         for _ in range(2):
-            statuses = pool.submit(poll, balancer, 3.0)
-            balancer.reload()
-            assert set(statuses.result()) == {200}
+            newest = reload_under_requests(balancer, kept=first)
             assert client.is_echoing(b"ping")
-        assert balancer.count_workers() > workers
         dial(kernel).open()
         client.close()
-        wait_until(lambda: balancer.count_workers() == workers, what="end of the former worker")
+        wait_until(lambda: balancer.workers() == {newest}, what="end of the former worker")
 
 
-def poll(balancer: Balancer, seconds: float) -> list[int]:
-    """Make requests for a while, each over a connection of its own; returns their statuses."""
-    end = time.monotonic() + seconds
-    statuses = []
-    while time.monotonic() < end:
-        statuses.append(balancer.get().status_code)
-    return statuses
+def reload_under_requests(balancer: Balancer, *, kept: str) -> str:
+    """Reload the balancer, which refuses no request; returns the worker that is left beside one."""
+    before = balancer.workers()
+    with polling(balancer) as statuses:
+        balancer.reload()
+        (newest,) = wait_until(lambda: balancer.workers() - before, what="a new worker")
+        wait_until(lambda: balancer.workers() == {kept, newest}, what="end of a worker")
+        polled = len(statuses)
+        wait_until(lambda: len(statuses) > polled + POLLS, what="more answers")
+    assert set(statuses) == {200}
+    return newest
+
+
+@contextmanager
+def polling(balancer: Balancer) -> Iterator[list[int]]:
+    """Make requests all the time, each over a connection of its own; yields their statuses."""
+    statuses: list[int] = []
+    is_over = threading.Event()
+
+    def poll() -> None:
+        while not is_over.is_set():
+            statuses.append(balancer.get().status_code)
+
+    with ThreadPoolExecutor(1) as pool:
+        polls = pool.submit(poll)
+        try:
+            yield statuses
+        finally:
+            is_over.set()
+        polls.result()

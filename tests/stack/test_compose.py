@@ -63,7 +63,7 @@ def test_kernels_are_containers_of_the_engine(project: ComposeProject) -> None:
     assert project.compose("exec", "-T", "enterprise-gateway", "id", "-u").strip() == "1000"
     with closing(docker.from_env()) as client:
         label = {"label": f"com.docker.compose.project={project.name}"}
-        containers = client.containers.list(filters=label)
+        containers = client.containers.list(filters=label, ignore_removed=True)
         assert {each.labels["component"] for each in containers} == {
             "enterprise-gateway",
             "enterprise-gateway-proxy",

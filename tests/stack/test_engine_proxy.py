@@ -1,24 +1,18 @@
 """What gets through to the Docker engine, and what does not."""
 
 import asyncio
-import dataclasses
 import json
 import os
 import secrets
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import aiodocker
-import docker
 import pytest
-from docker.errors import APIError
 from harness.engines.engine_proxy import EngineProxy, RecordingEngine, recording_engine
-from harness.engines.stock_images import stock_image
-from harness.proxies.engine_rigs import DockerRig
-from harness.proxies.rigs import ask_agent
 from harness.waiting import wait_until
 
 from devtools.images import KERNEL
@@ -286,22 +280,3 @@ async def test_output_is_followed_as_it_comes(real: EngineProxy) -> None:
             await container.delete(force=True)
     assert [part.data for part in (first, second) if part] == [b"begun\n", b"ended\n"]
     assert end is None
-
-
-async def test_agent_is_injected_through_it(real: EngineProxy, tmp_path: Path) -> None:
-    """Its volume, the container that this is filled by, and all that a launch asks for besides."""
-    with closing(docker.from_env()) as client:
-        image = await asyncio.to_thread(stock_image, client)
-        for volume in client.volumes.list(filters={"label": "component=agent"}):
-            with suppress(APIError):  # in use
-                volume.remove()
-    rig = DockerRig(tmp_path, host=f"unix://{real.socket}")
-    try:
-        proxy = await rig.open_proxy()
-        request = rig.request()
-        env = {**request.env, "KERNEL_IMAGE": image}
-        workload = await proxy.launch(dataclasses.replace(request, env=env))
-        await ask_agent(workload.endpoint, "/v1/state")
-    finally:
-        await rig.close()
-    assert "does not allow" not in real.read_log()

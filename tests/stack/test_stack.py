@@ -81,16 +81,17 @@ def node_of(stack: Stack, kernel_id: str) -> str:
 
 def test_two_replicas_serve_through_the_load_balancer(stack: Stack) -> None:
     """Requests reach both; there is no cookie that would bind a client to one."""
-    answers = [stack.request("GET", "/api/kernelspecs") for _ in range(8)]
-    assert {answer.status_code for answer in answers} == {200}
-    assert not any(answer.cookies for answer in answers)
 
     def servers() -> set[str]:
+        answer = stack.request("GET", "/api/kernelspecs")
+        assert answer.status_code == 200
+        assert not answer.cookies
         served = stack.docker("service", "logs", "--raw", f"{NAME}_enterprise-gateway-proxy")
         requests = [line for line in served.splitlines() if line.endswith("GET /api/kernelspecs")]
         return {line.split()[1] for line in requests}
 
-    wait_until(lambda: servers() == {"gateway1", "gateway2"}, what="requests in the log")
+    # the balancer may have found one of them only, at first
+    wait_until(lambda: servers() == {"gateway1", "gateway2"}, what="requests to both in the log")
 
 
 def test_kernel_runs_on_any_node(stack: Stack) -> None:
@@ -154,7 +155,8 @@ def test_everything_is_labelled(stack: Stack) -> None:
             service = client.services.get(f"{NAME}_{name}")
             assert service.attrs["Spec"]["Labels"].items() >= expected.items()
             containers = client.containers.list(
-                filters={"label": f"com.docker.swarm.service.name={NAME}_{name}"}
+                filters={"label": f"com.docker.swarm.service.name={NAME}_{name}"},
+                ignore_removed=True,
             )
             assert containers
             for container in containers:
@@ -187,7 +189,9 @@ def test_gateways_outlive_the_way_to_the_engine(stack: Stack, kernel: str) -> No
     """While it is away, running kernels are served; afterwards all is as before."""
     channels = stack.connect(kernel)
     with closing(stack.lab.manager.client()) as client:
-        (proxy,) = client.containers.list(filters={"label": "component=engine-proxy"})
+        (proxy,) = client.containers.list(
+            filters={"label": "component=engine-proxy"}, ignore_removed=True
+        )
         proxy.kill()
     wait_until(lambda: stack.request("GET", "/readyz").status_code == 503, what="the outage")
     assert channels.execute("6 * 7").result == "42"
@@ -209,7 +213,8 @@ def test_kernel_may_be_a_container_if_the_gateway_is_a_service(stack: Stack) -> 
     with gateway_service(stack) as gateway:
         kernel_id = gateway.start_kernel("python_docker")
         with closing(stack.lab.manager.client()) as client:
-            names = [container.name for container in client.containers.list()]
+            containers = client.containers.list(ignore_removed=True)
+        names = [container.name for container in containers]
         assert f"{gateway.username}-{kernel_id}" in names
         assert gateway.connect(kernel_id).execute("6 * 7").result == "42"
         gateway.delete_kernel(kernel_id)
@@ -236,7 +241,7 @@ def polling(client: GatewayClient, path: str) -> Iterator[list[int]]:
             # a connection for each, as from clients that know nothing of one another
             headers = {"Authorization": f"token {client.token}"}
             statuses.append(
-                requests.get(client.url + path, headers=headers, timeout=30).status_code
+                requests.get(client.url + path, headers=headers, timeout=90).status_code
             )
 
     with ThreadPoolExecutor(1) as pool:
@@ -268,7 +273,7 @@ def gateway_service(stack: Stack) -> Iterator[GatewayClient]:
             yield gateway
         finally:
             gateway.disconnect()
-            for container in client.containers.list():
+            for container in client.containers.list(ignore_removed=True):
                 if container.name.startswith(gateway.username):
                     container.remove(force=True)
             service.remove()
