@@ -12,7 +12,8 @@ from harness.gateways.gateway import Gateway
 from harness.kernels.kernelspecs import add_setting, derive_kernelspec
 from harness.waiting import wait_until
 
-CULL_IDLE_SECONDS = 2
+CULL_IDLE_SECONDS = 8
+"""A client must be connected before: connected kernels are not culled."""
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The kernelspec with GPUs, on an engine that has none."""
 
 import re
-import time
 from collections.abc import Mapping
 
 import pytest
@@ -10,8 +9,6 @@ from harness.gateways.gateway import Gateway
 from devtools.images import KERNEL
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
-
-ANSWER_SECONDS = 20.0
 
 
 @pytest.mark.parametrize(
@@ -24,13 +21,9 @@ ANSWER_SECONDS = 20.0
 )
 def test_reason_is_told_soon(gateway: Gateway, env: Mapping[str, str], words: str) -> None:
     """That the engine has no GPUs, or that the image, which is built on request, is missing."""
-    began = time.monotonic()
-    body = {
-        "name": "python_tf_gpu_docker",
-        "env": {"KERNEL_USERNAME": gateway.username, **env},
-    }
-    response = gateway.request("POST", "/api/kernels", json=body)
-    assert time.monotonic() - began < ANSWER_SECONDS
+    long = {"KERNEL_USERNAME": gateway.username, "KERNEL_LAUNCH_TIMEOUT": "600"}
+    body = {"name": "python_tf_gpu_docker", "env": {**long, **env}}
+    response = gateway.request("POST", "/api/kernels", json=body)  # which has less patience
     assert not response.ok
     assert re.search(words, response.json()["message"]), response.text
     gateway.wait_until_no_kernels()

@@ -26,7 +26,7 @@ from jupyter_wire.messages import Message
 pytestmark = [pytest.mark.docker, pytest.mark.kernel, pytest.mark.client]
 
 QUICK_CELLS = 20
-REASON_SECONDS = 10.0
+REASON_SECONDS = 60.0
 
 
 def test_kernel_says_what_it_speaks(channels: Channels, language: Language) -> None:
@@ -100,7 +100,7 @@ def test_interrupt_ends_a_cell(
     channels.receive_until(is_output_of(request_id))
     response = host.request("POST", f"/api/kernels/{kernel}/interrupt")
     assert response.status_code == 204, response.text
-    execution = channels.finish_execution(request_id, timeout=10)
+    execution = channels.finish_execution(request_id)
     assert execution.status != "ok"
     errors = [str(message.content) for message in execution.of_type("error")]
     assert len(errors) == bool(language.interruption), errors

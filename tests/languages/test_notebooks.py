@@ -20,7 +20,14 @@ def test_papermill_runs_a_notebook(gateway: Gateway, language: Language, tmp_pat
         language=language.name,
         tags={0: "parameters"},
     )
-    run = run_snippet(gateway, "python", "papermill", cwd=tmp_path, kernel_name=language.kernel)
+    run = run_snippet(
+        gateway,
+        "python",
+        "papermill",
+        cwd=tmp_path,
+        kernel_name=language.kernel,
+        timeout=300,
+    )
     assert run.returncode == 0, run.stderr
     # papermill puts a cell with the given parameters after the tagged one
     *_, used, value, plot = read_outputs(tmp_path / "executed.ipynb")
