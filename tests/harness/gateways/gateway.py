@@ -1,7 +1,6 @@
 """A real gateway with folders, port, token and user name of its own."""
 
 import os
-import random
 import secrets
 import signal
 import socket
@@ -22,7 +21,7 @@ from harness.waiting import wait_until
 ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
 START_DEADLINE = 90.0
-STOP_DEADLINE = 60.0
+END_DEADLINE = 60.0
 FIRST_PORT, EPHEMERAL_PORT = 10_000, 32_768
 """Between them nothing else picks ports: see ip(7) on `ip_local_port_range`."""
 
@@ -170,7 +169,7 @@ class Gateway(GatewayClient):
     def wait(self) -> int:
         """Wait for the end of the process; returns its exit code."""
         assert self.process is not None
-        return self.process.wait(STOP_DEADLINE)
+        return self.process.wait(END_DEADLINE)
 
     def close(self) -> None:
         """End the process and remove everything that it made."""
