@@ -16,7 +16,6 @@ pytestmark = [
     pytest.mark.kernel,
     pytest.mark.docker,
     pytest.mark.browser,
-    pytest.mark.timeout(240),
 ]
 
 
