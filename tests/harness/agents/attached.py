@@ -38,7 +38,11 @@ class AttachedKernel:
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-m", "ipykernel_launcher", "-f", path),
-            env={**os.environ, "IPYTHONDIR": self._folder.name},
+            env={
+                **os.environ,
+                "IPYTHONDIR": self._folder.name,
+                "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # whose warning may be output of a cell
+            },
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,

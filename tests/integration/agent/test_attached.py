@@ -36,7 +36,7 @@ async def agent(kernel: AttachedKernel) -> AsyncIterator[Agent]:
 async def start_loop(client: Client, before: str = "") -> str:
     """Run something endless; return the request's id."""
     msg_id = await client.run(f"{before}\nprint('on')\nwhile True: pass")
-    await client.until(lambda message: message.type == "stream")
+    await client.until(lambda message: "on" in texts([message]))
     return msg_id
 
 
