@@ -46,7 +46,6 @@ def pair(tmp_path: Path, short_delays: dict[str, str]) -> Iterator[tuple[Gateway
     env = {
         **short_delays,
         "EG_CLUSTER_SECRET": "shared-by-two-gateways",
-        "EG_KERNEL_LAUNCH_TIMEOUT": "60",
     }
     one = Gateway(tmp_path / "0", env=env)
     other = Gateway(tmp_path / "1", env=env, token=one.token, username=one.username)
