@@ -37,7 +37,7 @@ ATTACK_SECONDS = 1.0
 MAX_DELAY_SECONDS = 5.0
 """What others may wait on a loaded machine; it was no less than 20 s before agents had limits."""
 MAX_ANSWER_BYTES = 50 * 1024 * 1024
-MAX_GROWTH_BYTES = 10 * 1024 * 1024
+MAX_GROWTH_BYTES = 25 * 1024 * 1024
 PATH, OTHER_PATH = "/home/victim/a.ipynb", "/home/victim/b.ipynb"
 
 

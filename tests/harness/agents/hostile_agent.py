@@ -7,6 +7,7 @@ are answered as the contract says.
 
 import asyncio
 import contextlib
+import functools
 import gzip
 import itertools
 import json
@@ -119,6 +120,7 @@ def annotated(document: str) -> Way:
     return Way(DOCUMENTS, answer)
 
 
+@functools.cache
 def bomb() -> Bytes:
     """Return a small answer that is a gibibyte, decompressed."""
     body = gzip.compress(bytes(1 << 28), 1)
@@ -228,6 +230,7 @@ class HostileAgent:
         self._victim = victim
         self._way = way
         self._annotations: dict[str, Any] = {"revision": 0, "document": {}}
+        way.answer(victim)  # what takes long to make is made before the first request
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request."""
