@@ -67,7 +67,8 @@ from enterprise_gateway.services.processproxies.watch.deferred_removals import D
 from enterprise_gateway.services.processproxies.workloads.sidecars import PairIndex
 from enterprise_gateway.settings import LiveSettings
 
-_CONNECT_SECONDS = 2.0
+_CONNECT_SECONDS = 5.0
+"""How long the first connection to an agent may take, also from a gateway with much to do."""
 _LOG_LINE_BYTES = 80
 """A guess, by which a number of bytes is asked for as a number of lines."""
 
