@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Dict, Union
 
 from kernel_agent.kernel.lifecycle import ExitReason
 from kernel_agent.kernel.process import CommandSpawner, SpawnError
+from kernel_agent.kernel.steps import AGENT, KERNEL, Steps, process_begun
 from kernel_agent.launch.command import (
     Attachment,
     BootstrapScript,
@@ -82,13 +83,16 @@ def _run(
         first, kernel = kernel, Command(())
     if isinstance(kernel, Command) and kernel.interrupt_by_message:
         settings = settings._replace(interrupt_by_message=True)
+    steps = Steps(AGENT, process_begun())
     spawner = _make_spawner(settings, kernel, folder)
     try:
-        first = first or spawner.spawn()
+        if first is None:
+            first = spawner.spawn()
+            steps.begin(KERNEL)
     except SpawnError as exc:
         first = ExitReason(str(exc))
     try:
-        return _serve(settings, spawner, listener, first)
+        return _serve(settings, spawner, listener, first, steps)
     except BaseException:
         if not isinstance(first, ExitReason):
             first.kill()
@@ -155,6 +159,7 @@ def _serve(
     spawner: "KernelSpawner",
     listener: Listener,
     first: "Union[KernelProcess, ExitReason]",
+    steps: Steps,
 ) -> int:
     import asyncio  # noqa: PLC0415  # imported while the kernel boots
     import logging  # noqa: PLC0415  # likewise
@@ -164,7 +169,7 @@ def _serve(
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    return asyncio.run(run(settings, spawner, listener, first))
+    return asyncio.run(run(settings, spawner, listener, first, steps))
 
 
 def _places(exc: BaseException) -> str:

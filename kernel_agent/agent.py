@@ -13,6 +13,7 @@ from kernel_agent.kernel.culling import Usage
 from kernel_agent.kernel.executions import Executions
 from kernel_agent.kernel.lifecycle import BY_CLIENT, ExitReason, Next
 from kernel_agent.kernel.pending import EXECUTE_REQUEST
+from kernel_agent.kernel.steps import REPORT, Steps
 from kernel_agent.kernel.supervisor import KernelDeadError, KernelSupervisor
 from kernel_agent.server.executions import ExecutionRoutes
 from kernel_agent.server.executor import Executor
@@ -62,7 +63,7 @@ class Agent:
     """Composes the agent; lives as long as the event loop."""
 
     def __init__(
-        self, settings: AgentSettings, spawner: "KernelSpawner", listener: Listener
+        self, settings: AgentSettings, spawner: "KernelSpawner", listener: Listener, steps: Steps
     ) -> None:
         self._settings = settings
         self._listener = listener
@@ -85,6 +86,7 @@ class Agent:
             self._sessions,
             self._factory,
             self._state.mark_changed,
+            steps,
         )
         self._executions = Executions(timestamp)
         self._log.subscribe(self._executions.record)
@@ -143,6 +145,7 @@ class Agent:
             "restarts": supervisor.lifecycle.restarts,
             "reason": reason._asdict() if reason is not None else None,
             "requests": supervisor.open_requests,
+            "start": supervisor.start,
         }
 
     def _stop(self, signum: signal.Signals) -> None:
@@ -163,6 +166,7 @@ class Agent:
         if len(encode_json(kernel_info)) > KERNEL_INFO_MAX_BYTES:
             kernel_info = {}
         listen = self._listener.address()
+        self._supervisor.steps.begin(REPORT)
         answer = await self._report(status="ready", listen=listen, kernel_info=kernel_info)
         _log.info("kernel %s: report to the gateway: %s", self._settings.kernel_id, answer.value)
         if answer is ReportAnswer.OK:
@@ -191,14 +195,19 @@ class Agent:
 
     async def _report(self, **body: object) -> ReportAnswer:
         settings = self._settings
-        report = {
-            "version": VERSION,
-            "kernel_id": settings.kernel_id,
-            "token": settings.token,
-            **body,
-        }
+        steps = self._supervisor.steps
+
+        def make_report() -> Dict[str, Any]:
+            return {
+                "version": VERSION,
+                "kernel_id": settings.kernel_id,
+                "token": settings.token,
+                **body,
+                "start": steps.describe(),
+            }
+
         return await send_report(
-            settings.response_address, settings.public_key, report, settings.report_timeout
+            settings.response_address, settings.public_key, make_report, settings.report_timeout
         )
 
     def _open_channels(
@@ -321,9 +330,10 @@ async def run(
     spawner: "KernelSpawner",
     listener: Listener,
     first: "Union[KernelProcess, ExitReason]",
+    steps: Steps,
 ) -> int:
     """Run the agent; return its exit code."""
-    return await Agent(settings, spawner, listener).run(first)
+    return await Agent(settings, spawner, listener, steps).run(first)
 
 
 def _make_log(

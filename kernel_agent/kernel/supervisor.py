@@ -14,6 +14,7 @@ from kernel_agent.kernel.interrupts import NO_REACTION, REACTION_SECONDS, Interr
 from kernel_agent.kernel.lifecycle import ExitReason, Lifecycle, Next, Phase, announce_end
 from kernel_agent.kernel.process import SpawnError
 from kernel_agent.kernel.relay import Relay
+from kernel_agent.kernel.steps import END, KERNEL, Steps
 from kernel_agent.launch.command import Attachment
 from kernel_agent.settings import AgentSettings
 from kernel_agent.system.cgroup import OomCounter
@@ -54,6 +55,8 @@ class KernelSupervisor:
         lifecycle: its state machine.
         last_activity: time of its last activity for a user.
         idle_since: the same by the event loop's clock.
+        steps: of the latest start or restart, which may be under way.
+        start: how long the latest that has succeeded took; None before the first.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class KernelSupervisor:
         sessions: ClientSessions,
         factory: MessageFactory,
         changed: Callable[[], None],
+        steps: Steps,
     ) -> None:
         self._settings = settings
         self._spawner = spawner
@@ -91,6 +95,8 @@ class KernelSupervisor:
         self._answers = Answers(self._relay, factory, self.lifecycle)
         self.last_activity = timestamp()
         self.idle_since = self._loop.time()
+        self.steps = steps
+        self.start: Optional[Dict[str, Any]] = None
 
     @property
     def execution_state(self) -> ExecutionState:
@@ -159,6 +165,7 @@ class KernelSupervisor:
                     self._announce_state(ExecutionState.RESTARTING)
                 try:
                     current = self._spawner.spawn()
+                    self.steps.begin(KERNEL)
                 except SpawnError as exc:
                     current = ExitReason(str(exc))
         finally:
@@ -197,6 +204,8 @@ class KernelSupervisor:
             raise KernelDeadError(self.lifecycle.reason)
         waiter: "asyncio.Future[None]" = self._loop.create_future()
         self._waiters.append(waiter)
+        if self.lifecycle.phase in (Phase.RUNNING, Phase.DEAD):
+            self.steps = Steps(END, self._loop.time())
         if self.lifecycle.request_restart(by):
             self._start_ending(is_restart=True, is_requested=is_requested_of_kernel)
         self._wake_up.set()
@@ -290,6 +299,8 @@ class KernelSupervisor:
             elif failure is not None:
                 process.kill()
             code = await asyncio.shield(exited)
+            if self.lifecycle.phase is Phase.RUNNING:
+                self.steps = Steps(END, self._loop.time())
             await self._collect_exit(process, code)
         finally:
             connecting.cancel()
@@ -351,6 +362,7 @@ class KernelSupervisor:
     def _become_ready(self, client: KernelClient, on_ready: Callable[[], None]) -> None:
         self._answers.kernel_info = client.kernel_info
         self.lifecycle.become_ready(self._loop.time())
+        self.start = self.steps.describe()
         self._record_activity()
         for channel, parts in self._take_held():
             self._send(client, channel, parts)

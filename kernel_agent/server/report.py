@@ -9,7 +9,7 @@ import json
 import logging
 import ssl
 from enum import Enum
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 from kernel_agent.server.spki import CertificateError, subject_public_key_info
 
@@ -36,10 +36,13 @@ class UntrustedPeerError(Exception):
 async def send_report(
     address: str,
     public_key: str,
-    report: Mapping[str, Any],
+    make_report: Callable[[], Mapping[str, Any]],
     timeout: float,  # noqa: ASYNC109
 ) -> ReportAnswer:
-    """Send the report, with retries, until it is answered or `timeout` seconds have passed."""
+    """Send the report, with retries, until it is answered or `timeout` seconds have passed.
+
+    It is made anew each time, when the peer is connected and known to be the gateway.
+    """
     deadline = asyncio.get_running_loop().time() + timeout
     backoff = FIRST_BACKOFF_SECONDS
     while True:
@@ -48,7 +51,8 @@ async def send_report(
             return ReportAnswer.UNANSWERED
         try:
             return await asyncio.wait_for(
-                _exchange(address, public_key, report), min(remaining, EXCHANGE_TIMEOUT_SECONDS)
+                _exchange(address, public_key, make_report),
+                min(remaining, EXCHANGE_TIMEOUT_SECONDS),
             )
         except (
             OSError,
@@ -62,7 +66,9 @@ async def send_report(
         backoff = min(2 * backoff, MAX_BACKOFF_SECONDS)
 
 
-async def _exchange(address: str, public_key: str, report: Mapping[str, Any]) -> ReportAnswer:
+async def _exchange(
+    address: str, public_key: str, make_report: Callable[[], Mapping[str, Any]]
+) -> ReportAnswer:
     host, _, port = address.rpartition(":")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # The handshake proves that the peer holds the key of its certificate; that key is compared
@@ -75,7 +81,7 @@ async def _exchange(address: str, public_key: str, report: Mapping[str, Any]) ->
         expected = base64.b64decode(public_key)
         if not hmac.compare_digest(subject_public_key_info(certificate), expected):
             raise UntrustedPeerError("the peer does not hold PUBLIC_KEY")
-        writer.write(json.dumps(report).encode() + b"\n")
+        writer.write(json.dumps(make_report()).encode() + b"\n")
         await writer.drain()
         answer = json.loads(await reader.readline())
         return ReportAnswer(answer["status"] if isinstance(answer, dict) else None)

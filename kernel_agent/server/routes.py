@@ -134,7 +134,10 @@ class Routes:
         finally:
             unsubscribe()
 
-    async def _claim(self, _request: Request) -> Answer:
+    async def _claim(self, request: Request) -> Answer:
+        start = request.json_object().get("start")
+        if isinstance(start, dict) and not self._supervisor.lifecycle.restarts:
+            self._supervisor.start = start
         self._state.claim()
         return Response(204)
 

@@ -14,7 +14,7 @@ from harness.waiting import eventually, wait_in_thread
 
 from enterprise_gateway.errors import ConflictError, LaunchError, LaunchTimeoutError
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
-from enterprise_gateway.services.processproxies.processproxy import WorkloadState
+from enterprise_gateway.services.processproxies.processproxy import Step, WorkloadState
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
 
 UNKNOWN = "00000000-0000-0000-0000-000000000000"
@@ -54,6 +54,29 @@ async def test_kernel_is_observed_and_listed(rig: ProxyRig, proxy: BaseProcessPr
     assert await proxy.observe(workload.kernel_id) == workload
     assert workload in await proxy.list()
     assert await proxy.observe(UNKNOWN) is None
+
+
+async def test_start_is_measured_step_by_step(rig: ProxyRig, proxy: BaseProcessProxyABC) -> None:
+    """Without a gap, and with what the agent has measured in the workload."""
+    request = rig.request()
+    request.steps.begin(Step.PREPARE)
+    await proxy.launch(request)
+    start = request.steps.end()
+    agents = ["agent", "kernel", "report"]
+    assert list(start.steps) == ["admission", "prepare", *rig.steps, *agents, "check"]
+    assert sum(start.steps.values()) == pytest.approx(start.seconds, abs=0.01)
+    assert start.steps["agent"] > 0
+    assert start.steps["kernel"] > 0
+
+
+async def test_failed_start_knows_its_step(rig: ProxyRig, proxy: BaseProcessProxyABC) -> None:
+    """The agent came up, and the kernel failed; the earlier steps are measured too."""
+    request = rig.failing_request()
+    request.steps.begin(Step.PREPARE)
+    with pytest.raises(LaunchError):
+        await proxy.launch(request)
+    steps = ["admission", "prepare", *rig.steps, "agent", "kernel"]
+    assert list(request.steps.times().steps) == steps
 
 
 @pytest.mark.parametrize("kernel_id", ["", "../../etc/passwd", "x" * 5000, "a b", "\0", "*"])

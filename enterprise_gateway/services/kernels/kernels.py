@@ -24,6 +24,7 @@ from enterprise_gateway.services.kernels.planning.launches import StartRequest
 from enterprise_gateway.services.kernels.registry.culling import CullingUpdates
 from enterprise_gateway.services.kernels.registry.models import (
     KernelModel,
+    detailed_model,
     kernel_model,
     starting_model,
 )
@@ -119,7 +120,7 @@ class Kernels:
         No client has claimed it until `answering` has answered one, or `claim` is called.
         """
         try:
-            return kernel_model(await self._starter.start(start))
+            return detailed_model(await self._starter.start(start))
         finally:
             self._touched = format_time(time.time())
 
@@ -172,7 +173,7 @@ class Kernels:
             return starting_model(launching.launch, launching.since)
         record = await self._current_record(kernel_id)
         self.claim(kernel_id)
-        return kernel_model(record)
+        return detailed_model(record)
 
     async def shutdown(self, kernel_id: str) -> None:
         """End a kernel, gracefully if its agent answers. Goes on even if cancelled.
@@ -371,9 +372,12 @@ class Kernels:
             await self._starter.start_again(record)
         else:
             await self._restart_in_place(record)
-        if (known := self._registry.get(record.kernel_id)) is not None:
+        known = self._registry.get(record.kernel_id)
+        if known is not None:
             self._claim(known)
-        _log.info("Kernel %s was restarted", record.kernel_id)
+        start = known.start if known is not None else None
+        duration = f" in {start}" if start is not None else ""
+        _log.info("Kernel %s was restarted%s", record.kernel_id, duration)
 
     async def _restart_in_place(self, record: Record) -> None:
         """Have a kernel's agent restart it, or launch it again if the agent cannot."""
@@ -415,7 +419,7 @@ class Kernels:
             if record.agent is None:
                 return
             try:
-                await record.agent.claim()
+                await record.agent.claim(record.launched)
             except GatewayError as exc:
                 _log.debug("Kernel %s: it is not claimed yet: %s", record.kernel_id, exc)
             else:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from enterprise_gateway.services.processproxies.steps import StepRecorder
 from enterprise_gateway.settings import LiveSettings
 
 ORDERLY_EXIT = "exit code 0"
@@ -122,6 +123,8 @@ class LaunchRequest:
     """Unique to this launch of the kernel."""
     launch_token: str = field(default="", repr=False)
     """The agent's token if its workload carries `launch_id`; earlier agents had another one."""
+    steps: StepRecorder = field(default_factory=StepRecorder, repr=False, compare=False)
+    """Measures the start: `launch` begins the steps in it that it can tell apart."""
 
     @property
     def tokens(self) -> frozenset[str]:

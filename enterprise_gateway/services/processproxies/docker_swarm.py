@@ -35,6 +35,7 @@ from enterprise_gateway.services.processproxies.launch.service import (
     create_sidecar_service,
     describe_shortage,
 )
+from enterprise_gateway.services.processproxies.steps import StepRecorder
 from enterprise_gateway.services.processproxies.watch.containers import DockerWatch
 from enterprise_gateway.services.processproxies.watch.services import SwarmWatch
 from enterprise_gateway.services.processproxies.workloads.containers import member_of_container
@@ -99,8 +100,8 @@ class DockerProcessProxy(EngineProcessProxy):
         ]
         return PairIndex(member for member in found if member is not None)
 
-    def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
-        return ContainerLaunch(self._containers, predecessors)
+    def _begin_progress(self, steps: StepRecorder, predecessors: Collection[str]) -> LaunchProgress:
+        return ContainerLaunch(self._containers, steps, predecessors)
 
     async def _kernel_network(self, name: str) -> KernelNetwork:
         network = await self._inspect_network(name)
@@ -182,8 +183,8 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
             if service.kernel_id
         )
 
-    def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
-        return ServiceLaunch(self._services, predecessors, self._find_shortage)
+    def _begin_progress(self, steps: StepRecorder, predecessors: Collection[str]) -> LaunchProgress:
+        return ServiceLaunch(self._services, steps, predecessors, self._find_shortage)
 
     async def _find_shortage(self, service_id: str) -> str:
         network = await self._inspect_network(self.settings.current.docker.network)

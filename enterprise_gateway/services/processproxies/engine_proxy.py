@@ -62,6 +62,7 @@ from enterprise_gateway.services.processproxies.responses.launcher_reports impor
 from enterprise_gateway.services.processproxies.responses.listener import ResponseEndpoint
 from enterprise_gateway.services.processproxies.responses.report import Report
 from enterprise_gateway.services.processproxies.scripts.runner import ScriptRun
+from enterprise_gateway.services.processproxies.steps import Step, StepRecorder
 from enterprise_gateway.services.processproxies.watch.base import EngineWatch
 from enterprise_gateway.services.processproxies.watch.deferred_removals import DeferredRemovals
 from enterprise_gateway.services.processproxies.workloads.sidecars import PairIndex
@@ -110,7 +111,7 @@ class EngineProcessProxy(ReportingProcessProxy):
         """Return the workloads of all kernels, or of one."""
 
     @abstractmethod
-    def _begin_progress(self, predecessors: Collection[str]) -> LaunchProgress:
+    def _begin_progress(self, steps: StepRecorder, predecessors: Collection[str]) -> LaunchProgress:
         """Return the observer of a launch, which ignores the kernel's former workloads."""
 
     @abstractmethod
@@ -148,7 +149,7 @@ class EngineProcessProxy(ReportingProcessProxy):
             predecessors = await self._remove_previous(request, deadline)
             endpoint = await self._response_endpoint(env)
             with (
-                contextlib.closing(self._begin_progress(predecessors)) as progress,
+                contextlib.closing(self._begin_progress(request.steps, predecessors)) as progress,
                 self._sidecars.watching(request, env, endpoint, progress, reports) as sidecar,
             ):
                 attempt = LaunchAttempt(request, endpoint, progress, reports, sidecar)
@@ -258,6 +259,7 @@ class EngineProcessProxy(ReportingProcessProxy):
         templates = _templates(request, attempt.endpoint, env["PORT_RANGE"])
         with self._watch.subscribe(request.kernel_id, progress.on_observation):
             injected = await self._injector.inject(request, env)
+            request.steps.begin(Step.CREATE)
             attempt.script = await self.tools.scripts.run(
                 format_argv(request.argv, templates),
                 {**env, **injected},

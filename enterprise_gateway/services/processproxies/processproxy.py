@@ -26,6 +26,7 @@ from enterprise_gateway.services.processproxies.launch.kernelspec import (
 from enterprise_gateway.services.processproxies.local.proxy import LocalProcessProxy
 from enterprise_gateway.services.processproxies.responses.listener import ResponseEndpoint
 from enterprise_gateway.services.processproxies.responses.report import Report
+from enterprise_gateway.services.processproxies.steps import Step
 from enterprise_gateway.services.processproxies.workloads.feed import WorkloadFeed
 from enterprise_gateway.services.processproxies.workloads.names import (
     escape_username,
@@ -42,6 +43,7 @@ __all__ = [
     "Report",
     "ReportingProcessProxy",
     "ResponseEndpoint",
+    "Step",
     "Workload",
     "WorkloadFeed",
     "WorkloadState",

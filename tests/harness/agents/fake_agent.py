@@ -7,6 +7,9 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+RESTART = {"seconds": 1.5, "steps": {"end": 0.5, "kernel": 1.0}}
+"""How long it says that a restart took."""
+
 
 class FakeAgent:
     """Serves docs/agent-interface.md, section 3, on a unix socket.
@@ -120,11 +123,12 @@ class FakeAgent:
             self._streams.discard(queue)
         return response
 
-    async def _claim(self, _request: web.Request) -> web.Response:
+    async def _claim(self, request: web.Request) -> web.Response:
         if self.claims_refused:
             self.claims_refused -= 1
             return web.json_response({"reason": "Unavailable", "message": "busy"}, status=503)
-        self.change(claimed=True)
+        body = await request.json() if request.can_read_body and not self.state["restarts"] else {}
+        self.change(claimed=True, **body)
         return web.Response(status=204)
 
     async def _interrupt(self, _request: web.Request) -> web.Response:
@@ -138,7 +142,11 @@ class FakeAgent:
             answer = {"reason": "Not Implemented", "message": "it is in another container"}
             return web.json_response(answer, status=501)
         self.change(
-            claimed=True, execution_state="idle", restarts=self.state["restarts"] + 1, reason=None
+            claimed=True,
+            execution_state="idle",
+            restarts=self.state["restarts"] + 1,
+            reason=None,
+            start=RESTART,
         )
         return web.json_response(self.state)
 

@@ -29,6 +29,7 @@ class EngineRig(ProxyRig):
     """Kernels that a launch script asks an engine for."""
 
     needs_cleanup = True
+    steps = ("create", "start")
     mode = ""
     """The form of the kernelspec."""
 

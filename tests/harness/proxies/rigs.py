@@ -52,6 +52,8 @@ class ProxyRig(ABC):
     """Seconds within which nothing is left of a kernel that was removed or has ended."""
     needs_cleanup = False
     """Whether ended workloads stay until a gateway removes them."""
+    steps: tuple[str, ...] = ("create",)
+    """The steps of a start that the process proxy begins by itself."""
     arguments: tuple[str, ...] = ()
     """What it takes, besides a folder, to make the same rig in another process."""
 

@@ -49,9 +49,40 @@ async def test_state_document_is_complete(agent: Agent) -> None:
         "reason": None,
         "requests": [],
         "annotations": {"revision": 0, "document": {}},
+        "start": document["start"],
     }
     assert TIMESTAMP.fullmatch(document["last_activity"])
     assert TIMESTAMP.fullmatch(document["started"])
+
+
+async def test_state_tells_how_long_the_latest_start_took(agent: Agent) -> None:
+    """What the agent saw of it; all of it once a gateway has told; after a restart, that."""
+    seen = (await agent.state())["start"]
+    assert list(seen["steps"]) == ["agent", "kernel"]
+    assert sum(seen["steps"].values()) == pytest.approx(seen["seconds"], abs=0.01)
+    assert min(seen["steps"].values()) > 0
+    whole = {"seconds": 2.5, "steps": {"create": 0.5, "kernel": 2.0}}
+    assert (await agent.request("POST", "/v1/claim", {"start": whole}))[0] == 204
+    assert (await agent.request("POST", "/v1/claim"))[0] == 204
+    assert (await agent.state())["start"] == whole
+    _, restarted = await agent.request("POST", "/v1/restart")
+    assert list(restarted["start"]["steps"]) == ["end", "kernel"]
+    assert (await agent.request("POST", "/v1/claim", {"start": whole}))[0] == 204
+    assert (await agent.state())["start"] == restarted["start"]
+
+
+async def test_state_tells_how_long_an_automatic_restart_took(agent: Agent) -> None:
+    """From the death of the former process on."""
+    client = await agent.connect("s")
+    await client.run("import os; os._exit(3)")
+    await eventually(lambda: has_restarted(agent))
+    assert list((await agent.state())["start"]["steps"]) == ["end", "kernel"]
+
+
+async def has_restarted(agent: Agent) -> bool:
+    """Say whether the kernel was restarted, and is ready."""
+    document = await agent.state()
+    return bool(document["restarts"]) and document["execution_state"] == "idle"
 
 
 def wait_for(file: Path) -> str:

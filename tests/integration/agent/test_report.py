@@ -110,6 +110,7 @@ async def test_ready_report_tells_where_and_what(identities: list[Identity]) -> 
         assert report["status"] == "ready"
         assert report["listen"] == agent.listen
         assert report["kernel_info"]["language_info"]["name"] == "python"
+        assert list(report["start"]["steps"]) == ["agent", "kernel", "report"]
         client = await agent.connect("s")
         assert texts(await client.execute("print(1)")) == "1\n"
         await agent.request("POST", "/v1/restart")
@@ -263,3 +264,5 @@ async def test_failed_launch_is_reported_with_its_reason(
         assert set(reason) == {"message", "exit_code", "signal", "out_of_memory", "stderr"}
         assert expected in reason["message"]
         assert ("no such module" in reason["stderr"]) is (kind == "exits")
+        was_spawned = kind != "is missing"
+        assert list(report["start"]["steps"]) == ["agent", "kernel"][: 1 + was_spawned]

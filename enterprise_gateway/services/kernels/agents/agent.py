@@ -29,6 +29,7 @@ from enterprise_gateway.services.kernels.agents.state import (
     parse_state,
 )
 from enterprise_gateway.services.processproxies.contract import AgentEndpoint
+from enterprise_gateway.services.processproxies.steps import StartTimes
 
 ANSWER_SECONDS = 10.0
 CLAIM_SECONDS = 5.0
@@ -195,9 +196,15 @@ class Agent:
         finally:
             self.gone.remove_done_callback(end_soon)
 
-    async def claim(self) -> None:
-        """Tell it that a client has claimed the kernel, which would end by itself otherwise."""
-        await self._call("POST", "/v1/claim", CLAIM_SECONDS)
+    async def claim(self, start: StartTimes | None) -> None:
+        """Tell it that a client has claimed the kernel, which would end by itself otherwise.
+
+        Args:
+            start: how long the kernel's start took, for the agent to tell other replicas; None if
+                another replica has launched it.
+        """
+        body = None if start is None else {"start": start}
+        await self._call("POST", "/v1/claim", CLAIM_SECONDS, body=body)
 
     async def interrupt(self) -> None:
         """Interrupt the kernel.

@@ -9,6 +9,8 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from enterprise_gateway.services.processproxies.steps import StartTimes
+
 MAX_REASON_CHARS = 8192
 MAX_MESSAGE_CHARS = 2048
 MAX_DETAIL_CHARS = 100
@@ -80,6 +82,8 @@ class AgentState(msgspec.Struct, frozen=True):
     annotations: Annotations = Annotations()
     requests: Annotated[tuple[OpenRequest, ...], msgspec.Meta(max_length=MAX_OPEN_REQUESTS)] = ()
     """The oldest requests without a reply; a gateway answers them if the agent dies as well."""
+    start: StartTimes | None = None
+    """The latest start or restart; None before the first has ended, and from older agents."""
 
     def __post_init__(self) -> None:
         """Check that the time is one."""

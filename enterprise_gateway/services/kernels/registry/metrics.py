@@ -5,8 +5,10 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from enterprise_gateway.services.kernels.registry.exits import Cause
+from enterprise_gateway.services.processproxies.steps import StartTimes
 
 _START_BUCKETS_SECONDS = (0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120)
+_STEP_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
 class KernelMetrics:
@@ -31,6 +33,13 @@ class KernelMetrics:
             "From the request until the kernel was ready, with the wait for its turn.",
             ["kernel_name"],
             buckets=_START_BUCKETS_SECONDS,
+            registry=self.registry,
+        )
+        self._steps = Histogram(
+            "eg_kernel_start_step_seconds",
+            "How long each step took of the starts that succeeded.",
+            ["step"],
+            buckets=_STEP_BUCKETS_SECONDS,
             registry=self.registry,
         )
 
@@ -68,10 +77,12 @@ class KernelMetrics:
         """Count a kernel that died and was restarted by its agent."""
         self._restarts.labels(reason).inc()
 
-    def count_start(self, kernel_name: str, seconds: float) -> None:
-        """Count a kernel that became ready so many seconds after its request."""
+    def count_start(self, kernel_name: str, start: StartTimes) -> None:
+        """Count a kernel that became ready."""
         self._starts.labels(kernel_name).inc()
-        self._seconds.labels(kernel_name).observe(seconds)
+        self._seconds.labels(kernel_name).observe(start.seconds)
+        for step, seconds in start.steps.items():
+            self._steps.labels(step).observe(seconds)
 
     def count_failure(self, kernel_name: str, error: str) -> None:
         """Count a start that failed; `kernel_name` is "" if there is no such kernelspec."""

@@ -5,6 +5,7 @@ import msgspec
 from enterprise_gateway.services.kernels.agents.state import ExecutionState, format_time
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
+from enterprise_gateway.services.processproxies.steps import StartTimes
 
 
 class KernelModel(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -18,10 +19,12 @@ class KernelModel(msgspec.Struct, frozen=True, omit_defaults=True):
     connections: int
     reason: str = ""
     """Why it is dead; left out if there is nothing to say."""
+    start: StartTimes | None = None
+    """Its latest start or restart, one under way up to now; left out of lists."""
 
 
 def kernel_model(record: Record) -> KernelModel:
-    """Return the REST model of a kernel."""
+    """Return the REST model of a kernel, as lists show it."""
     state = record.state
     reason = record.death or (state.reason.message if state and state.reason else "")
     return KernelModel(
@@ -32,6 +35,11 @@ def kernel_model(record: Record) -> KernelModel:
         connections=state.connections if state and not record.is_dead else 0,
         reason=reason,
     )
+
+
+def detailed_model(record: Record) -> KernelModel:
+    """Return the REST model of a kernel that was asked for by itself."""
+    return msgspec.structs.replace(kernel_model(record), start=record.start)
 
 
 def starting_model(launch: LaunchRequest, since: float) -> KernelModel:
@@ -47,6 +55,7 @@ def starting_model(launch: LaunchRequest, since: float) -> KernelModel:
         last_activity=format_time(since),
         execution_state=ExecutionState.STARTING,
         connections=0,
+        start=launch.steps.times(),
     )
 
 

@@ -24,6 +24,7 @@ from enterprise_gateway.services.processproxies.contract import (
     Workload,
     WorkloadState,
 )
+from enterprise_gateway.services.processproxies.steps import StartTimes
 
 
 class Phase(IntEnum):
@@ -75,6 +76,8 @@ class Record:
     """None unless the agent's address is known and the kernel lives."""
     state: AgentState | None = None
     """The newest state document."""
+    launched: StartTimes | None = None
+    """How long its launch took, if it was launched and measured here."""
     death: str | None = None
     """Why its workload died; None: it did not."""
     was_stopped: bool = False
@@ -112,6 +115,13 @@ class Record:
         if self.recovered is not None and self.recovered.kernel_name:
             return self.recovered.kernel_name
         return self.state.kernel_name if self.state is not None else ""
+
+    @property
+    def start(self) -> StartTimes | None:
+        """How long its latest start or restart took, as far as it is known."""
+        if self.launched is not None and (self.state is None or not self.state.restarts):
+            return self.launched
+        return self.state.start if self.state is not None else None
 
     @property
     def is_listed(self) -> bool:
@@ -197,6 +207,10 @@ class Record:
         if self.state is not None and annotations.revision > self.state.annotations.revision:
             self.state = msgspec.structs.replace(self.state, annotations=annotations)
 
+    def complete_launch(self, launched: StartTimes) -> None:
+        """Remember how long the launch took that has succeeded here."""
+        self.launched = launched
+
     def apply_recovered(self, recovered: RecoveredLaunch) -> None:
         """Store how another replica launched the kernel."""
         self.recovered = recovered
@@ -213,6 +227,8 @@ class Record:
                 connections=0,
                 reason=None,
                 requests=(),
+                restarts=0,
+                start=None,
                 annotations=Annotations(document=former.state.annotations.document),
             )
 

@@ -2,27 +2,17 @@
 
 import contextlib
 import logging
-import time
 from asyncio import CancelledError
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from enterprise_gateway.errors import LaunchTimeoutError
 from enterprise_gateway.services.kernels.registry.metrics import KernelMetrics
+from enterprise_gateway.services.processproxies.steps import Step, StepRecorder
 
 MAX_CAUSE_CHARS = 2000
 
 _log = logging.getLogger(__name__)
-
-
-class Step(StrEnum):
-    """The steps of a start, in the words of the log."""
-
-    REQUEST = "its request was checked"
-    QUEUE = "it waited for its turn"
-    LAUNCH = "it was launched"
-    LIMITS = "the limits were checked"
 
 
 @dataclass(slots=True)
@@ -33,20 +23,12 @@ class Attempt:
     kernel_name: str = ""
     """The kernelspec's name; "" until it is known to exist."""
     username: str = ""
-    step: Step = Step.REQUEST
-    begun: float = field(default_factory=time.monotonic)
-    waited: float = 0.0
-    """How many seconds it waited in the launch queue."""
+    steps: StepRecorder = field(default_factory=StepRecorder)
 
     @property
-    def seconds(self) -> float:
-        """How long it has taken so far."""
-        return time.monotonic() - self.begun
-
-    def begin_launch(self) -> None:
-        """Record that it has left the launch queue."""
-        self.waited = self.seconds
-        self.step = Step.LAUNCH
+    def waited(self) -> float:
+        """How many seconds it waited in the launch queue."""
+        return self.steps.times().steps.get(Step.QUEUE, 0.0)
 
 
 @contextlib.contextmanager
@@ -60,17 +42,18 @@ def report_outcome(attempt: Attempt, metrics: KernelMetrics) -> Iterator[None]:
         cause = "its client left" if is_given_up else " ".join(str(exc).split()) or error
         metrics.count_failure(attempt.kernel_name, error)
         _log.warning(
-            "Kernel %s (%s) of user %s did not start: failed after %.1f s, while %s: %s",
+            "Kernel %s (%s) of user %s did not start: it failed in step %s after %s: %s",
             attempt.kernel_id,
             attempt.kernel_name or "no kernelspec yet",
             attempt.username or "unknown",
-            attempt.seconds,
-            attempt.step,
+            attempt.steps.step,
+            attempt.steps.times(),
             cause[:MAX_CAUSE_CHARS],
         )
         raise
-    metrics.count_start(attempt.kernel_name, attempt.seconds)
-    _log.info("Kernel %s (%s) started", attempt.kernel_id, attempt.kernel_name)
+    start = attempt.steps.times()
+    metrics.count_start(attempt.kernel_name, start)
+    _log.info("Kernel %s (%s) started in %s", attempt.kernel_id, attempt.kernel_name, start)
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 from enterprise_gateway.errors import (
     ConflictError,
@@ -19,7 +20,6 @@ from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
 from enterprise_gateway.services.kernels.starts.attempts import (
     Attempt,
-    Step,
     explain_wait,
     report_outcome,
 )
@@ -32,6 +32,7 @@ from enterprise_gateway.services.kernels.starts.limits import (
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, LaunchRequest
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
+from enterprise_gateway.services.processproxies.steps import Step
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
 from enterprise_gateway.services.request_scope import set_user
 from enterprise_gateway.services.tasks import BackgroundTasks
@@ -168,15 +169,16 @@ class Starter:
         self._registry.follow(proxy)
         self._check_limits_before(launch)
         launch = distinguish_launch(launch, self._live.current.cluster_secret)
+        launch = replace(launch, steps=attempt.steps)
         with self._registry.launching(proxy, launch):
-            attempt.step = Step.QUEUE
+            attempt.steps.begin(Step.QUEUE)
             async with self._queue.slot(launch.username):
-                attempt.begin_launch()
+                attempt.steps.begin(Step.PREPARE)
                 with explain_wait(attempt):
                     workload = await proxy.launch(launch)
                 record = self._registry.add(proxy, workload, launch)
         try:
-            attempt.step = Step.LIMITS
+            attempt.steps.begin(Step.CHECK)
             await self._check_limits_after(record, launch)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(record.is_known.wait(), FIRST_STATE_SECONDS)
@@ -184,6 +186,7 @@ class Starter:
         except BaseException:
             await self._tasks.run(self._registry.end(record, DISCARD_SECONDS))
             raise
+        record.complete_launch(attempt.steps.end())
         return record
 
     async def _check_id_is_free(self, kernel_id: str) -> None:

@@ -9,6 +9,7 @@ from enterprise_gateway.services.processproxies.injection.bundle import BundleMa
 from enterprise_gateway.services.processproxies.responses.listener import ResponseListener
 from enterprise_gateway.services.processproxies.responses.report import Report, ReportStatus
 from enterprise_gateway.services.processproxies.scripts.runner import ScriptRunner
+from enterprise_gateway.services.processproxies.steps import Step
 from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.settings import LiveSettings
 
@@ -47,9 +48,15 @@ class ReportingProcessProxy(BaseProcessProxyABC):
 
 
 def check_report(report: Report, request: LaunchRequest) -> None:
-    """Raise `LaunchError` with the reason that the agent reports, unless the kernel is ready."""
+    """Raise `LaunchError` with the reason that the agent reports, unless the kernel is ready.
+
+    The steps that the agent has measured become part of the start's.
+    """
+    if report.start is not None:
+        request.steps.insert(report.start.steps)
     if report.status is not ReportStatus.READY:
         raise launch_failure(request, report.reason.describe())
+    request.steps.begin(Step.CHECK)
 
 
 def launch_failure(request: LaunchRequest, reason: str) -> LaunchError:

@@ -20,6 +20,7 @@ from enterprise_gateway.services.processproxies.launch.progress import (
     LaunchProgress,
     explain_sidecars_death,
 )
+from enterprise_gateway.services.processproxies.steps import StepRecorder
 from enterprise_gateway.services.processproxies.workloads.sidecar_specs import (
     Sidecar,
     container_config,
@@ -74,8 +75,10 @@ async def _pull_sidecar_image(images: DockerImages, image: str) -> None:
 class ContainerLaunch(LaunchProgress):
     """The observer of the launch of one kernel in a container."""
 
-    def __init__(self, containers: DockerContainers, predecessors: Collection[str]) -> None:
-        super().__init__(predecessors)
+    def __init__(
+        self, containers: DockerContainers, steps: StepRecorder, predecessors: Collection[str]
+    ) -> None:
+        super().__init__(steps, predecessors)
         self._containers = containers
         self._tail = b""
         self._reading: asyncio.Task[None] | None = None

@@ -18,6 +18,7 @@ from enterprise_gateway.services.processproxies.launch.base import (
 )
 from enterprise_gateway.services.processproxies.responses.report import Report
 from enterprise_gateway.services.processproxies.scripts.runner import ScriptResult, ScriptRun
+from enterprise_gateway.services.processproxies.steps import Step, StepRecorder
 from enterprise_gateway.services.processproxies.workloads.sidecars import Observation
 
 OUTPUT_TAIL_BYTES = 4096
@@ -33,12 +34,14 @@ _SCRIPT_SECONDS = 0.5
 class LaunchProgress(ABC):
     """The observer of the launch of one kernel."""
 
-    def __init__(self, predecessors: Collection[str]) -> None:
+    def __init__(self, steps: StepRecorder, predecessors: Collection[str]) -> None:
         """Begin to observe.
 
         Args:
+            steps: of the start, in which those of the workload begin.
             predecessors: engine ids of the kernel's former workloads, which are ignored.
         """
+        self._steps = steps
         self._predecessors = predecessors
         self.latest: Observation | None = None
         """The last observation, None while there is no workload."""
@@ -56,7 +59,10 @@ class LaunchProgress(ABC):
             return
         self.latest = observation
         self.moved.set()
-        if observation.workload.state is WorkloadState.DEAD and not self.death.done():
+        state = observation.workload.state
+        if state is not WorkloadState.DEAD:
+            self._steps.begin(Step.BOOT if state is WorkloadState.RUNNING else Step.START)
+        elif not self.death.done():
             self.death.set_result(observation)
 
     def fail(self, error: BaseException) -> None:

@@ -15,6 +15,7 @@ from enterprise_gateway.services.processproxies.launch.progress import (
     LaunchProgress,
     explain_sidecars_death,
 )
+from enterprise_gateway.services.processproxies.steps import StepRecorder
 from enterprise_gateway.services.processproxies.workloads.services import (
     REJECTED,
     newest_tasks,
@@ -66,6 +67,7 @@ class ServiceLaunch(LaunchProgress):
     def __init__(
         self,
         services: DockerServices,
+        steps: StepRecorder,
         predecessors: Collection[str],
         find_shortage: Callable[[str], Awaitable[str]],
     ) -> None:
@@ -73,10 +75,11 @@ class ServiceLaunch(LaunchProgress):
 
         Args:
             services: for the logs of tasks that ended.
+            steps: as in the base class.
             predecessors: as in the base class.
             find_shortage: returns `describe_shortage` for a service.
         """
-        super().__init__(predecessors)
+        super().__init__(steps, predecessors)
         self._services = services
         self._find_shortage = find_shortage
         self._checking: asyncio.Task[None] | None = None

@@ -20,6 +20,7 @@ from enterprise_gateway.services.processproxies.launch.environment import networ
 from enterprise_gateway.services.processproxies.launch.progress import LaunchProgress
 from enterprise_gateway.services.processproxies.responses.launcher_reports import LauncherReports
 from enterprise_gateway.services.processproxies.responses.listener import ResponseEndpoint
+from enterprise_gateway.services.processproxies.steps import Step
 from enterprise_gateway.services.processproxies.workloads.containers import (
     CLUSTER_LABEL,
     KERNEL_LABELS,
@@ -143,6 +144,7 @@ class SidecarStart:
 
     async def _run(self) -> None:
         kernel, attachment = await self._until_launcher_reports()
+        self._request.steps.begin(Step.SIDECAR)
         try:
             labels = await self._workloads.labels(kernel.engine_id)
         except NotFoundError:

@@ -45,6 +45,7 @@ from enterprise_gateway.services.processproxies.local.processes import (
 from enterprise_gateway.services.processproxies.local.records import LocalRecord, LocalRecords
 from enterprise_gateway.services.processproxies.responses.listener import ResponseEndpoint
 from enterprise_gateway.services.processproxies.responses.report import Report
+from enterprise_gateway.services.processproxies.steps import Step
 from enterprise_gateway.services.processproxies.workloads.feed import WorkloadFeed
 from enterprise_gateway.services.processproxies.workloads.names import (
     escape_username,
@@ -110,12 +111,14 @@ class LocalProcessProxy(ReportingProcessProxy):
         # Within this context no other call in this gateway launches this kernel.
         with self.tools.responses.expect(request.kernel_id, request.tokens) as report:
             await self._finish_earlier(request.kernel_id)
+            request.steps.begin(Step.CREATE)
             spawning = self._tasks.begin(
                 asyncio.to_thread(self._spawn, request, endpoint, port_range)
             )
             try:
                 async with asyncio.timeout(request.timeout):
                     record = await asyncio.shield(spawning)
+                    request.steps.begin(Step.BOOT)
                     death = self._watch_process(record)
                     await self._until_ready(request, report, death)
             except BaseException as exc:

@@ -6,6 +6,8 @@ from enum import Enum
 
 import msgspec
 
+from enterprise_gateway.services.processproxies.steps import StartTimes
+
 MAX_REPORT_BYTES = 64 * 1024
 """The size of a report line, including its line feed."""
 
@@ -42,6 +44,8 @@ class Report(msgspec.Struct, frozen=True):
     token: str
     status: ReportStatus
     reason: FailureReason = FailureReason()
+    start: StartTimes | None = None
+    """The steps that the agent has measured, up to the report; older agents tell none."""
 
     def __repr__(self) -> str:
         """Leave the token out."""

@@ -6,12 +6,14 @@ import time
 import uuid
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from harness.agents.fake_agent import RESTART
 from harness.delays import change_delays
 from harness.engines import fake_engine
 from harness.engines.fake_engine import FakeEngine, launches_of
-from harness.gateways.service import is_state, serve_settings
+from harness.gateways.service import Service, is_state, serve_settings
 from harness.waiting import eventually
 
 from enterprise_gateway.errors import LaunchError
@@ -35,6 +37,40 @@ async def test_next_replica_finds_the_kernels(engine: FakeEngine, live: LiveSett
         assert model["execution_state"] == "busy"
         assert [one["path"] for one in await second.get("/api/sessions")] == ["a.ipynb"]
         assert (await second.ask("POST", f"/api/kernels/{kernel_id}/restart")).status == 200
+
+
+@pytest.mark.usefixtures("engine")
+async def test_any_replica_tells_how_long_a_start_took(live: LiveSettings) -> None:
+    """All of it, though another replica has measured it; after a restart, that of the restart."""
+    async with serve_settings(live) as one, serve_settings(live) as other:
+        answer = await one.ask("POST", "/api/kernels")
+        kernel_id, start = answer.body["id"], answer.body["start"]
+        assert sum(start["steps"].values()) == pytest.approx(start["seconds"], abs=0.01)
+        await eventually(lambda: tells_start(other, kernel_id, start))
+        assert await tells_start(one, kernel_id, start)
+        assert "start" not in (await one.get("/api/kernels"))[0]
+        assert (await other.ask("POST", f"/api/kernels/{kernel_id}/restart")).status == 200
+        await eventually(lambda: tells_start(one, kernel_id, RESTART))
+        assert await tells_start(other, kernel_id, RESTART)
+
+
+async def tells_start(service: Service, kernel_id: str, start: dict[str, Any]) -> bool:
+    """Say whether a gateway tells that the latest start of a kernel took this."""
+    model = await service.get(f"/api/kernels/{kernel_id}")
+    return model.get("start") == start
+
+
+async def test_start_under_way_tells_its_steps(engine: FakeEngine, live: LiveSettings) -> None:
+    """Through the replica that starts the kernel; the last one is under way."""
+    kernel_id = str(uuid.uuid4())
+    engine.gate.clear()
+    async with serve_settings(live) as service:
+        starting = asyncio.create_task(service.start_kernel(kernel_id=kernel_id))
+        await eventually(lambda: is_state(service, kernel_id, "starting"))
+        model = await service.get(f"/api/kernels/{kernel_id}")
+        assert list(model["start"]["steps"]) == ["admission", "queue", "prepare"]
+        engine.gate.set()
+        await starting
 
 
 async def test_any_replica_launches_a_dead_kernel_again(

@@ -58,7 +58,7 @@ def until(service: Service, name: str, value: float) -> Awaitable[None]:
         (
             {},
             LaunchError("image x:\nnot found"),
-            r"launched: image x: not found",
+            r"step prepare .*: image x: not found",
             "LaunchError",
             "python3",
         ),
@@ -72,7 +72,7 @@ def until(service: Service, name: str, value: float) -> Awaitable[None]:
         (
             {"name": "no-such"},
             None,
-            "request was checked: .*no-such not found",
+            "step admission .*no-such not found",
             "NotFoundError",
             "",
         ),
@@ -90,18 +90,44 @@ async def test_failed_start_is_one_line(
     error: str,
     kernel_name: str,
 ) -> None:
-    """With id, kernelspec, user, step, duration and cause."""
+    """With id, kernelspec, user, step, duration of each step, and cause."""
     engine.failure = failure
     answer = await service.ask("POST", "/api/kernels", json=body)
     assert answer.status >= 400
     (line,) = warnings()
     assert re.search(says, line)
     assert "\n" not in line
-    assert re.search(r"failed after \d+\.\d s, while it", line)
+    assert re.search(r"failed in step \w+ after \d+\.\d\d s: admission \d", line)
     if failure is not None:
         assert f"Kernel {engine.requests[0].kernel_id} (python3) of user tester" in line
     label = f'eg_kernel_start_failures_total{{error="{error}",kernel_name="{kernel_name}"}}'
     assert (await metrics(service))[label] == 1
+
+
+async def test_start_is_one_line_and_measured(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the duration of each step, in the log and in the metrics."""
+    caplog.set_level(logging.INFO)
+    kernel_id = await service.start_kernel()
+    (line,) = [line for line in caplog.messages if "started in" in line]
+    seconds = r"\d+\.\d\d"
+    steps = [f"{step} {seconds}" for step in ("admission", "queue", "prepare", "check")]
+    expected = rf"Kernel {kernel_id} \(python3\) started in {seconds} s: {', '.join(steps)}"
+    assert re.fullmatch(expected, line)
+    page = await metrics(service)
+    assert page['eg_kernel_start_step_seconds_count{step="prepare"}'] == 1
+
+
+async def test_restart_is_one_line_and_measured(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the agent, which has restarted the kernel in place."""
+    caplog.set_level(logging.INFO)
+    kernel_id = await service.start_kernel()
+    assert (await service.ask("POST", f"/api/kernels/{kernel_id}/restart")).status == 200
+    line = f"Kernel {kernel_id} was restarted in 1.50 s: end 0.50, kernel 1.00"
+    assert line in caplog.messages
 
 
 async def test_start_whose_client_leaves_is_one_line(
@@ -119,7 +145,7 @@ async def test_start_whose_client_leaves_is_one_line(
     label = 'eg_kernel_start_failures_total{error="ClientLeft",kernel_name="python3"}'
     await until(service, label, 1)
     (line,) = warnings()
-    assert line.endswith("while it was launched: its client left")
+    assert re.search(r"in step prepare after .* prepare 0\.\d\d: its client left$", line)
 
 
 async def test_death_is_one_line_and_counted(

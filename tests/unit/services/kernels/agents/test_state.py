@@ -62,6 +62,11 @@ def test_document_of_the_contract_is_taken() -> None:
         {"annotations": {"revision": 10**30, "document": {}}},
         {"annotations": []},
         {"reason": {"message": 5}},
+        {"start": {"seconds": -1, "steps": {}}},
+        {"start": {"seconds": 1, "steps": {"kernel": 1e300}}},
+        {"start": {"seconds": 1, "steps": {"kernel\n": 1}}},
+        {"start": {"seconds": 1, "steps": {"Kernel x died": 1}}},
+        {"start": {"seconds": 1, "steps": {"a" * n: 1 for n in range(1, 50)}}},
     ],
 )
 def test_what_cannot_be_is_refused(changes: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError, UnavailableError
 from enterprise_gateway.services.kernels.starts.attempts import Attempt, explain_wait
 from enterprise_gateway.services.kernels.starts.launch_queue import LaunchQueue
+from enterprise_gateway.services.processproxies.steps import Step, StepRecorder
 
 
 class Crowd:
@@ -154,11 +155,21 @@ async def test_slots_are_never_lost(seed: int) -> None:
 def test_launch_that_took_too_long_says_how_long_it_had_waited() -> None:
     """So the cause is clear: this kernel is not slow, there are many of them."""
     with pytest.raises(LaunchTimeoutError, match=r"not ready\. Before that it had waited 12 s"):  # noqa: SIM117 - the inner is under test
-        with explain_wait(Attempt(waited=12.4)):
+        with explain_wait(attempt_that_waited(12.4)):
             raise LaunchTimeoutError("It was not ready.")
     for error, waited in ((LaunchTimeoutError("slow"), 0.5), (LaunchError("slow"), 12.4)):
-        with pytest.raises(LaunchError, match=r"^slow$"), explain_wait(Attempt(waited=waited)):
+        with pytest.raises(LaunchError, match=r"^slow$"), explain_wait(attempt_that_waited(waited)):
             raise error
+
+
+def attempt_that_waited(seconds: float) -> Attempt:
+    """Return an attempt whose turn has come."""
+    now = 0.0
+    attempt = Attempt(steps=StepRecorder(lambda: now))
+    attempt.steps.begin(Step.QUEUE)
+    now = seconds
+    attempt.steps.begin(Step.PREPARE)
+    return attempt
 
 
 async def test_closing_refuses_queued_launches() -> None:
