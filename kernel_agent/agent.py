@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Sequence, Union
+import time
+from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Union
 
 from kernel_agent.kernel.activity import ExecutionState, Running
 from kernel_agent.kernel.culler import Culler
@@ -74,9 +75,10 @@ class Agent:
         self._expiry: Optional[asyncio.TimerHandle] = None
         self._flushed = asyncio.Event()
         self._factory = MessageFactory()
-        self._log = _make_log(settings, self._loop.time, self._factory)
+        self._log = _make_log(settings, self._factory)
         self._sessions = ClientSessions(self._log, self._factory.loss)
         self._sessions.subscribe(self._on_progress)
+        self._connections = 0
         self._state = State(self._describe)
         self._reaper = Reaper()
         self._supervisor = KernelSupervisor(
@@ -86,6 +88,7 @@ class Agent:
             self._sessions,
             self._factory,
             self._state.mark_changed,
+            self._state.mark_active,
             steps,
         )
         self._executions = Executions(timestamp)
@@ -293,7 +296,10 @@ class Agent:
 
     def _on_progress(self) -> None:
         """Handle progress of the client sessions: something acknowledged, opened or closed."""
-        self._state.mark_changed()
+        connections = self._sessions.connections
+        if connections != self._connections:
+            self._connections = connections
+            self._state.mark_changed()
         if self._state.has_ended and self._sessions.is_flushed():
             self._flushed.set()
 
@@ -336,9 +342,7 @@ async def run(
     return await Agent(settings, spawner, listener, steps).run(first)
 
 
-def _make_log(
-    settings: AgentSettings, clock: Callable[[], float], factory: MessageFactory
-) -> MessageLog:
+def _make_log(settings: AgentSettings, factory: MessageFactory) -> MessageLog:
     """Make the kernel's log, within the memory that its container has."""
     memory_bytes = settings.log_memory_bytes
     limit = memory_limit()
@@ -353,7 +357,7 @@ def _make_log(
         )
     return MessageLog(
         Limits(memory_bytes, settings.log_spill_bytes, settings.log_max_age),
-        clock,
+        time.monotonic,
         shrink=factory.lost_reply,
         spill=SpillFiles(folder) if folder is not None else None,
     )

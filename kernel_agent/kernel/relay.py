@@ -36,6 +36,7 @@ class Relay:
         sessions: ClientSessions,
         factory: MessageFactory,
         on_activity: Callable[[], None],
+        on_change: Callable[[], None],
     ) -> None:
         """Prepare; `attach` starts it.
 
@@ -44,10 +45,12 @@ class Relay:
             sessions: the clients.
             factory: makes the notices of the rate limits.
             on_activity: called when iopub messages show activity for a user.
+            on_change: called when what the kernel runs, or `pending`, may have changed.
         """
         self.activity = Activity()
         self.pending = PendingRequests()
         self._on_activity = on_activity
+        self._on_change = on_change
         self._sessions = sessions
         self._factory = factory
         self._loop = asyncio.get_running_loop()
@@ -89,6 +92,7 @@ class Relay:
     def reply(self, message: Message) -> None:
         """Deliver a reply or an input request to the client that sent the parent."""
         self.pending.record_reply(message)
+        self._on_change()
         if self._hidden:
             message = hide_traceback(message, self._hidden)
         self._sessions.reply(message)
@@ -113,6 +117,7 @@ class Relay:
             header = message.parts[0]
             if b'"status"' in header or b'"execute_input"' in header:
                 self.pending.record_iopub(message)
+                self._on_change()
         if is_active:
             self._on_activity()
 

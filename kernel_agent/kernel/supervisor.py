@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, Tuple, Union
 
 from kernel_agent.kernel.activity import ExecutionState, Running
@@ -53,8 +54,7 @@ class KernelSupervisor:
 
     Attributes:
         lifecycle: its state machine.
-        last_activity: time of its last activity for a user.
-        idle_since: the same by the event loop's clock.
+        idle_since: time of its last activity for a user, by the event loop's clock.
         steps: of the latest start or restart, which may be under way.
         start: how long the latest that has succeeded took; None before the first.
     """
@@ -67,14 +67,16 @@ class KernelSupervisor:
         sessions: ClientSessions,
         factory: MessageFactory,
         changed: Callable[[], None],
+        active: Callable[[], None],
         steps: Steps,
     ) -> None:
         self._settings = settings
         self._spawner = spawner
         self._reaper = reaper
-        self._relay = Relay(settings, sessions, factory, self._on_activity)
+        self._relay = Relay(settings, sessions, factory, self._on_activity, changed)
         self._factory = factory
         self._changed = changed
+        self._active = active
         self._loop = asyncio.get_running_loop()
         self._oom = OomCounter()
         self._interrupts = InterruptWatch()
@@ -93,7 +95,7 @@ class KernelSupervisor:
             can_start_again=not isinstance(settings.kernel, Attachment),
         )
         self._answers = Answers(self._relay, factory, self.lifecycle)
-        self.last_activity = timestamp()
+        self._last_active = time.time()
         self.idle_since = self._loop.time()
         self.steps = steps
         self.start: Optional[Dict[str, Any]] = None
@@ -109,6 +111,11 @@ class KernelSupervisor:
     def kernel_info(self) -> Dict[str, Any]:
         """Content of its latest kernel_info reply."""
         return self._answers.kernel_info
+
+    @property
+    def last_activity(self) -> str:
+        """Time of its last activity for a user."""
+        return timestamp(self._last_active)
 
     @property
     def running(self) -> List[Running]:
@@ -376,7 +383,7 @@ class KernelSupervisor:
 
     def _on_activity(self) -> None:
         self._record_activity()
-        self._changed()
+        self._active()
 
     def _on_reply(self, message: Message) -> None:
         self._relay.reply(message)
@@ -395,6 +402,7 @@ class KernelSupervisor:
 
     def _send(self, client: KernelClient, channel: bytes, parts: List[bytes]) -> None:
         self._relay.pending.add(Message(channel, parts))
+        self._changed()
         client.send(channel, parts)
 
     def _hold(self, channel: bytes, parts: List[bytes]) -> None:
@@ -402,7 +410,7 @@ class KernelSupervisor:
         self._held.append((channel, parts))
 
     def _record_activity(self) -> None:
-        self.last_activity = timestamp()
+        self._last_active = time.time()
         self.idle_since = self._loop.time()
 
     def _announce_state(self, state: ExecutionState) -> None:

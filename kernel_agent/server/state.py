@@ -83,12 +83,19 @@ class State:
 
     def mark_changed(self) -> None:
         """Publish the document soon, since it may have changed."""
-        if self._timer is None and self._subscribers:
-            self._timer = self._loop.call_later(COALESCE_SECONDS, self._publish)
-        elif self._timer is not None and self._timer.when() > self._loop.time() + COALESCE_SECONDS:
-            # The timer was set for activity alone; other fields may have changed now.
+        soon = self._loop.time() + COALESCE_SECONDS
+        if self._timer is not None and self._timer.when() > soon:  # set for activity alone
             self._timer.cancel()
-            self._timer = self._loop.call_later(COALESCE_SECONDS, self._publish)
+            self._timer = None
+        if self._timer is None and self._subscribers:
+            self._timer = self._loop.call_at(soon, self._publish)
+
+    def mark_active(self) -> None:
+        """Publish the document when it is due, since `last_activity` has changed."""
+        if self._timer is None and self._subscribers:
+            due = self._published_at + ACTIVITY_INTERVAL_SECONDS
+            soon = self._loop.time() + COALESCE_SECONDS
+            self._timer = self._loop.call_at(max(due, soon), self._publish)
 
     def claim(self) -> None:
         """Mark the kernel as claimed by a client; idempotent."""
@@ -113,9 +120,9 @@ class State:
             return
         last_activity = self._published.get("last_activity")
         is_activity_alone = {**document, "last_activity": last_activity} == self._published
-        wait = self._published_at + ACTIVITY_INTERVAL_SECONDS - self._loop.time()
-        if is_activity_alone and wait > COALESCE_SECONDS:
-            self._timer = self._loop.call_later(wait, self._publish)
+        due = self._published_at + ACTIVITY_INTERVAL_SECONDS
+        if is_activity_alone and self._loop.time() < due - COALESCE_SECONDS:
+            self._timer = self._loop.call_at(due, self._publish)
             return
         self._published = document
         self._published_at = self._loop.time()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timezone
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, List, Mapping, Optional
 
 from kernel_agent.wire.entries import Loss
 from kernel_agent.wire.message import EMPTY, IOPUB, Message, encode_json, make_header, make_message
@@ -27,9 +27,15 @@ IOPUB_LOST = (
 )
 
 
-def timestamp() -> str:
-    """Return the time as Jupyter clients parse it: UTC, six digits of microseconds, `Z`."""
-    return datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")
+def timestamp(seconds: Optional[float] = None) -> str:
+    """Return a time as Jupyter clients parse it: UTC, six digits of microseconds, `Z`.
+
+    Args:
+        seconds: since the epoch; None: now.
+    """
+    utc = timezone.utc
+    moment = datetime.now(utc) if seconds is None else datetime.fromtimestamp(seconds, utc)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 class MessageFactory:

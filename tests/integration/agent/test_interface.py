@@ -10,7 +10,7 @@ import signal
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ async def test_activity_follows_the_users_requests_only(agent: Agent, tmp_path: 
     assert (await agent.state())["last_activity"] > before
 
 
-async def read_events(agent: Agent) -> AsyncIterator[dict[str, Any]]:
+async def read_events(agent: Agent) -> AsyncGenerator[dict[str, Any], None]:
     """Yield the documents of the event stream to its end."""
     async with agent.session().get("/v1/events") as response:
         assert response.content_type == "application/x-ndjson"
@@ -141,6 +141,28 @@ async def test_events_tell_every_change_and_the_end(agent: Agent, tmp_path: Path
     assert states[0] == "idle"
     assert states[-1] == "dead"
     assert len(documents) < 12
+
+
+async def test_events_tell_of_each_request(agent: Agent) -> None:
+    """Also of one that is queued: a gateway answers it if the agent dies."""
+    client = await agent.connect("s")
+    running = await client.run("import time\nwhile True: time.sleep(0.1)")
+    await agent.until_state("busy")
+    events = read_events(agent)
+    async with asyncio.timeout(20):
+        assert ids_of(await anext(events)) == [running]
+        queued = await client.run("pass")
+        while ids_of(await anext(events)) != [running, queued]:
+            pass
+        await agent.request("POST", "/v1/interrupt")
+        while ids_of(await anext(events)):
+            pass
+    await events.aclose()
+
+
+def ids_of(document: dict[str, Any]) -> list[str]:
+    """Return the ids of the requests in a state document."""
+    return [request["header"]["msg_id"] for request in document["requests"]]
 
 
 async def test_annotations_are_compare_and_set(agent: Agent) -> None:

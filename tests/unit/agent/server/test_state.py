@@ -6,7 +6,7 @@ from typing import Any
 
 from kernel_agent.server.http import Request, Stream
 from kernel_agent.server.routes import Routes
-from kernel_agent.server.state import State
+from kernel_agent.server.state import ACTIVITY_INTERVAL_SECONDS, State
 
 DEADLINE = 60.0
 
@@ -44,6 +44,37 @@ async def test_every_subscriber_learns_of_a_change_back() -> None:
     document["connections"] = 1
     state.mark_changed()
     assert (await later.next())["connections"] == 1
+
+
+async def test_activity_alone_is_told_once_a_second_and_changes_at_once() -> None:
+    """A kernel that prints all the time does not have the document made all the time."""
+    made = 0
+    document = {"last_activity": 0, "connections": 1}
+
+    def describe() -> dict[str, Any]:
+        nonlocal made
+        made += 1
+        return dict(document)
+
+    state = State(describe)
+    watcher = Watcher(state)
+    state.mark_changed()
+    await watcher.next()
+    made = 0
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    told = asyncio.create_task(watcher.next())
+    while not told.done():
+        document["last_activity"] += 1
+        state.mark_active()
+        await asyncio.sleep(0.001)
+    assert loop.time() - began > ACTIVITY_INTERVAL_SECONDS / 2
+    assert made == 2  # to compare it, and for the watcher
+    state.mark_active()
+    document["connections"] = 2
+    state.mark_changed()
+    assert (await watcher.next())["connections"] == 2
+    assert made == 4
 
 
 async def test_slow_reader_of_the_events_learns_of_the_end() -> None:
