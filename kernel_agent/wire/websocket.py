@@ -11,6 +11,7 @@ from kernel_agent.wire.agent_messages import MessageFactory
 from kernel_agent.wire.backlog import Backlog
 from kernel_agent.wire.client_sessions import ClientSession, ClientSessions, Replay
 from kernel_agent.wire.codec import JOIN_MAX_BYTES, DecodeError, Request, decode
+from kernel_agent.wire.cursor import Cursor
 from kernel_agent.wire.frames import (
     MESSAGE_TOO_BIG,
     NO_STATUS,
@@ -41,9 +42,11 @@ KEEP_ALIVE = frame_header(PING, 4) + b"live"
 NUMBER_BYTES = 8
 """Length of the payload of pings that ask for an acknowledgement."""
 ACK_PING_DELAY_SECONDS = 0.05
-"""Delay from the first message that no such ping covers to the next ping. A ping and its pong cost
-as much as a message, all the way to the client; what is not acknowledged when a connection is cut
-is sent again."""
+"""Longest delay from the first message that no such ping covers to the next ping. A ping and its
+pong cost as much as a message, all the way to the client; what is not acknowledged when a
+connection is cut is sent again."""
+ACK_PING_EARLY_SECONDS = 0.01
+"""Before the end of that delay a ping leaves with a message, if there is one, which costs less."""
 ACK_PING_BYTES = 256 * 1024
 """From this size on the ping follows at once, since unacknowledged messages take memory."""
 
@@ -150,17 +153,17 @@ class WebSocket(asyncio.Protocol):
         cursor = session.cursor
         while not self._is_write_paused:
             messages = cursor.take(WRITE_BATCH_BYTES)
+            if messages:
+                pieces = encoder.encode_batch(messages)
+                if request_ack or self._is_ack_due(cursor):
+                    pieces.append(self._ack_ping(cursor))
+                _write(transport, pieces)
+            if cursor.is_at_end:
+                return
             if not messages:
-                break
-            pieces = encoder.encode_batch(messages)
-            if request_ack and cursor.uncovered_bytes:
-                pieces.append(_ping_frame(cursor.next_ping()))
-            _write(transport, pieces)
-            self._schedule_ack_ping()
-        else:
-            return
-        if not cursor.is_at_end and self._scan is None:
-            self._scan = self._loop.call_soon(self._continue_scan)
+                if self._scan is None:
+                    self._scan = self._loop.call_soon(self._continue_scan)
+                return
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame and detach; abort if the peer does not read it in time."""
@@ -280,35 +283,41 @@ class WebSocket(asyncio.Protocol):
         transport.write(frame_header(PONG, len(payload)) + payload)
 
     def _acknowledge(self, session: ClientSession, payload: bytes) -> None:
+        cursor = session.cursor
         is_number = len(payload) == NUMBER_BYTES
-        if not is_number or not session.cursor.acknowledge(int.from_bytes(payload, "big")):
+        if not is_number or not cursor.acknowledge(int.from_bytes(payload, "big")):
             return
-        self._schedule_ack_ping()
+        if self._is_ack_due(cursor):
+            self._send_ack_ping()
         self._sessions.notify_progress()
 
-    def _schedule_ack_ping(self) -> None:
-        """Have a ping cover the messages sent: at once if they are large, else soon."""
-        if self._session is None or self._session.cursor.is_ping_under_way:
-            return
-        uncovered_bytes = self._session.cursor.uncovered_bytes
-        if uncovered_bytes >= ACK_PING_BYTES:
-            self._send_ack_ping()
-        elif uncovered_bytes and self._ack_ping_timer is None:
-            self._ack_ping_timer = self._loop.call_later(
-                ACK_PING_DELAY_SECONDS, self._send_due_ack_ping
-            )
+    def _is_ack_due(self, cursor: Cursor) -> bool:
+        """Return whether a ping is to cover the messages sent now; if not, see that one does soon.
 
-    def _send_due_ack_ping(self) -> None:
-        self._ack_ping_timer = None
-        self._send_ack_ping()
+        At once if they are large.
+        """
+        if not cursor.uncovered_bytes or cursor.is_ping_under_way:
+            return False
+        if cursor.uncovered_bytes >= ACK_PING_BYTES:
+            return True
+        now = self._loop.time()
+        if self._ack_ping_timer is not None:
+            return now > self._ack_ping_timer.when() - ACK_PING_EARLY_SECONDS
+        self._ack_ping_timer = self._loop.call_at(now + ACK_PING_DELAY_SECONDS, self._send_ack_ping)
+        return False
+
+    def _ack_ping(self, cursor: Cursor) -> bytes:
+        """Return a ping whose pong acknowledges all that was sent before it."""
+        if self._ack_ping_timer is not None:
+            self._ack_ping_timer.cancel()
+            self._ack_ping_timer = None
+        number = cursor.next_ping()
+        return frame_header(PING, NUMBER_BYTES) + number.to_bytes(NUMBER_BYTES, "big")
 
     def _send_ack_ping(self) -> None:
-        """Send a ping whose pong acknowledges all that was sent."""
         session, transport = self._session, self._transport
-        if session is None or transport is None:
-            return
-        if session.cursor.uncovered_bytes:
-            transport.write(_ping_frame(session.cursor.next_ping()))
+        if session is not None and transport is not None:
+            transport.write(self._ack_ping(session.cursor))
 
     def _keep_alive(self) -> None:
         transport = self._transport
@@ -350,7 +359,3 @@ def _read_received(transport: asyncio.Transport) -> bytes:
         return os.read(connection.fileno(), READ_BYTES)
     except OSError:
         return b""
-
-
-def _ping_frame(number: int) -> bytes:
-    return frame_header(PING, NUMBER_BYTES) + number.to_bytes(NUMBER_BYTES, "big")

@@ -10,6 +10,7 @@ import pytest
 from harness.agents.logs import make_log, message
 from harness.waiting import eventually
 
+from kernel_agent.wire import websocket
 from kernel_agent.wire.agent_messages import MessageFactory
 from kernel_agent.wire.backlog import Backlog
 from kernel_agent.wire.client_sessions import ClientSessions, Replay
@@ -99,6 +100,31 @@ async def test_ping_that_is_asked_for_leaves_with_the_message(
     (session,) = sessions._connected.values()
     client.sendall(PONG + b"\1" + PONG + b"\2")
     await eventually(lambda: session.cursor.is_flushed)
+    client.close()
+    transport.abort()
+    await asyncio.sleep(0)
+
+
+async def test_ping_that_is_nearly_due_leaves_with_a_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Alone it would cost as much as the message, in the gateway and at the client, too."""
+    monkeypatch.setattr(websocket, "ACK_PING_DELAY_SECONDS", 3600)
+    monkeypatch.setattr(websocket, "ACK_PING_EARLY_SECONDS", 3600)
+    sessions = make_sessions()
+    client, transport = await connect(sessions)
+    assert b'"greeting"' in client.recv(1 << 16)
+    sessions.broadcast([stream(10)])
+    assert PING not in client.recv(1 << 16)
+    sessions.broadcast([stream(10)])
+    assert client.recv(1 << 16).endswith(PING + b"\1")
+    sessions.broadcast([stream(10)])
+    assert PING not in client.recv(1 << 16)
+    (session,) = sessions._connected.values()
+    client.sendall(PONG + b"\1")
+    await eventually(lambda: not session.cursor.is_ping_under_way)
+    sessions.broadcast([stream(10)])
+    assert client.recv(1 << 16).endswith(PING + b"\2")
     client.close()
     transport.abort()
     await asyncio.sleep(0)
