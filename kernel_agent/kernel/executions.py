@@ -228,7 +228,7 @@ class Executions:
             is_same = found is not None and found.session == message.parent_session
             self._current = found if is_same else None
         execution = self._current
-        if execution is not None and not execution.has_ended:
+        if execution is not None and execution.ended is None:
             execution.record(entry, self._clock)
 
     def _forget_one(self) -> None:

@@ -221,8 +221,13 @@ class ClientSessions:
 
     def is_lagging(self) -> bool:
         """Return whether some client answers and every one that does lags."""
-        answering = self._answering()
-        return bool(answering) and all(session.cursor.is_lagging for session in answering)
+        is_lagging = False
+        for session in self._connected.values():
+            if session.connection is not None and not session.connection.is_silent:
+                if not session.cursor.is_lagging:
+                    return False
+                is_lagging = True
+        return is_lagging
 
     def has_room(self) -> bool:
         """Return whether a client that answers has room for large output, or none answers."""

@@ -57,7 +57,12 @@ def encode(message: Message, codec: Codec) -> Sequence[bytes]:
     wire = message.wire
     pieces: Optional[Sequence[bytes]] = None if wire is None else wire.get(codec)
     if pieces is None:
-        pieces = _ENCODERS[codec](message)
+        if codec is Codec.V1:
+            pieces = _encode_v1(message)
+        elif codec is Codec.LEGACY and message.buffers:
+            pieces = _encode_binary(message)
+        else:
+            pieces = _encode_text(message)
         if message.size <= JOIN_MAX_BYTES:
             pieces = (b"".join(pieces),)
         if wire is not None:
@@ -103,9 +108,7 @@ def _encode_text(message: Message) -> Sequence[bytes]:
     return (frame_header(TEXT, sum(map(len, pieces))), *pieces)
 
 
-def _encode_legacy(message: Message) -> Sequence[bytes]:
-    if not message.buffers:
-        return _encode_text(message)
+def _encode_binary(message: Message) -> Sequence[bytes]:
     document = b"".join(_legacy_json(message, b""))
     items = [document, *message.buffers]
     offset = 4 * (len(items) + 1)
@@ -115,13 +118,6 @@ def _encode_legacy(message: Message) -> Sequence[bytes]:
         offset += len(item)
     table = struct.pack(f"!{len(numbers)}I", *numbers)
     return (frame_header(BINARY, offset), table, *items)
-
-
-_ENCODERS = {
-    Codec.V1: _encode_v1,
-    Codec.LEGACY: _encode_legacy,
-    Codec.TEXT_ONLY: _encode_text,
-}
 
 
 def decode(payload: bytes, codec: Codec) -> Request:

@@ -108,7 +108,8 @@ class Cursor:
     @property
     def is_at_end(self) -> bool:
         """Whether everything was sent."""
-        return len(self.owed) == 1 and self.owed[0].position.number == self._log.end
+        owed = self.owed
+        return len(owed) == 1 and owed[0].position.number == self._log.position.number
 
     @property
     def is_flushed(self) -> bool:
@@ -132,13 +133,18 @@ class Cursor:
     @property
     def is_lagging(self) -> bool:
         """Whether large output that waits to be sent would fill half of the log's memory."""
-        count, size = self._waiting()
-        return size > self._log.max_memory_bytes // 2 and size > LARGE_BYTES * count
+        sent, appended = self.owed[-1].position, self._log.position
+        size = appended.output_bytes - sent.output_bytes
+        return (
+            size > self._log.max_memory_bytes // 2
+            and size > (appended.outputs - sent.outputs) * LARGE_BYTES
+        )
 
     @property
     def has_room(self) -> bool:
         """Whether waiting output would fill at most a quarter, which ends a lag."""
-        return self._waiting()[1] <= self._log.max_memory_bytes // 4
+        waiting = self._log.position.output_bytes - self.owed[-1].position.output_bytes
+        return waiting <= self._log.max_memory_bytes // 4
 
     def take(self, max_bytes: int) -> List[Message]:
         """Return the next messages to send, notices of losses among them, of about `max_bytes`.
@@ -150,7 +156,8 @@ class Cursor:
         left = max_bytes
         while left > 0 and not self.is_at_end:
             left -= self._advance(left, messages)
-        self.uncovered_bytes += sum(message.size for message in messages)
+        for message in messages:
+            self.uncovered_bytes += message.size
         if not self.uncovered_bytes and not self._pings:
             self._acknowledged = self.owed
         return messages
@@ -244,7 +251,7 @@ class Cursor:
         """Collect messages of the first range; return the size of what was read, at least 1."""
         current = self.owed[0]
         position, end = current.position, current.end
-        limit = self._log.end if end is None else end.number
+        limit = self._log.position.number if end is None else end.number
         read = 1
         for entry in self._log.read(position.number, max_bytes):
             if entry.number >= limit:
@@ -259,7 +266,7 @@ class Cursor:
         if end is not None and position.number >= limit:
             self._finish(current, position, b"", messages)
         else:
-            self.owed = (current._replace(position=position), *self.owed[1:])
+            self.owed = (Range(position, *current[1:]), *self.owed[1:])
         return read
 
     def _finish(
@@ -280,8 +287,3 @@ class Cursor:
         loss = current.loss_before(to, lost_parent, sent)
         if loss is not None:
             messages.append(self._make_notice(loss))
-
-    def _waiting(self) -> Tuple[int, int]:
-        """Return how many messages of new output are not sent, and their size."""
-        sent, appended = self.owed[-1].position, self._log.position
-        return appended.outputs - sent.outputs, appended.output_bytes - sent.output_bytes

@@ -34,16 +34,19 @@ class Message:
         channel: `SHELL`, `CONTROL`, `STDIN` or `IOPUB`.
         parts: header, parent header, metadata, content, then buffers, as they were on the wire.
         size: bytes that it counts in the log.
+        is_status: whether it is a `status`.
         wire: cache of encoded forms by codec while several clients are sent the message; else None.
     """
 
-    __slots__ = ("channel", "parts", "size", "wire")
+    __slots__ = ("channel", "is_status", "parts", "size", "wire")
 
     def __init__(self, channel: bytes, parts: Sequence[bytes]) -> None:
         self.channel = channel
         self.parts = parts
         self.size = sum(map(len, parts)) + OVERHEAD_BYTES
         self.wire: Optional[Dict[Any, Any]] = None
+        # of other messages most are told without reading the type
+        self.is_status = b'"status"' in parts[0] and self.msg_type == "status"
 
     @property
     def msg_type(self) -> str:
@@ -69,11 +72,6 @@ class Message:
     def parent_id(self) -> str:
         """The parent header's `msg_id`."""
         return _text(_MSG_ID, self.parts[1])
-
-    @property
-    def is_status(self) -> bool:
-        """Whether it is a `status`; of other messages most are told without reading the type."""
-        return b'"status"' in self.parts[0] and self.msg_type == "status"
 
     @property
     def buffers(self) -> Sequence[bytes]:

@@ -56,6 +56,8 @@ class MessageLog:
             spill: where old segments go; needed if `spill_bytes` is not 0.
         """
         self._limits = limits
+        self.max_memory_bytes = limits.memory_bytes
+        """The limit of `memory_bytes`. Only the newest segment may be above it."""
         self._clock = clock
         self._spill = spill
         self._max_spilled = limits.spill_bytes if spill is not None else 0
@@ -91,11 +93,6 @@ class MessageLog:
         """Bytes in the spill."""
         return self._spilled_bytes
 
-    @property
-    def max_memory_bytes(self) -> int:
-        """The limit of `memory_bytes`. Only the newest segment may be above it."""
-        return self._limits.memory_bytes
-
     def subscribe(self, listener: Callable[[Entry], None]) -> Callable[[], None]:
         """Call `listener` with each entry after its append; return a function that ends that."""
         self._listeners.append(listener)
@@ -129,7 +126,7 @@ class MessageLog:
             self.position = Position(number + 1, outputs, output_bytes)
             if message.channel == IOPUB:
                 self._newest_status = number
-        if self.memory_bytes > self._limits.memory_bytes:
+        if self._memory + self._rests.size > self.max_memory_bytes:
             self._make_room()
         for listener in list(self._listeners):
             listener(entry)
