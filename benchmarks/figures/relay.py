@@ -25,7 +25,9 @@ SMALL_MESSAGES = {Column.ENTERPRISE_GATEWAY: 600, Column.JUPYTER_SERVER: 6000}
 LARGE_MESSAGES = {Column.ENTERPRISE_GATEWAY: 60, Column.JUPYTER_SERVER: 60}
 IPYKERNEL_MESSAGES = {Column.ENTERPRISE_GATEWAY: 600}
 """Peers get as many as they move in some seconds."""
-LINES = 1000
+LINES = {0.002: 1000, 0.02: 200}
+"""How many lines are printed, by the seconds between them: first such that are gathered on their
+way, then such that travel alone."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,14 @@ def order_from_ipykernel(messages: int, size: int) -> Flood:
     return Flood(messages, code, (head + tail).encode())
 
 
-def lines_from_ipykernel(messages: int) -> Flood:
-    """Return code with which ipykernel prints and flushes a line every two milliseconds.
-
-    Nothing can be read together with the next one: each is a message alone, all the way.
-    """
+def lines_from_ipykernel(messages: int, pause: float) -> Flood:
+    """Return code with which ipykernel prints and flushes lines, with pauses between them."""
     head, tail = uuid4().hex, uuid4().hex
     code = (
         "import time\n"
         f"for number in range({messages}):\n"
         "    print('line', number, flush=True)\n"
-        "    time.sleep(0.002)\n"
+        f"    time.sleep({pause})\n"
         f"print('{head}' + '{tail}')"
     )
     return Flood(messages, code, (head + tail).encode())
@@ -103,7 +102,10 @@ def measure(bench: Bench) -> list[Figure]:
     found += figures
     figures = _ipykernel_figures(places.CONTAINER)
     _measure_ipykernel(bench, places.containers(bench, figures), figures)
-    return found + figures + _measure_lines(bench)
+    found += figures
+    for pause in LINES:
+        found += _measure_lines(bench, pause)
+    return found
 
 
 def _measure_small(bench: Bench, codec: Codec) -> list[Figure]:
@@ -172,8 +174,8 @@ def _measure_ipykernel(bench: Bench, place: Place, figures: list[Figure]) -> Non
     _measure_paths(bench, place, Codec.V1, figures, note)
 
 
-def _measure_lines(bench: Bench) -> list[Figure]:
-    kind = "ipykernel prints them singly, local, v1"
+def _measure_lines(bench: Bench, pause: float) -> list[Figure]:
+    kind = f"ipykernel prints one every {pause * 1000:g} ms, local, v1"
     figures = [
         Figure(f"small iopub messages, {kind}", "1/s"),
         Figure(f"server CPU per small message, {kind}", "µs", Target(Bound.AT_MOST, 40)),
@@ -185,7 +187,7 @@ def _measure_lines(bench: Bench) -> list[Figure]:
     ]
 
     def note(path: Path) -> None:
-        _flood(path, lines_from_ipykernel(LINES), figures, _messages)
+        _flood(path, lines_from_ipykernel(LINES[pause], pause), figures, _messages)
 
     _measure_paths(bench, places.local(bench, kernelspecs.PYTHON), Codec.V1, figures, note)
     return figures

@@ -150,14 +150,17 @@ class KernelChannels:
                 self._end_run()
             self._handler(messages)
         if channel == IOPUB and not self._is_iopub_paused and self._gathering is None:
-            self._await_iopub(0 if has_more else len(messages))
+            self._await_iopub([] if has_more else messages)
         return has_more
 
-    def _await_iopub(self, count: int) -> None:
-        """Wait for the next iopub message, or gather more if the `count` read are part of a run."""
-        delay = self._batching.record_read(count, self._loop.time()) if count else 0.0
+    def _await_iopub(self, messages: List[Message]) -> None:
+        """Wait for the next iopub message, or gather more if those read are part of a run."""
+        delay = 0.0
+        if messages:
+            now, size = self._loop.time(), sum(message.size for message in messages)
+            delay = self._batching.record_read(len(messages), size, now)
         if delay:
-            self._gathering = self._loop.call_later(delay, self._gather)
+            self._gathering = self._loop.call_at(now + delay, self._gather)
         self._connections[IOPUB].watch(is_watched=not delay)
 
     def _gather(self) -> None:
