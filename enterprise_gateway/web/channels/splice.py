@@ -143,7 +143,11 @@ class Splice:
 
 
 class _End(asyncio.BufferedProtocol):
-    """One side of a splice, which passes its bytes to the peer's transport."""
+    """One side of a splice, which passes its bytes to the peer's transport.
+
+    Attributes:
+        tail: the end of what was passed on; b"" at first.
+    """
 
     def __init__(
         self, own: asyncio.Transport, peer: asyncio.Transport, splice: Splice, buffer: ReadBuffer
@@ -152,6 +156,7 @@ class _End(asyncio.BufferedProtocol):
         self._peer = peer
         self._splice = splice
         self._buffer = buffer
+        self.tail = b""
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the memory for one read."""
@@ -161,10 +166,12 @@ class _End(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Pass on the bytes that were read."""
         peer = self._peer
+        data = self._buffer.view[:nbytes]
+        self.tail = bytes(data[-_PING_BYTES:])
         if peer.is_closing():
-            self._splice.record_unsent(self._buffer.view[0])
+            self._splice.record_unsent(data[0])
             return
-        peer.write(self._buffer.view[:nbytes])
+        peer.write(data)
         if peer.get_write_buffer_size():
             # From Python 3.12 on a transport keeps a reference to its unsent bytes.
             self._buffer.renew()
@@ -218,14 +225,6 @@ class _AgentEnd(_End):
     with a ping was cut, and the client awaits the first byte of a frame. A message may end like a
     ping: then a client whose connection is about to be closed reads garbage before that.
     """
-
-    tail = b""
-    """The end of what was passed on; b"" at first."""
-
-    def buffer_updated(self, nbytes: int) -> None:
-        """Pass on the bytes that were read."""
-        self.tail = bytes(self._buffer.view[max(0, nbytes - _PING_BYTES) : nbytes])
-        super().buffer_updated(nbytes)
 
     def eof_received(self) -> bool:
         """Pass on the end of this direction, unless the client is to get answers."""
