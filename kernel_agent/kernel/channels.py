@@ -12,7 +12,7 @@ import hmac
 import os
 from collections import deque
 from functools import partial
-from typing import Callable, Deque, Dict, List, Optional, Sequence
+from typing import Callable, Deque, Dict, List, Optional, Sequence, Tuple
 
 from kernel_agent.kernel.read_batching import ReadBatching
 from kernel_agent.launch.connection_info import ConnectionInfo
@@ -136,9 +136,16 @@ class KernelChannels:
                 self.iopub_lost.set_result(None)
 
     def _read(self, channel: bytes) -> bool:
-        """Handle a batch; return whether there may be more."""
+        """Handle a batch, and see when iopub is read again; return whether there may be more."""
+        messages, has_more = self._handle_batch(channel)
+        if channel == IOPUB and not self._is_iopub_paused and self._gathering is None:
+            self._await_iopub([] if has_more else messages)
+        return has_more
+
+    def _handle_batch(self, channel: bytes) -> Tuple[List[Message], bool]:
+        """Handle a batch; return it, and whether there may be more."""
         if self._is_closed or (self._is_iopub_paused and channel == IOPUB):
-            return False
+            return [], False
         received, has_more = self._connections[channel].receive()
         messages: List[Message] = []
         for frames in received:
@@ -149,9 +156,7 @@ class KernelChannels:
             if channel != IOPUB:
                 self._end_run()
             self._handler(messages)
-        if channel == IOPUB and not self._is_iopub_paused and self._gathering is None:
-            self._await_iopub([] if has_more else messages)
-        return has_more
+        return messages, has_more
 
     def _await_iopub(self, messages: List[Message]) -> None:
         """Wait for the next iopub message, or gather more if those read are part of a run."""
@@ -159,8 +164,8 @@ class KernelChannels:
         if messages:
             now, size = self._loop.time(), sum(message.size for message in messages)
             delay = self._batching.record_read(len(messages), size, now)
-        if delay:
-            self._gathering = self._loop.call_at(now + delay, self._gather)
+            if delay:
+                self._gathering = self._loop.call_at(now + delay, self._gather)
         self._connections[IOPUB].watch(is_watched=not delay)
 
     def _gather(self) -> None:
@@ -168,8 +173,10 @@ class KernelChannels:
         self._read(IOPUB)
 
     def _end_run(self) -> None:
-        """Read gathered messages now, since a reply follows, and end the run."""
+        """Read gathered messages now, since a reply follows, and what comes then at once."""
         self._batching.end_run()
         if self._gathering is not None:
             self._gathering.cancel()
-            self._gather()
+            self._gathering = None
+            self._handle_batch(IOPUB)
+            self._connections[IOPUB].watch(is_watched=not self._is_iopub_paused)
