@@ -108,6 +108,7 @@ class Relay:
                 self._sessions.broadcast([message], request_ack=True)
             else:
                 self._sessions.reply(message, request_ack=True)
+        self._on_change()
 
     def _follow(self, messages: List[Message]) -> None:
         is_active = False
