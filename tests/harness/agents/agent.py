@@ -31,7 +31,7 @@ from jupyter_wire.messages import (
 ROOT = Path(__file__).parents[3]
 IPYKERNEL = (sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}")
 FLOOD_KERNEL = (sys.executable, str(ROOT / "benchmarks" / "flood_kernel.py"), "{connection_file}")
-DEADLINE = 60.0
+DEADLINE = 120.0
 
 
 class Client:
