@@ -1,4 +1,4 @@
-"""Gateways whose kernels may take long to be ready, but do not try for long to report."""
+"""Gateways whose kernels do not try for long to report to one that was killed."""
 
 import json
 from collections.abc import Iterator
@@ -8,10 +8,7 @@ import pytest
 from harness.gateways.gateway import Gateway
 
 REPORT_SECONDS = 8
-SHORT_DELAYS = {
-    "EG_KERNEL_LAUNCH_TIMEOUT": "80",
-    "EG_TEST_DELAYS": json.dumps({"agent_report_seconds": REPORT_SECONDS}),
-}
+SHORT_DELAYS = {"EG_TEST_DELAYS": json.dumps({"agent_report_seconds": REPORT_SECONDS})}
 
 
 @pytest.fixture
