@@ -21,7 +21,7 @@ from jupyter_wire.messages import Codec, Message
 
 pytestmark = [pytest.mark.client, pytest.mark.kernel]
 
-LINES = 3000
+LINES = 1000
 PAUSE = 0.01
 PRINTING = f"""\
 import time
@@ -114,7 +114,7 @@ def wait_until_idle(gateway: Gateway, kernel_id: str) -> None:
     """Wait for the end of the cell that the kernel runs."""
     wait_until(
         lambda: gateway.list_kernels()[kernel_id]["execution_state"] == "idle",
-        deadline=120,
+        deadline=240,
         what="the end of the cell",
     )
 
