@@ -20,7 +20,7 @@ from harness.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
-START_DEADLINE = 90.0
+START_DEADLINE = 180.0
 END_DEADLINE = 60.0
 FIRST_PORT, EPHEMERAL_PORT = 10_000, 32_768
 """Between them nothing else picks ports: see ip(7) on `ip_local_port_range`."""
