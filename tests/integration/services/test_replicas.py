@@ -112,7 +112,9 @@ def test_all_list_the_same(trio: Trio) -> None:
     """Start, rename, restart and DELETE through one are there for all, at once."""
     first, second, third = trio
     draft = {"path": "a.ipynb", "type": "notebook", "kernel": {"name": "python_docker"}}
-    session = first.request("POST", "/api/sessions", json=draft).json()
+    created = first.request("POST", "/api/sessions", json=draft)
+    assert created.status_code == 201, created.text
+    session = created.json()
     kernel_id = session["kernel"]["id"]
     wait_until_same(trio, {kernel_id})
     path = f"/api/sessions/{session['id']}"
