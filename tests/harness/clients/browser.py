@@ -20,7 +20,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-DEADLINE_MS = 90_000
+DEADLINE_MS = 180_000
 LINES = 400
 PRINTING = f"""\
 import time
