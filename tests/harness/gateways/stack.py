@@ -31,7 +31,7 @@ BALANCER = f"{NAME}_enterprise-gateway-proxy"
 """The load balancers."""
 START_DEADLINE = 180.0
 UPDATE_DEADLINE = 240.0
-REMOVAL_DEADLINE = 120.0
+REMOVAL_DEADLINE = 240.0
 
 
 @dataclass(frozen=True)
