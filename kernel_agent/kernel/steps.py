@@ -13,6 +13,8 @@ AGENT, KERNEL, REPORT = "agent", "kernel", "report"
 """From the beginning of the agent's process, the kernel's process, and the report."""
 END = "end"
 """Of a restart: the end of the kernel's former process."""
+MAX_AGE_SECONDS = 3600.0
+"""A process that seems older has its times from another clock, as in some sandboxes."""
 PROC_STAT = "/proc/self/stat"
 _START_TIME = 19
 """Position in /proc/PID/stat after the parenthesised command, proc(5)."""
@@ -61,4 +63,4 @@ def process_begun() -> float:
     except (OSError, ValueError, IndexError):
         return now
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    return now - max(age, 0.0)
+    return now - age if 0 < age < MAX_AGE_SECONDS else now

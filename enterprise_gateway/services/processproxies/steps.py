@@ -25,7 +25,7 @@ class Step(StrEnum):
     BOOT = "boot"
     """The workload runs, and nothing in it has reported yet.
 
-    An agent tells in its report how long this took, so that only `AGENT` and the next are left.
+    With the report of an agent in it this becomes `AGENT` and `KERNEL`.
     """
     SIDECAR = "sidecar"
     AGENT = "agent"

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[4]
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock, whose time is the last element."""
     times = [100.0]
-    monkeypatch.setattr(under_test.time, "monotonic", lambda: times[-1])
+    monkeypatch.setattr(under_test, "time", SimpleNamespace(monotonic=lambda: times[-1]))
     return times
 
 
@@ -53,8 +54,14 @@ def test_process_begins_before_its_shell_became_python() -> None:
     assert before - 2 * tick < float(told) < spawned + 2 * tick
 
 
-def test_unknown_beginning_of_the_process_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no /proc, the first step begins with the agent's own code."""
-    monkeypatch.setattr(under_test, "PROC_STAT", "/nonexistent/stat")
+@pytest.mark.parametrize("stat", [None, "", "1 (a) b) R", f"1 (python3) S {'0 ' * 18}0 0"])
+def test_unknown_beginning_of_the_process_is_now(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stat: str | None
+) -> None:
+    """Without /proc, or with that of another machine, it is when the agent's own code begins."""
+    if stat is not None:
+        (tmp_path / "stat").write_text(stat)
+    monkeypatch.setattr(under_test, "PROC_STAT", str(tmp_path / "stat"))
+    monkeypatch.setattr(under_test, "MAX_AGE_SECONDS", 0.001)  # this machine was booted before
     before = time.monotonic()
     assert before <= process_begun() <= time.monotonic()
