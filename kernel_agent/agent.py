@@ -74,6 +74,8 @@ class Agent:
         self._reporting: "Optional[asyncio.Task[None]]" = None
         self._expiry: Optional[asyncio.TimerHandle] = None
         self._flushed = asyncio.Event()
+        self._kernel_info: Dict[str, Any] = {}
+        """What gateways are told: the content of the latest reply, {} if it is too large."""
         self._factory = MessageFactory()
         self._log = _make_log(settings, self._factory)
         self._sessions = ClientSessions(self._log, self._factory.loss)
@@ -149,6 +151,7 @@ class Agent:
             "reason": reason._asdict() if reason is not None else None,
             "requests": supervisor.open_requests,
             "start": supervisor.start,
+            "kernel_info": self._kernel_info,
         }
 
     def _stop(self, signum: signal.Signals) -> None:
@@ -160,17 +163,17 @@ class Agent:
         self._supervisor.stop(ExitReason(text, signal=signum.name))
 
     def _on_ready(self) -> None:
+        kernel_info = self._supervisor.kernel_info
+        is_small = len(encode_json(kernel_info)) <= KERNEL_INFO_MAX_BYTES
+        self._kernel_info = kernel_info if is_small else {}
         if self._reporting is None and self._settings.response_address:
             self._reporting = self._loop.create_task(self._report_ready())
 
     async def _report_ready(self) -> None:
         """Task root: report that the kernel is ready; end it if the gateway rejects it."""
-        kernel_info = self._supervisor.kernel_info
-        if len(encode_json(kernel_info)) > KERNEL_INFO_MAX_BYTES:
-            kernel_info = {}
         listen = self._listener.address()
         self._supervisor.steps.begin(REPORT)
-        answer = await self._report(status="ready", listen=listen, kernel_info=kernel_info)
+        answer = await self._report(status="ready", listen=listen, kernel_info=self._kernel_info)
         _log.info("kernel %s: report to the gateway: %s", self._settings.kernel_id, answer.value)
         if answer is ReportAnswer.OK:
             await self._wait_for_claim()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -64,6 +64,8 @@ class DeadKernel(NamedTuple):
     reason: str
     requests: tuple[OpenRequest, ...]
     """Those that it left without a reply, as far as they are known."""
+    kernel_info: Mapping[str, object]
+    """The content of its last kernel_info reply, {} if that is not known."""
     is_forgotten: asyncio.Event
     """Set once it is removed, or launched again."""
 
@@ -244,21 +246,23 @@ class Kernels:
 
         Args:
             kernel_id: the kernel.
-            seconds: how long to wait for news of its death, which may be under way.
+            seconds: how long to wait for news of its death if its agent does not answer.
 
         Raises:
             NotFoundError: there is no such kernel.
             UnavailableError: its engine does not answer, or the kernel is starting.
         """
         record = await self._find(kernel_id)
-        if not record.is_dead and seconds:
+        if not record.is_dead and seconds and not await self._answers(record):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await record.is_over.wait()
         if record.death is None:
             return None
-        requests = record.state.requests if record.state is not None else ()
-        return DeadKernel(record.death, requests, record.is_forgotten)
+        state = record.state
+        requests = state.requests if state is not None else ()
+        kernel_info = state.kernel_info if state is not None else {}
+        return DeadKernel(record.death, requests, kernel_info, record.is_forgotten)
 
     async def refresh(self, kernel_id: str | None = None) -> None:
         """Catch up with the changes of other replicas to one kernel, or to all.
@@ -340,6 +344,19 @@ class Kernels:
         if self._registry.get(kernel_id) is not record or record.has_ended:
             raise NotFoundError(f"Kernel does not exist: {kernel_id}")
         return record
+
+    async def _answers(self, record: Record) -> bool:
+        """Say whether the agent of a kernel answers, before there is news of the kernel's end."""
+        if record.agent is None:
+            return False
+        asking = asyncio.create_task(record.agent.state())
+        ending = asyncio.create_task(record.is_over.wait())
+        try:
+            await asyncio.wait({asking, ending}, return_when=asyncio.FIRST_COMPLETED)
+            return asking.done() and asking.exception() is None
+        finally:
+            asking.cancel()
+            ending.cancel()
 
     async def _find(self, kernel_id: str) -> Record:
         if kernel_id in self._registry.launches:

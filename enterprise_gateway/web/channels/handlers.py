@@ -1,13 +1,14 @@
 """`/api/kernels/<id>/channels`: the WebSocket between a client and a kernel's agent.
 
 The gateway finds the agent and splices the two connections. It reads the WebSocket handshake, and
-neither frames nor kernel messages, unless the agent is gone: then it answers in its place. A load
-balancer that it trusts connects the two by itself.
+no kernel messages, unless the agent is gone: then it answers in its place. A load balancer that it
+trusts connects the two by itself.
 """
 
 import asyncio
 import contextlib
 import functools
+from collections.abc import Sequence
 from http import HTTPStatus
 
 from aiohttp import web
@@ -17,29 +18,28 @@ from enterprise_gateway.errors import GatewayError, UnavailableError
 from enterprise_gateway.services.keepalive import LASTING, keep_transport_alive
 from enterprise_gateway.services.kernels.agents.agent import Agent
 from enterprise_gateway.services.kernels.kernels import DeadKernel, Kernels
-from enterprise_gateway.web.channels.dead_kernels import (
-    GOING_AWAY,
-    V1_SUBPROTOCOL,
-    DeadKernelAnswers,
-    close_frame,
-    frame,
+from enterprise_gateway.web.channels.dead_clients import (
+    ConnectedClient,
+    DeadKernelClient,
+    SplicedClient,
 )
+from enterprise_gateway.web.channels.frames import MAX_MESSAGE_BYTES
 from enterprise_gateway.web.channels.handover import describe_agent, is_balancer
 from enterprise_gateway.web.channels.handshake import Handshake, connect
 from enterprise_gateway.web.channels.splice import ReadBuffer, Splice
 from enterprise_gateway.web.channels.upgrade import agent_target, check_upgrade, upgrade_request
+from enterprise_gateway.web.dead_kernels import (
+    DEATH_SECONDS,
+    V1_SUBPROTOCOL,
+    DeadKernelAnswers,
+    explain_death,
+)
 
 CLOSE_SECONDS = 1.0
 """How long a slow client may take to receive unsent data when the gateway stops."""
 LAST_MESSAGES_SECONDS = 1.0
 """How long after a kernel's end its agent's last messages may still arrive."""
-DEATH_SECONDS = 1.5
-"""How long the news of a kernel's death may take after its agent's connections have ended."""
-LEAVE_SECONDS = 5.0
-"""How long a client may take to leave after the answers, before it is closed."""
 HEARTBEAT_SECONDS = 30.0
-MAX_REQUEST_BYTES = 16 * 1024 * 1024
-"""Largest message that a client of a dead kernel may send."""
 
 
 class Channels:
@@ -57,8 +57,7 @@ class Channels:
         self._balancer_secret = balancer_secret
         self._buffer = ReadBuffer()
         self._splices: set[Splice] = set()
-        self._clients_of_dead: set[web.WebSocketResponse] = set()
-        """The clients of dead kernels."""
+        self._clients_of_dead: set[DeadKernelClient] = set()
         self._is_closed = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -76,7 +75,7 @@ class Channels:
             splice.close()
         for client in list(self._clients_of_dead):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(client.close(code=GOING_AWAY), CLOSE_SECONDS)
+                await asyncio.wait_for(client.close(), CLOSE_SECONDS)
         if splices:
             await asyncio.wait([splice.closed for splice in splices], timeout=CLOSE_SECONDS)
         for splice in splices:
@@ -134,51 +133,64 @@ class Channels:
         return web.Response(status=HTTPStatus.NO_CONTENT, headers=headers)
 
     async def _answer_for_agent(self, splice: Splice, kernel_id: str, handshake: Handshake) -> None:
-        """Answer, if the kernel has died, for an agent whose connection broke; then close.
+        """Answer, if the kernel has died, for an agent whose connection broke.
 
-        The client's next request closes as well: it comes back, and is answered then.
+        nbclient and papermill do not come back, so this is on the connection that they have. Other
+        clients do if the kernel lives.
         """
+        sent = [frame.data for frame in splice.client_frames.take_unacknowledged()]
         dead = None
         with contextlib.suppress(GatewayError):
             dead = await self._kernels.find_dead(kernel_id, DEATH_SECONDS)
         if dead is not None:
-            answers = DeadKernelAnswers(
-                dead.reason, is_v1=V1_SUBPROTOCOL.encode() in handshake.accepted
-            )
-            splice.write_to_client(b"".join(map(frame, answers.last_messages(dead.requests))))
-            # a runner of notebooks ends now; websocket-client fails if it is closed meanwhile
-            await asyncio.wait(
-                {splice.closed, splice.client_spoke},
-                timeout=LEAVE_SECONDS,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            splice.write_to_client(close_frame())
+            is_v1 = V1_SUBPROTOCOL.encode() in handshake.accepted
+            await self._answer(SplicedClient(splice), dead, sent, is_v1=is_v1)
         splice.close()
 
     async def _serve_dead(self, request: web.Request, dead: DeadKernel) -> web.StreamResponse:
-        """Answer a client in place of the agent, until the kernel is launched again or removed."""
-        client = web.WebSocketResponse(
+        """Answer a client that has connected in place of the agent."""
+        websocket = web.WebSocketResponse(
             protocols=(V1_SUBPROTOCOL,),
             heartbeat=HEARTBEAT_SECONDS,
-            max_msg_size=MAX_REQUEST_BYTES,
+            max_msg_size=MAX_MESSAGE_BYTES,
             compress=False,
         )
-        await client.prepare(request)
-        answers = DeadKernelAnswers(dead.reason, is_v1=client.ws_protocol == V1_SUBPROTOCOL)
+        await websocket.prepare(request)
+        is_v1 = websocket.ws_protocol == V1_SUBPROTOCOL
+        await self._answer(ConnectedClient(websocket), dead, is_v1=is_v1)
+        return websocket
+
+    async def _answer(
+        self,
+        client: DeadKernelClient,
+        dead: DeadKernel,
+        sent: Sequence[str | bytes] = (),
+        *,
+        is_v1: bool,
+    ) -> None:
+        """Answer a client until it leaves, or the kernel is launched again or removed.
+
+        Args:
+            client: the client.
+            dead: its kernel.
+            sent: messages of the client's that the agent may not have told of.
+            is_v1: whether it speaks `V1_SUBPROTOCOL`.
+        """
+        explanation = explain_death(dead.reason)
+        answers = DeadKernelAnswers(explanation, is_v1=is_v1, kernel_info=dead.kernel_info)
         self._clients_of_dead.add(client)
         closing = asyncio.create_task(_close_when(dead.is_forgotten, client))
         try:
-            for data in answers.last_messages(dead.requests):
-                await _send(client, data)
-            async for message in client:
-                for data in answers.answer(message.data):
-                    await _send(client, data)
+            for data in answers.last_messages(dead.requests, sent):
+                await client.send(data)
+            async for message in client.messages():
+                for data in answers.answer(message):
+                    await client.send(data)
         except ConnectionError:
             pass  # the client is gone
         finally:
             self._clients_of_dead.discard(client)
             closing.cancel()
-        return client
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -201,7 +213,11 @@ class Channels:
         keep_transport_alive(client, LASTING)
         agent.mark_changed()
         splice = Splice(
-            client, handshake.transport, self._buffer, agent.mark_changed, handshake.early
+            client,
+            handshake.transport,
+            self._buffer,
+            agent.mark_changed,
+            (bytes(early.received), handshake.early),
         )
         client.write(handshake.accepted)
         if early.received:
@@ -220,17 +236,10 @@ def _close_later(splice: Splice, gone: asyncio.Future[None]) -> None:
     gone.get_loop().call_later(LAST_MESSAGES_SECONDS, splice.give_up_agent)
 
 
-async def _close_when(event: asyncio.Event, client: web.WebSocketResponse) -> None:
+async def _close_when(event: asyncio.Event, client: DeadKernelClient) -> None:
     """Task root: close the connection after an event, so that the client asks again."""
     await event.wait()
-    await client.close(code=GOING_AWAY)
-
-
-async def _send(client: web.WebSocketResponse, data: str | bytes) -> None:
-    if isinstance(data, str):
-        await client.send_str(data)
-    else:
-        await client.send_bytes(data)
+    await client.close()
 
 
 def _report_end(protocol: web.RequestHandler, task: asyncio.Task[None]) -> None:

@@ -48,7 +48,7 @@ async def test_balancer_is_told_of_no_unix_socket(tmp_path: Path) -> None:
 async def test_balancer_is_told_of_no_agent_of_a_dead_kernel() -> None:
     """It asks again as any client then, and the gateway answers for the agent."""
     async with serve_channels(fail) as gateway:
-        gateway.kernels.dead = DeadKernel("the node is gone", (), asyncio.Event())
+        gateway.kernels.dead = DeadKernel("the node is gone", (), {}, asyncio.Event())
         status, headers = await ask(gateway)
     assert status == 204
     assert not [name for name in headers if name.startswith("X-EG")]

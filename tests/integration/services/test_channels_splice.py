@@ -28,6 +28,7 @@ from enterprise_gateway.settings import KernelSettings
 from enterprise_gateway.web import draining
 from enterprise_gateway.web.channels import handshake, splice
 from enterprise_gateway.web.connections.protocol import Connection
+from jupyter_wire.frames import Opcode, client_frame
 
 REQUEST_SECONDS = draining.longest_request_seconds(KernelSettings())
 """How long a gateway that stops waits for what it cannot end by itself."""
@@ -482,32 +483,79 @@ async def test_connections_leave_no_objects_behind() -> None:
 
 
 PING = b"\x89\x08" + bytes(8)
+OUTPUT = b"\x81\x7e\x01\x00" + b"x" * 256
 CELL = {"msg_id": "cell", "msg_type": "execute_request", "session": "s"}
 
 
 def died() -> DeadKernel:
     """Return a death in the middle of a cell."""
-    return DeadKernel("the node is gone", (OpenRequest("shell", CELL),), asyncio.Event())
+    return DeadKernel("the node is gone", (OpenRequest("shell", CELL),), {}, asyncio.Event())
 
 
 async def test_cell_of_a_client_fails_if_its_kernel_dies_with_the_agent() -> None:
-    """It is told on the open connection, since nbclient and papermill do not reconnect."""
+    """It is told on the open connection, since nbclient and papermill do not reconnect.
+
+    They ask for more there, and close it then.
+    """
     gateway: Spliced
 
     async def die(stream: Stream) -> None:
-        await stream.write(ACCEPTED + PING)
+        await stream.write(ACCEPTED + OUTPUT)
         gateway.kernels.dead = died()
 
     async with serve_channels(die) as gateway:
         client = await gateway.open()
         said = await client.reader.readuntil(b'"dead"')
-        await client.write(b"\x8a\x80" + bytes(4))  # a pong: it only answers
-        await client.write(b"\x81\x80" + bytes(4))
-        said += await client.reader.read()
-        assert said.startswith(PING)
-        for text in (b"KernelDied: The node is gone.", b"execute_reply", b'"dead"'):
+        assert said.startswith(OUTPUT)
+        for text in (b"KernelDied: The node is gone.", b"execute_reply"):
             assert text in said
-        assert said.endswith(b"\x88\x02\x03\xe9")
+        late = json.dumps({"header": {**CELL, "msg_id": "late"}}).encode()
+        sent = client_frame(late, Opcode.TEXT) + client_frame(b"?", Opcode.PING)
+        await client.write(client_frame(bytes(8), Opcode.PONG) + sent[:10])
+        await client.write(sent[10:] + client_frame(b"", Opcode.CLOSE))
+        said = await client.read_all()
+        for text in (b"This was not run.", b"execute_reply", b'"idle"'):
+            assert text in said
+        assert said.endswith(b"\x8a\x01?\x88\x02\x03\xe9")
+        await client.close()
+        await eventually(lambda: no_agent_connections(gateway))
+
+
+async def test_request_that_a_dying_agent_did_not_tell_of_fails_too() -> None:
+    """The gateway has passed it on, and that is all that is known of it."""
+    gateway: Spliced
+
+    async def die(stream: Stream) -> None:
+        await stream.write(ACCEPTED)
+        await stream.reader.readuntil(b"sent")
+        gateway.kernels.dead = died()
+
+    async with serve_channels(die) as gateway:
+        cell = json.dumps({"header": {**CELL, "msg_id": "sent"}}).encode()
+        early, rest = client_frame(b"", Opcode.PONG), client_frame(cell, Opcode.TEXT)
+        client = await gateway.open(early=early + rest[:5])
+        await client.write(rest[5:])
+        said = await client.reader.readuntil(b'"dead"')
+        for msg_id in (b'"cell"', b'"sent"'):
+            assert said.count(msg_id) == 3, "error, reply and idle"
+        assert b"This was not run." not in said
+        gateway.kernels.dead.is_forgotten.set()
+        assert (await client.read_all()).endswith(b"\x88\x02\x03\xe9")
+        await client.close()
+        await eventually(lambda: no_agent_connections(gateway))
+
+
+async def test_agent_that_was_cut_in_a_message_gets_no_answers_in_its_place() -> None:
+    """The client could not read them; it comes back and is told then."""
+    gateway: Spliced
+
+    async def die(stream: Stream) -> None:
+        await stream.write(ACCEPTED + OUTPUT[:-1])
+        gateway.kernels.dead = died()
+
+    async with serve_channels(die) as gateway:
+        client = await gateway.open()
+        assert await client.read_all() == OUTPUT[:-1]
         await client.close()
         await eventually(lambda: no_agent_connections(gateway))
 

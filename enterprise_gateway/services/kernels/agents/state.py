@@ -84,6 +84,8 @@ class AgentState(msgspec.Struct, frozen=True):
     """The oldest requests without a reply; a gateway answers them if the agent dies as well."""
     start: StartTimes | None = None
     """The latest start or restart; None before the first has ended, and from older agents."""
+    kernel_info: dict[str, object] = {}
+    """The content of the newest kernel_info reply, with which a gateway answers then."""
 
     def __post_init__(self) -> None:
         """Check that the time is one."""

@@ -1,11 +1,12 @@
 """What clients of a kernel get that died together with its agent."""
 
+import json
 import struct
 
 import pytest
 
 from enterprise_gateway.services.kernels.agents.state import OpenRequest
-from enterprise_gateway.web.channels.dead_kernels import DeadKernelAnswers, close_frame, frame
+from enterprise_gateway.web.dead_kernels import DeadKernelAnswers, explain_death
 from jupyter_wire.messages import (
     Codec,
     Message,
@@ -29,9 +30,11 @@ def decode(data: str | bytes, codec: Codec) -> Message:
     return decode_legacy(data)
 
 
-def answering(codec: Codec) -> DeadKernelAnswers:
+def answering(codec: Codec, **kernel_info: object) -> DeadKernelAnswers:
     """Return the answers for a client of a codec."""
-    return DeadKernelAnswers(REASON, is_v1=codec is Codec.V1)
+    return DeadKernelAnswers(
+        explain_death(REASON), is_v1=codec is Codec.V1, kernel_info=kernel_info
+    )
 
 
 def request(msg_type: str, channel: str = "shell", *buffers: bytes) -> Message:
@@ -63,6 +66,35 @@ def test_open_requests_fail_with_the_reason_before_dead(codec: Codec) -> None:
 
 
 @both_codecs
+def test_request_that_the_agent_did_not_tell_of_fails_too(codec: Codec) -> None:
+    """Once, though the agent may have told of it; what awaits no reply is passed over."""
+    told, late = request("execute_request"), request("execute_request")
+    sent = [encode(each, codec) for each in (told, request("comm_msg"), late)]
+    requests = [OpenRequest("shell", told.header)]
+    said = [decode(each, codec) for each in answering(codec).last_messages(requests, sent)]
+    assert [each.parent_id for each in said] == [*[told.id] * 3, *[late.id] * 3, ""]
+
+
+@both_codecs
+def test_kernel_info_is_what_it_was(codec: Codec) -> None:
+    """Papermill asks for it when a cell has failed, and says why that failed only if it gets it."""
+    asked = encode(request("kernel_info_request"), codec)
+    known = {"status": "ok", "language_info": {"name": "python"}}
+    reply, idle = (decode(each, codec) for each in answering(codec, **known).answer(asked))
+    assert (reply.type, reply.content) == ("kernel_info_reply", known)
+    assert idle.content == {"execution_state": "idle"}
+    reply, _ = (decode(each, codec) for each in answering(codec).answer(asked))
+    assert reply.content["evalue"] == f"{EVALUE} This was not run."
+
+
+def test_channel_is_shell_unless_it_is_said() -> None:
+    """jupyter_server's kernel client, with nbclient and papermill, names none."""
+    header = make_header("execute_request", "s", "test")
+    answers = answering(Codec.LEGACY).answer(json.dumps({"header": header, "content": {}}))
+    assert [decode(each, Codec.LEGACY).channel for each in answers] == ["iopub", "shell", "iopub"]
+
+
+@both_codecs
 def test_later_request_is_answered_at_once(codec: Codec) -> None:
     """With and without buffers; a message without a reply gets idle."""
     for sent in (request("execute_request"), request("execute_request", "shell", b"1", b"2")):
@@ -87,13 +119,3 @@ def test_malformed_message_is_dropped(codec: Codec, data: str | bytes) -> None:
     """Whatever a client sends, it gets no answer and nothing fails."""
     assert answering(codec).answer(data) == []
     assert answering(codec).answer(encode(request("input_reply", "stdin"), codec)) == []
-
-
-@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536])
-def test_frame_has_its_size(size: int) -> None:
-    """In 7, 16 or 64 bits, RFC 6455 section 5.2."""
-    head = frame("x" * size)[: -size or None]
-    assert head[0] == 0x81
-    assert int.from_bytes(head[2:] or head[1:], "big") == size
-    assert frame(b"")[0] == 0x82
-    assert close_frame() == b"\x88\x02\x03\xe9"
