@@ -47,8 +47,8 @@ def test_killed_container_ends_the_stream_with_the_reason(gateway: Gateway) -> N
         (container,) = find_kernel_containers(kernel_id)
         container.kill()
         *_, last = records
-    assert last["event"] == "dead"
-    assert "exit code 137 (killed)" in last["message"]
+    assert last["msg_type"] == "execute_reply"
+    assert "exit code 137 (killed)" in last["content"]["evalue"]
     again = gateway.request("GET", f"{kernel}/executions/{msg_id}?after=1")
     assert again.status_code == 409
     assert "exit code 137 (killed)" in again.json()["message"]

@@ -12,21 +12,19 @@ from urllib.parse import quote, urlencode
 from aiohttp import web
 
 from enterprise_gateway.errors import (
-    ConflictError,
     GatewayError,
     InvalidRequestError,
     NotFoundError,
     UnavailableError,
 )
-from enterprise_gateway.services.kernels.agents.agent import Agent, Output
+from enterprise_gateway.services.kernels.agents.agent import Output
 from enterprise_gateway.services.kernels.kernels import Kernels
+from enterprise_gateway.web.dead_kernels import DEATH_SECONDS, explain_death
 from enterprise_gateway.web.errors import ErrorResponse
 from enterprise_gateway.web.executions.ending import STREAM_TYPES, Ending
 
 CLOSE_SECONDS = 1.0
 """How long a slow client may take to receive unsent data when the gateway stops."""
-CAUSE_SECONDS = 1.5
-"""How long the engine may take to report the end of a kernel whose agent has gone."""
 
 _TYPES = STREAM_TYPES | {"application/json"}
 _FORWARDED = ("Accept", "Idempotency-Key", "Last-Event-ID")
@@ -101,11 +99,9 @@ class Executions:
                 return await _refuse(output, is_of_kernel="msg_id" not in request.match_info)
             if output.content_type not in _TYPES:
                 raise UnavailableError("The kernel's agent sent an answer of an unknown type")
-            return await self._stream(request, agent, output)
+            return await self._stream(request, output)
 
-    async def _stream(
-        self, request: web.Request, agent: Agent, output: Output
-    ) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, output: Output) -> web.StreamResponse:
         response = web.StreamResponse(headers=_STREAM_HEADERS)
         response.content_type = output.content_type
         transport = request.transport
@@ -120,27 +116,26 @@ class Executions:
                     ending.feed(data)
                     await response.write(data)
             except UnavailableError as exc:
-                message = await self._cause_of_end(request, agent)
-                if message is None or not ending.is_between_records:
+                explanation = await self._explain_end(request)
+                if explanation is None or not ending.is_between_records:
                     # without the end that HTTP demands, the client knows that it has not all
                     raise ConnectionResetError("the agent's answer was cut") from exc
-                await response.write(ending.record(message))
+                await response.write(ending.records(explanation))
             await response.write_eof()
         finally:
             del self._streams[transport]
             ended.set_result(None)
         return response
 
-    async def _cause_of_end(self, request: web.Request, agent: Agent) -> str | None:
+    async def _explain_end(self, request: web.Request) -> str | None:
         """Return why the kernel has ended; None: it has not, as far as the gateway can tell."""
-        await asyncio.wait([agent.gone], timeout=CAUSE_SECONDS)
         try:
-            await self._kernels.live_agent(request.match_info["kernel_id"])
-        except (ConflictError, NotFoundError) as exc:
-            return str(exc)
+            dead = await self._kernels.find_dead(request.match_info["kernel_id"], DEATH_SECONDS)
+        except NotFoundError:
+            return "The kernel has ended, and was removed."
         except GatewayError:
-            pass
-        return None
+            return None
+        return explain_death(dead.reason) if dead is not None else None
 
 
 def _path(request: web.Request) -> str:

@@ -136,8 +136,8 @@ async def test_stream_of_a_kernel_that_ends_ends_with_the_reason(real_service: S
         await stream.until(content={"execution_state": "busy"})
         os.kill(agent_pid, signal.SIGKILL)
         records = await stream.read()
-    assert records[-1]["event"] == "dead"
-    assert "SIGKILL" in records[-1]["message"]
+    assert reply(records)["ename"] == "KernelDied"
+    assert "SIGKILL" in reply(records)["evalue"]
     async with execute(real_service, kernel_id, "1") as refused:
         assert refused.response.status == 409
         assert "SIGKILL" in (await refused.response.json())["message"]
