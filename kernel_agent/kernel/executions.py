@@ -40,8 +40,12 @@ _STATE_OF_REPLY = {
 }
 
 
+Listener = Callable[[Optional[Entry]], None]
+"""Is called with a new entry of an execution, or None if it is given up."""
+
+
 class Execution:
-    """One execution; only `Executions` changes it, but for `is_timed_out`.
+    """One execution; only `Executions` changes it, but for `is_timed_out` and `give_up`.
 
     Attributes:
         msg_id: id of its request.
@@ -60,6 +64,7 @@ class Execution:
         prompt: header of the `input_request` that waits for its answer.
         timeout: after how many seconds of running it is interrupted; None: never.
         is_timed_out: whether it was interrupted for that reason.
+        is_given_up: whether its streams end without a reply, since the interrupt had no effect.
     """
 
     __slots__ = (
@@ -69,6 +74,7 @@ class Execution:
         "end",
         "ended",
         "fingerprint",
+        "is_given_up",
         "is_timed_out",
         "messages",
         "msg_id",
@@ -91,6 +97,7 @@ class Execution:
         self.fingerprint = ""
         self.timeout: Optional[float] = None
         self.is_timed_out = False
+        self.is_given_up = False
         self.started: Optional[str] = None
         self.ended: Optional[str] = None
         self.messages = 0
@@ -98,17 +105,24 @@ class Execution:
         self.reply: Optional[int] = None
         self.prompt: Optional[bytes] = None
         self._awaits_idle = True
-        self._listeners: List[Callable[[Entry], None]] = []
+        self._listeners: List[Listener] = []
 
     @property
     def has_ended(self) -> bool:
         """Whether its reply and its `idle` are in the log."""
         return self.ended is not None
 
-    def subscribe(self, listener: Callable[[Entry], None]) -> Callable[[], None]:
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` after each of its entries; return a function that unsubscribes it."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def give_up(self) -> None:
+        """End its streams, unless it has ended; the kernel goes on with it."""
+        if not self.has_ended:
+            self.is_given_up = True
+            for listener in list(self._listeners):
+                listener(None)
 
     def describe(self, lost: Tuple[int, int]) -> Dict[str, Any]:
         """Return what the HTTP interface shows of it.

@@ -16,6 +16,10 @@ KEEP_ALIVE_SECONDS = 10.0
 """Interval of the records that show, while the kernel is silent, that the stream is alive."""
 READ_BYTES = 256 * 1024
 """How much is read from the log at once."""
+NO_REACTION = (
+    "The kernel was interrupted after the timeout, and has not reacted. Restart it if you want it "
+    "to stop."
+)
 CHUNK_BYTES = 64 * 1024
 """How much is sent before a slow client is waited for."""
 
@@ -68,10 +72,14 @@ class ExecutionStream:
     @property
     def is_over(self) -> bool:
         """Whether the client has had everything."""
-        return self._execution.has_ended and self._position >= self._execution.end.number
+        return self._has_ended and self._position >= self._execution.end.number
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._execution.has_ended or self._execution.is_given_up
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Yield the records; the last is the reply."""
+        """Yield the records; the last is the reply, or says that there will be none."""
         execution, encoder = self._execution, self._encoder
         changed = self._changed
         unsubscribe = execution.subscribe(self._follow)
@@ -80,7 +88,7 @@ class ExecutionStream:
             yield encoder.encode(self._position, "execution", describe(execution, self._log))
             while not is_over:
                 changed.clear()
-                is_over = execution.has_ended
+                is_over = self._has_ended
                 if self._position < execution.begin.number:  # it was queued until now
                     self._position, self._passed = execution.begin.number, execution.begin
                 while self._position < execution.end.number:
@@ -98,10 +106,10 @@ class ExecutionStream:
         finally:
             unsubscribe()
 
-    def _follow(self, entry: Entry) -> None:
+    def _follow(self, entry: Optional[Entry]) -> None:
         """Take note of a new entry, and hold one that the log may drop before it can be read."""
         self._changed.set()
-        if entry.number == self._position and entry.message.size > READ_BYTES:
+        if entry is not None and entry.number == self._position and entry.message.size > READ_BYTES:
             self._held = entry
 
     def _read(self) -> Sequence[Entry]:
@@ -151,6 +159,8 @@ class ExecutionStream:
     def _reply(self) -> Iterator[bytes]:
         execution = self._execution
         if execution.reply is None:
+            if execution.is_given_up:
+                yield self._encoder.encode(self._position, "timeout", {"message": NO_REACTION})
             return
         for entry in self._log.read(execution.reply, 1)[:1]:
             if entry.number == execution.reply:

@@ -13,6 +13,7 @@ from kernel_agent.kernel.executions import (
     Executions,
     ExecutionState,
 )
+from kernel_agent.kernel.interrupts import REACTION_SECONDS
 from kernel_agent.kernel.lifecycle import Phase
 from kernel_agent.kernel.pending import EXECUTE_REQUEST
 from kernel_agent.kernel.supervisor import KernelDeadError, KernelSupervisor
@@ -23,6 +24,9 @@ from kernel_agent.wire.agent_messages import timestamp
 from kernel_agent.wire.entries import Entry
 from kernel_agent.wire.message import EMPTY, SHELL, STDIN, encode_json, make_header
 from kernel_agent.wire.message_log import MessageLog
+
+GIVE_UP_SECONDS = REACTION_SECONDS + 1.0
+"""How long after the interrupt a stream waits; the notice for all clients comes before."""
 
 
 class Executor:
@@ -104,12 +108,14 @@ class Executor:
         task.add_done_callback(self._interrupting.discard)
 
     async def _interrupt(self, execution: Execution) -> None:
-        """Task root: interrupt an execution whose time is over."""
+        """Task root: interrupt an execution whose time is over; give it up if that is in vain."""
         if execution.state is not ExecutionState.RUNNING:
             return
         execution.is_timed_out = True
         with contextlib.suppress(KernelDeadError):  # its end answers the request
             await self._supervisor.interrupt()
+            await asyncio.sleep(GIVE_UP_SECONDS)
+            execution.give_up()
 
 
 class _TimeLimit:
@@ -124,7 +130,7 @@ class _TimeLimit:
         self._timer: Optional[asyncio.TimerHandle] = None
         self._unsubscribe = execution.subscribe(self._follow)
 
-    def _follow(self, _: Entry) -> None:
+    def _follow(self, _: Optional[Entry]) -> None:
         execution = self._execution
         if execution.reply is not None:
             self._unsubscribe()

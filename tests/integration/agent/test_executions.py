@@ -182,6 +182,37 @@ async def test_timeout_interrupts_and_the_error_says_so(agent: Agent) -> None:
     ]
 
 
+async def test_stream_of_code_that_survives_the_interrupt_ends(agent: Agent) -> None:
+    """It says so in place of a reply; once there is one, clients that ask again get it."""
+    code = (
+        "import signal, time\n"
+        "handler = signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "print(input())\n"
+        "signal.signal(signal.SIGINT, handler)"
+    )
+    async with execute(agent, code, timeout=3, allow_stdin=True) as stream:
+        records = await stream.read()
+    assert records[-1]["event"] == "timeout"
+    assert "has not reacted" in records[-1]["message"]
+    (execution,) = await listed(agent)
+    assert (execution["state"], execution["timed_out"]) == ("running", True)
+    async with follow(agent, stream.msg_id) as again:
+        assert (await again.read())[-1] == records[-1]
+    path = f"/v1/executions/{stream.msg_id}/input"
+    assert (await agent.request("POST", path, {"value": "now"}))[0] == 204
+    await eventually(lambda: has_ended(agent))
+    async with follow(agent, stream.msg_id) as whole:
+        records = await whole.read()
+    assert stdout(records) == "now\n"
+    assert reply(records)["status"] == "ok"
+
+
+async def has_ended(agent: Agent) -> bool:
+    """Say whether the only execution has ended."""
+    (execution,) = await listed(agent)
+    return execution["ended"] is not None
+
+
 async def test_error_aborts_the_queue_as_the_protocol_says(agent: Agent, tmp_path: Path) -> None:
     """Unless the client turned `stop_on_error` off."""
     # the pause is for the thread of the kernel that takes what the agent has sent
