@@ -1,15 +1,11 @@
 """Programs that run whole notebooks, exactly as docs/clients.md shows them."""
 
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from harness.clients.notebooks import printed, read_outputs, write_notebook
 from harness.clients.snippets import run_snippet
-from harness.engines.leftovers import kill_workload
 from harness.gateways.gateway import Gateway
-from harness.waiting import wait_until
 
 pytestmark = [pytest.mark.client, pytest.mark.kernel]
 
@@ -77,37 +73,6 @@ def test_run_fails_when_the_kernel_dies(
     assert run.returncode != 0
     assert "KernelDied: The kernel was killed by SIGKILL." in run.stderr
     gateway.wait_until_no_kernels()
-
-
-def test_nbclient_fails_when_the_kernel_dies_with_its_agent(
-    gateway: Gateway, kernel_name: str, tmp_path: Path
-) -> None:
-    """Likewise, although nothing in the kernel's container is left to say so."""
-
-    def kill_in_cell() -> None:
-        (kernel_id,) = wait_until(gateway.list_kernels, what="the runner's kernel")
-        channels = gateway.connect(kernel_id, replay="running")
-        channels.receive_until(lambda message: message.content.get("text") == "in the cell")
-        wait_until(lambda: is_busy(gateway, kernel_id), what="the gateway's view of it")
-        with suppress(TimeoutError):  # the runner has acknowledged this when nothing more comes
-            channels.receive(timeout=0.5)
-        kill_workload(kernel_id)
-        channels.close()
-
-    cell = "import time\nprint(end='in the cell', flush=True)\ntime.sleep(1000)"
-    write_cells(tmp_path, "1", cell, "print('never')")
-    with ThreadPoolExecutor() as pool:
-        killing = pool.submit(kill_in_cell)
-        run = run_snippet(gateway, "python", "nbclient", cwd=tmp_path, kernel_name=kernel_name)
-        killing.result()
-    assert run.returncode != 0
-    assert "KernelDied: The kernel's workload ended: " in run.stderr
-    gateway.delete_all_kernels()
-
-
-def is_busy(gateway: Gateway, kernel_id: str) -> bool:
-    """Say whether the gateway knows that a kernel is busy."""
-    return bool(gateway.list_kernels()[kernel_id]["execution_state"] == "busy")
 
 
 def test_nbclient_survives_a_silent_cell(gateway: Gateway, tmp_path: Path) -> None:
