@@ -232,7 +232,8 @@ class EngineProcessProxy(ReportingProcessProxy):
         """Wait for the clean-up of an earlier launch, and remove the kernel's dead workloads.
 
         Returns:
-            The engine's ids of the removed containers or services, without those of sidecars.
+            The engine's ids of the kernel's former containers or services, without those of
+            sidecars. News of their end may still come.
 
         Raises:
             ConflictError: the kernel runs.
@@ -249,7 +250,11 @@ class EngineProcessProxy(ReportingProcessProxy):
         except TimeoutError as exc:
             state = "an earlier launch of the same id is still being cleaned up."
             raise launch_timeout(request, state) from exc
-        return {member.kernel_container_id for member in present.members.values()}
+        removed = {member.kernel_container_id for member in present.members.values()}
+        followed = self._watch.known.items()
+        return removed | {
+            engine_id for engine_id, known in followed if known.kernel_id == request.kernel_id
+        }
 
     async def _run(
         self, attempt: LaunchAttempt, env: Mapping[str, str], report: asyncio.Future[Report]
