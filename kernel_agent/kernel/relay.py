@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Callable, List, Optional
 
+from kernel_agent.channels.channels import KernelChannels
 from kernel_agent.kernel.activity import Activity
-from kernel_agent.kernel.channels import KernelChannels
 from kernel_agent.kernel.iopub import RateLimiter, hide_traceback
 from kernel_agent.kernel.pending import PendingRequests
 from kernel_agent.settings import AgentSettings

@@ -8,9 +8,9 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, Tuple, Union
 
+from kernel_agent.channels.client import KernelClient
 from kernel_agent.kernel.activity import ExecutionState, Running
 from kernel_agent.kernel.answers import Answers
-from kernel_agent.kernel.client import KernelClient
 from kernel_agent.kernel.interrupts import NO_REACTION, REACTION_SECONDS, InterruptWatch
 from kernel_agent.kernel.lifecycle import ExitReason, Lifecycle, Next, Phase, announce_end
 from kernel_agent.kernel.process import SpawnError

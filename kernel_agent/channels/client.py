@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from kernel_agent.kernel.channels import KernelChannels
+from kernel_agent.channels.channels import KernelChannels
 from kernel_agent.launch.connection_info import ConnectionInfo
 from kernel_agent.wire.agent_messages import MessageFactory
 from kernel_agent.wire.backlog import Backlog

@@ -8,9 +8,9 @@ import pytest
 import zmq
 from harness.waiting import eventually
 
-from kernel_agent.kernel import read_batching
-from kernel_agent.kernel.channels import KernelChannels
-from kernel_agent.kernel.read_batching import LONG_RUN_MESSAGES
+from kernel_agent.channels import read_batching
+from kernel_agent.channels.channels import KernelChannels
+from kernel_agent.channels.read_batching import LONG_RUN_MESSAGES
 from kernel_agent.launch.connection_info import PORT_NAMES, ConnectionInfo
 from kernel_agent.wire.backlog import Backlog
 from kernel_agent.wire.message import DELIMITER, SHELL, Message

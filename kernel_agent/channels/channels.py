@@ -14,7 +14,7 @@ from collections import deque
 from functools import partial
 from typing import Callable, Deque, Dict, List, Optional, Sequence, Tuple
 
-from kernel_agent.kernel.read_batching import ReadBatching
+from kernel_agent.channels.read_batching import ReadBatching
 from kernel_agent.launch.connection_info import ConnectionInfo
 from kernel_agent.wire.backlog import Backlog
 from kernel_agent.wire.message import CONTROL, DELIMITER, IOPUB, SHELL, STDIN, Message, split_frames

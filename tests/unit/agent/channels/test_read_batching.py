@@ -1,6 +1,6 @@
 """When iopub is read at once, and when messages are gathered."""
 
-from kernel_agent.kernel.read_batching import (
+from kernel_agent.channels.read_batching import (
     DENSE_BYTES_PER_SECOND,
     DENSE_GATHER_SECONDS,
     GATHER_SECONDS,
