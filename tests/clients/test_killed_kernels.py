@@ -8,15 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from harness.clients.browser import Notebook
 from harness.clients.channels import Channels
-from harness.clients.notebook_server import jupyterlab
 from harness.clients.notebooks import write_notebook
 from harness.clients.snippets import run_snippet
 from harness.engines.leftovers import find_kernel_containers, find_processes, kill_workload
 from harness.gateways.gateway import Gateway
 from harness.waiting import wait_until
-from playwright.sync_api import Page, expect
 
 from jupyter_wire.messages import Codec
 
@@ -156,28 +153,3 @@ def test_stream_of_an_execution_ends_with_the_reason(
     assert again.status_code == 409
     assert "the kernel's workload ended: " in again.json()["message"]
     gateway.delete_kernel(kernel_id)
-
-
-@pytest.mark.browser
-def test_jupyterlab_shows_the_reason_and_restarts_the_kernel(
-    own_gateway: Gateway, tmp_path: Path, page: Page, kernel_name: str
-) -> None:
-    """Under the cell that ran; the one behind it ends too, and after a restart cells run."""
-    with jupyterlab(own_gateway, tmp_path / "lab") as lab:
-        write_notebook(lab.notebooks / "killed.ipynb", kernel_name, [ENDLESS, "1", "6 * 7"])
-        notebook = Notebook(page)
-        notebook.open(lab, "killed.ipynb")
-        notebook.run(0)
-        expect(notebook.output(0)).to_contain_text("in the cell")
-        notebook.run(1)
-        (kernel_id,) = own_gateway.list_kernels()
-        kill_workload(kernel_id)
-        for number in (0, 1):
-            expect(notebook.output(number)).to_contain_text(f"KernelDied: {ENDED}")
-            prompt = notebook.cell(number).locator(".jp-InputArea-prompt")
-            expect(prompt).not_to_have_text("[*]:")
-        notebook.choose("Kernel", "Restart Kernel…")
-        page.locator(".jp-Dialog button.jp-mod-accept").click()
-        expect(notebook.status_bar).to_contain_text("| Idle")
-        notebook.run(2)
-        expect(notebook.output(2)).to_contain_text("42")
