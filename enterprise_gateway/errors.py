@@ -38,6 +38,10 @@ class UnavailableError(GatewayError):
         """Seconds after which the client should try again."""
 
 
+class PreparingError(UnavailableError):
+    """What a kernel needs is not there yet, such as its image; it is under way and goes on."""
+
+
 class LaunchError(GatewayError):
     """A kernel did not start; the text has the reason from its agent, launch script or engine."""
 

@@ -63,3 +63,5 @@ class DelaySettings:
     """When another gateway's lock on the agent's volume is broken. Filling takes some tenths of a
     second, so that gateway was killed.
     """
+    pull_retry_seconds: float = 1.0
+    """The first pause before a pull is tried again that the network has broken; it doubles."""

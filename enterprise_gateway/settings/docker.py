@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from enterprise_gateway.settings import parse
 from enterprise_gateway.settings.option import option
 
 
@@ -48,6 +49,20 @@ class DockerSettings:
         " default 'localhost/enterprise-gateway/enterprise-gateway' of this version.",
         default="",
         env=("EG_SIDECAR_IMAGE",),
+    )
+    pull_policy: str = option(
+        "When the gateway has the engine pull a kernel's image: 'IfNotPresent', 'Always' (at every"
+        " start) or 'Never'. A kernelspec may set its own. Nodes of a swarm pull by themselves.",
+        default=parse.IF_NOT_PRESENT,
+        parse=parse.pull_policy,
+        env=("EG_PULL_POLICY",),
+    )
+    pull_timeout: float = option(
+        "Seconds within which an image must be pulled. A request for a kernel may give up earlier"
+        " (KERNEL_LAUNCH_TIMEOUT): the pull goes on, and later requests find it further or done.",
+        default=1800.0,
+        low=1.0,
+        env=("EG_PULL_TIMEOUT",),
     )
     mirror_working_dirs: bool = option(
         "Start kernels in KERNEL_WORKING_DIR if their container has this folder.",

@@ -6,6 +6,11 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from enterprise_gateway.errors import ConfigurationError
 
+IF_NOT_PRESENT = "IfNotPresent"
+ALWAYS = "Always"
+NEVER = "Never"
+PULL_POLICIES = (IF_NOT_PRESENT, ALWAYS, NEVER)
+
 
 def text_or_empty(text: str | None) -> str:
     """Turn None into the empty text."""
@@ -88,3 +93,17 @@ def _network(text: str) -> IPv4Network | IPv6Network:
         raise ConfigurationError(
             f"trusted_proxies {text!r} is neither an IP address nor a network such as 10.0.1.0/24."
         ) from exc
+
+
+def pull_policy(text: str) -> str:
+    """Return the policy in the spelling that all else uses.
+
+    Raises:
+        ConfigurationError: there is no such policy.
+    """
+    found = next((each for each in PULL_POLICIES if each.lower() == text.lower()), None)
+    if found is None:
+        raise ConfigurationError(
+            f"pull_policy must be one of {', '.join(PULL_POLICIES)}, but is {text[:100]!r}."
+        )
+    return found

@@ -21,6 +21,7 @@ from enterprise_gateway.errors import (
     LaunchError,
     LaunchTimeoutError,
     NotFoundError,
+    PreparingError,
     UnavailableError,
 )
 from enterprise_gateway.web.accesslog import scrub_path
@@ -33,6 +34,7 @@ STATUS: dict[type[GatewayError], HTTPStatus] = {
     NotFoundError: HTTPStatus.NOT_FOUND,
     ConflictError: HTTPStatus.CONFLICT,
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    PreparingError: HTTPStatus.SERVICE_UNAVAILABLE,
     LaunchError: HTTPStatus.INTERNAL_SERVER_ERROR,
     LaunchTimeoutError: HTTPStatus.INTERNAL_SERVER_ERROR,
     ConfigurationError: HTTPStatus.INTERNAL_SERVER_ERROR,

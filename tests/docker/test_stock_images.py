@@ -268,8 +268,10 @@ async def test_unknown_image_of_a_private_registry_gets_the_agent_injected(
         rig.settings = dataclasses.replace(rig.settings, docker=settings)
         proxy = await rig.open_proxy()
         try:
+            request = in_image(rig, registry.image)
+            await proxy.prepare(request)
             with pytest.raises(LaunchError, match="no python3"):
-                await proxy.launch(in_image(rig, registry.image))
+                await proxy.launch(request)
         finally:
             await asyncio.to_thread(rig.engine.images.remove, registry.image)
 

@@ -172,7 +172,7 @@ class Kernels:
         """
         launching = self._registry.launches.get(kernel_id)
         if launching is not None:
-            return starting_model(launching.launch, launching.since)
+            return starting_model(launching)
         record = await self._current_record(kernel_id)
         self.claim(kernel_id)
         return detailed_model(record)

@@ -132,6 +132,22 @@ class LaunchRequest:
         return frozenset({self.agent_token, self.launch_token} - {""})
 
 
+@dataclass(frozen=True, slots=True)
+class ImagePull:
+    """How far the pull of an image has come."""
+
+    image: str
+    layers: int
+    """How many there are; 0 until the registry has answered."""
+    layers_done: int
+    bytes: int
+    """The size of the layers, as far as it is known. Only downloads count."""
+    bytes_done: int
+    bytes_per_second: int
+    is_size_known: bool
+    """Whether `bytes` counts all layers."""
+
+
 class BaseProcessProxyABC(ABC):
     """Launches, observes and removes workloads of one kind.
 
@@ -173,6 +189,22 @@ class BaseProcessProxyABC(ABC):
 
         Called by `/readyz` and `/metrics`.
         """
+
+    async def prepare(self, request: LaunchRequest) -> None:  # noqa: B027 - a hook: not every kind needs it
+        """Wait for what a launch needs and other launches must not wait for, such as an image.
+
+        Called before `launch`, without a place among the launches that may run at once. It takes
+        `request.timeout` seconds at most; what has been begun goes on, for the next request.
+
+        Raises:
+            PreparingError: it takes longer. The message says how far it has come.
+            LaunchError, InvalidRequestError, ForbiddenError, ConfigurationError, UnavailableError:
+                as `launch`.
+        """
+
+    def preparing(self, request: LaunchRequest) -> ImagePull | None:  # noqa: ARG002 - subclasses use it
+        """Return the pull that `prepare` is waiting for, None if there is none."""
+        return None
 
     @abstractmethod
     async def launch(self, request: LaunchRequest) -> Workload:

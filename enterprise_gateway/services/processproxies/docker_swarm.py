@@ -9,8 +9,8 @@ import functools
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from enterprise_gateway.errors import ConfigurationError
-from enterprise_gateway.services.processproxies.contract import Workload
+from enterprise_gateway.errors import ConfigurationError, LaunchError, PreparingError
+from enterprise_gateway.services.processproxies.contract import ImagePull, LaunchRequest, Workload
 from enterprise_gateway.services.processproxies.engine.client import NotAManagerError
 from enterprise_gateway.services.processproxies.engine.containers import DockerContainers
 from enterprise_gateway.services.processproxies.engine.images import DockerImages
@@ -28,14 +28,18 @@ from enterprise_gateway.services.processproxies.launch.container import (
     ContainerLaunch,
     create_sidecar_container,
 )
-from enterprise_gateway.services.processproxies.launch.environment import DockerMode
+from enterprise_gateway.services.processproxies.launch.environment import (
+    DockerMode,
+    choose_pull_policy,
+    launch_environment,
+)
 from enterprise_gateway.services.processproxies.launch.progress import LaunchProgress
 from enterprise_gateway.services.processproxies.launch.service import (
     ServiceLaunch,
     create_sidecar_service,
     describe_shortage,
 )
-from enterprise_gateway.services.processproxies.steps import StepRecorder
+from enterprise_gateway.services.processproxies.steps import Step, StepRecorder
 from enterprise_gateway.services.processproxies.watch.containers import DockerWatch
 from enterprise_gateway.services.processproxies.watch.services import SwarmWatch
 from enterprise_gateway.services.processproxies.workloads.containers import member_of_container
@@ -71,21 +75,49 @@ class DockerProcessProxy(EngineProcessProxy):
             containers: the containers to work with; None for those of the tools' engine.
         """
         self._containers = containers or DockerContainers(tools.engine, settings.current.cluster_id)
-        images = DockerImages(tools.engine)
         self._agent_volume = AgentVolume(tools.engine, self._containers, settings)
+        self._preparing: dict[str, tuple[str, str]] = {}
         super().__init__(
             settings,
             tools,
             workloads=self._containers,
             watch=DockerWatch(tools.engine, self._containers, settings),
-            injector=VolumeInjector(images, tools.bundles, self._agent_volume, tools.scripts),
-            create_sidecar=functools.partial(create_sidecar_container, self._containers, images),
+            injector=VolumeInjector(DockerImages(tools.engine), tools.bundles, self._agent_volume),
+            create_sidecar=functools.partial(
+                create_sidecar_container, self._containers, tools.pulls
+            ),
         )
 
     async def close(self) -> None:
         """See the base class."""
         await self._agent_volume.close()
         await super().close()
+
+    async def prepare(self, request: LaunchRequest) -> None:
+        """Wait until the engine has the kernel's image."""
+        request.steps.begin(Step.PULL)
+        settings = self.settings.current
+        policy = choose_pull_policy(request, settings.docker)
+        env = launch_environment(request, settings, self.mode)
+        image, docker_config = env["KERNEL_IMAGE"], env.get("DOCKER_CONFIG", "")
+        subject = f"Kernel {request.kernel_id} ({request.kernel_name})"
+        self._preparing[request.kernel_id] = image, docker_config
+        try:
+            await self.tools.pulls.provide(image, policy, docker_config, request.timeout)
+        except PreparingError as exc:
+            raise PreparingError(f"{subject} cannot start yet. {exc}") from exc
+        except LaunchError as exc:
+            raise LaunchError(
+                f"{subject} did not start. {exc} Build or load it, or correct its name (image_name "
+                "in kernel.json, KERNEL_IMAGE)."
+            ) from exc
+        finally:
+            del self._preparing[request.kernel_id]
+
+    def preparing(self, request: LaunchRequest) -> ImagePull | None:
+        """See the base class."""
+        awaited = self._preparing.get(request.kernel_id)
+        return self.tools.pulls.state(*awaited) if awaited is not None else None
 
     async def created(self, workload: Workload) -> float:
         """See the base class."""

@@ -12,6 +12,7 @@ from enterprise_gateway.services.processproxies.launch.base import (
     LaunchTools,
     ReportingProcessProxy,
 )
+from enterprise_gateway.services.processproxies.pulls.pulls import Pulls
 from enterprise_gateway.services.processproxies.responses.listener import ResponseListener
 from enterprise_gateway.services.processproxies.scripts.runner import ScriptRunner
 from enterprise_gateway.settings import LiveSettings
@@ -41,11 +42,9 @@ class ProxyRegistry:
 
     def __init__(self, live: LiveSettings) -> None:
         self._live = live
+        engine = DockerEngine(live.current.docker, live.current.host.home)
         self._tools = LaunchTools(
-            ResponseListener(live),
-            ScriptRunner(),
-            DockerEngine(live.current.docker, live.current.host.home),
-            BundleMaker(),
+            ResponseListener(live), ScriptRunner(), engine, BundleMaker(), Pulls(live, engine)
         )
         self._proxies: dict[type[BaseProcessProxyABC], BaseProcessProxyABC] = {}
         self._starting: dict[BaseProcessProxyABC, asyncio.Task[None]] = {}
@@ -64,6 +63,7 @@ class ProxyRegistry:
         """Close the process proxies and their tools; kernels continue."""
         await asyncio.gather(*self._starting.values(), return_exceptions=True)
         await asyncio.gather(*(proxy.close() for proxy in self._proxies.values()))
+        await self._tools.pulls.close()
         await self._tools.scripts.close()
         await self._tools.responses.close()
         await self._tools.engine.close()

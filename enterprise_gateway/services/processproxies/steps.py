@@ -18,6 +18,7 @@ class Step(StrEnum):
     """
 
     ADMISSION = "admission"
+    PULL = "pull"
     QUEUE = "queue"
     PREPARE = "prepare"
     CREATE = "create"

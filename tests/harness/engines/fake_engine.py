@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from enterprise_gateway.errors import ConflictError, UnavailableError
+from enterprise_gateway.errors import ConflictError, PreparingError, UnavailableError
 from enterprise_gateway.services.processproxies.contract import (
     AgentEndpoint,
     BaseProcessProxyABC,
+    ImagePull,
     LaunchRequest,
     Workload,
     WorkloadState,
@@ -32,6 +33,7 @@ class FakeEngine(BaseProcessProxyABC):
         is_down: whether each call fails as if the engine did not answer.
         failure: what the next launches fail with.
         gate: cleared, launches wait until it is set.
+        pulls: cleared, launches wait until it is set before they take their turn.
         cancelled: how many launches were cancelled.
         is_forgetful: whether it does not know how workloads were launched.
         keeps_dead: whether the dead stay, so that every replica can say why they died.
@@ -45,6 +47,8 @@ class FakeEngine(BaseProcessProxyABC):
         self.failure: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
+        self.pulls = asyncio.Event()
+        self.pulls.set()
         self.cancelled = 0
         self.is_forgetful = False
         self.keeps_dead = False
@@ -121,6 +125,21 @@ class FakeEngine(BaseProcessProxyABC):
     async def check(self) -> None:
         """See the base class."""
         self._check()
+
+    async def prepare(self, request: LaunchRequest) -> None:
+        """See the base class."""
+        try:
+            async with asyncio.timeout(request.timeout):
+                await self.pulls.wait()
+        except TimeoutError as exc:
+            raise PreparingError("the image is being pulled") from exc
+
+    def preparing(self, request: LaunchRequest) -> ImagePull | None:
+        """See the base class."""
+        del request
+        if self.pulls.is_set():
+            return None
+        return ImagePull("team/kernel:1", 7, 3, 1300, 412, 21, is_size_known=True)
 
     async def launch(self, request: LaunchRequest) -> Workload:
         """See the base class."""

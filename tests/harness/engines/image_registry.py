@@ -6,6 +6,7 @@ Engines pull from the loopback addresses without TLS: https://docs.docker.com/re
 """
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -21,32 +22,48 @@ import docker
 _MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _CONFIG = "application/vnd.docker.container.image.v1+json"
 _LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-_CREDENTIALS = base64.b64encode(b"ann:secret").decode()
+_STOP_SECONDS = 120.0
+CREDENTIALS = base64.b64encode(b"ann:secret").decode()
 
 
 class ImageRegistry:
-    """The name of the registry, and the credentials as `docker login` stores them."""
+    """The name of the image, and the credentials as `docker login` stores them.
+
+    Attributes:
+        address: its host and port.
+        image: the image that it offers.
+        docker_config: `config.json` with the credentials for it.
+        goes_on: cleared, layers stop in their middle until it is set.
+        layers_asked: how often a layer was asked for.
+    """
 
     def __init__(self, address: str) -> None:
+        self.address = address
         self.image = f"{address}/team/kernel:1"
-        self.docker_config = json.dumps({"auths": {address: {"auth": _CREDENTIALS}}})
+        self.docker_config = json.dumps({"auths": {address: {"auth": CREDENTIALS}}})
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+        self.layers_asked = 0
 
 
 @contextmanager
 def image_registry(client: docker.DockerClient, source: str) -> Iterator[ImageRegistry]:
     """Have a registry that offers an image of an engine under a name that the engine knows not."""
     blobs, manifest = _export(client, source)
+    layers = {layer["digest"] for layer in json.loads(manifest)["layers"]}
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            if self.headers.get("Authorization") != f"Basic {_CREDENTIALS}":
+            if self.headers.get("Authorization") != f"Basic {CREDENTIALS}":
                 self._answer(401, b"{}", "application/json")
             elif "/manifests/" in self.path:
                 self._answer(200, manifest, _MANIFEST)
             elif "/blobs/" in self.path:
-                self._answer(200, blobs[self.path.rpartition("/")[2]], "application/octet-stream")
+                digest = self.path.rpartition("/")[2]
+                registry.layers_asked += digest in layers
+                self._answer(200, blobs[digest], "application/octet-stream")
             else:
                 self._answer(200, b"{}", "application/json")
 
@@ -60,18 +77,27 @@ def image_registry(client: docker.DockerClient, source: str) -> Iterator[ImageRe
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
+            if self.command == "HEAD":
+                return
+            half = len(body) // 2
+            # the engine may have given the pull up
+            with contextlib.suppress(OSError):
+                self.wfile.write(body[:half])
+                if _digest(body) in layers:
+                    registry.goes_on.wait(_STOP_SECONDS)
+                self.wfile.write(body[half:])
 
         def log_message(self, *_: object) -> None:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        registry = ImageRegistry(f"127.0.0.1:{server.server_address[1]}")
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         try:
-            yield ImageRegistry(f"127.0.0.1:{server.server_address[1]}")
+            yield registry
         finally:
+            registry.goes_on.set()
             server.shutdown()
             serving.join()
 

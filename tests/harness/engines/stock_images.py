@@ -2,6 +2,8 @@
 
 import base64
 import io
+import secrets
+import tarfile
 
 import docker
 from docker.errors import ImageNotFound
@@ -96,4 +98,19 @@ def empty_image(client: docker.DockerClient) -> str:
     tag = "enterprise-gateway-test/empty:1"
     recipe = io.BytesIO(b'FROM scratch\nCMD ["/kernel"]\nLABEL nothing=1\n')
     client.images.build(fileobj=recipe, tag=tag, rm=True)
+    return tag
+
+
+def unknown_image(client: docker.DockerClient) -> str:
+    """Return the name of an image of some megabytes, like which the engine has had none before."""
+    tag = f"enterprise-gateway-test/unknown:{secrets.token_hex(8)}"
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as tar:
+        recipe = b'FROM scratch\nCOPY data /data\nCMD ["/kernel"]\n'
+        for name, content in {"Dockerfile": recipe, "data": secrets.token_bytes(8_000_000)}.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    context.seek(0)
+    client.images.build(fileobj=context, custom_context=True, tag=tag, rm=True)
     return tag

@@ -110,6 +110,8 @@ VARIABLES = [
     ("EG_DOCKER_NETWORK", "eg", "docker.network", "eg"),
     ("EG_SIDECAR_IMAGE", "img:1", "docker.sidecar_image", "img:1"),
     ("EG_KERNEL_IMAGE", "img:1", "docker.kernel_image", "img:1"),
+    ("EG_PULL_POLICY", "always", "docker.pull_policy", "Always"),
+    ("EG_PULL_TIMEOUT", "600", "docker.pull_timeout", 600.0),
     ("EG_MIRROR_WORKING_DIRS", "True", "docker.mirror_working_dirs", True),
     ("EG_REMOVE_CONTAINER", "False", "docker.remove_container", False),
     ("REMOVE_CONTAINER", "False", "docker.remove_container", False),
@@ -427,6 +429,12 @@ def test_malformed_variable_ends_the_start_with_its_name(
     assert name in message
     assert repr(text) in message
     assert "Traceback" not in message
+
+
+def test_unknown_pull_policy_is_refused(make_app: MakeApp) -> None:
+    """The message has those that there are."""
+    with pytest.raises(ConfigurationError, match="IfNotPresent, Always, Never"):
+        make_app("--EnterpriseGatewayApp.pull_policy=Sometimes").read_settings()
 
 
 def test_malformed_port_range_is_refused(make_app: MakeApp) -> None:

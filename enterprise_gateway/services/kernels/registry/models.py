@@ -4,7 +4,8 @@ import msgspec
 
 from enterprise_gateway.services.kernels.agents.state import ExecutionState, format_time
 from enterprise_gateway.services.kernels.registry.records import Record
-from enterprise_gateway.services.processproxies.contract import LaunchRequest
+from enterprise_gateway.services.kernels.registry.reservations import Launching
+from enterprise_gateway.services.processproxies.contract import ImagePull
 from enterprise_gateway.services.processproxies.steps import StartTimes
 
 
@@ -21,6 +22,8 @@ class KernelModel(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why it is dead; left out if there is nothing to say."""
     start: StartTimes | None = None
     """Its latest start or restart, one under way up to now; left out of lists."""
+    pull: ImagePull | None = None
+    """While its start waits for an image that is being pulled."""
 
 
 def kernel_model(record: Record) -> KernelModel:
@@ -42,20 +45,16 @@ def detailed_model(record: Record) -> KernelModel:
     return msgspec.structs.replace(kernel_model(record), start=record.start)
 
 
-def starting_model(launch: LaunchRequest, since: float) -> KernelModel:
-    """Return the REST model of a kernel that is being launched.
-
-    Args:
-        launch: its launch.
-        since: when that began, in seconds since the epoch.
-    """
+def starting_model(launching: Launching) -> KernelModel:
+    """Return the REST model of a kernel that is being launched."""
     return KernelModel(
-        id=launch.kernel_id,
-        name=launch.kernel_name,
-        last_activity=format_time(since),
+        id=launching.launch.kernel_id,
+        name=launching.launch.kernel_name,
+        last_activity=format_time(launching.since),
         execution_state=ExecutionState.STARTING,
         connections=0,
-        start=launch.steps.times(),
+        start=launching.launch.steps.times(),
+        pull=launching.pull,
     )
 
 

@@ -100,7 +100,7 @@ class Registry:
         Until the end of this context the kernel is in no list, and news of its workload is ignored.
         """
         try:
-            with self.launches.reserve(launch):
+            with self.launches.reserve(proxy, launch):
                 yield
         finally:
             record = self._records.get(launch.kernel_id)

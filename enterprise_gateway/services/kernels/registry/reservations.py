@@ -5,16 +5,26 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from enterprise_gateway.services.processproxies.contract import LaunchRequest
+from enterprise_gateway.services.processproxies.contract import (
+    BaseProcessProxyABC,
+    ImagePull,
+    LaunchRequest,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Launching:
     """A kernel that this replica is launching."""
 
+    proxy: BaseProcessProxyABC
     launch: LaunchRequest
     since: float
     """Seconds since the epoch."""
+
+    @property
+    def pull(self) -> ImagePull | None:
+        """The pull of its image that it waits for."""
+        return self.proxy.preparing(self.launch)
 
 
 class LaunchReservations:
@@ -34,9 +44,9 @@ class LaunchReservations:
         return self._launching.get(kernel_id)
 
     @contextlib.contextmanager
-    def reserve(self, launch: LaunchRequest) -> Iterator[None]:
+    def reserve(self, proxy: BaseProcessProxyABC, launch: LaunchRequest) -> Iterator[None]:
         """Reserve the id of a kernel until the end of this context."""
-        self._launching[launch.kernel_id] = Launching(launch, time.time())
+        self._launching[launch.kernel_id] = Launching(proxy, launch, time.time())
         try:
             yield
         finally:

@@ -115,7 +115,9 @@ class Starter:
             attempt = Attempt(launch.kernel_id, launch.kernel_name, launch.username)
             with contextlib.suppress(ConflictError):  # another replica was faster
                 with report_outcome(attempt, self.metrics):
-                    self._check_limits_before(launch)  # a refusal leaves the dead kernel as it is
+                    # a refusal leaves the dead kernel as it is
+                    self._check_limits_before(launch)
+                    await proxy.prepare(launch)
                     await record.proxy.remove_workload(record.workload)
                     new = await self._launch(proxy, launch, attempt)
                 await _move_annotations(record, new)
@@ -171,6 +173,7 @@ class Starter:
         launch = distinguish_launch(launch, self._live.current.cluster_secret)
         launch = replace(launch, steps=attempt.steps)
         with self._registry.launching(proxy, launch):
+            await proxy.prepare(launch)
             attempt.steps.begin(Step.QUEUE)
             async with self._queue.slot(launch.username):
                 attempt.steps.begin(Step.PREPARE)

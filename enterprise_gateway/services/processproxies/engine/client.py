@@ -168,6 +168,24 @@ class DockerEngine:
             return response.headers
 
     @asynccontextmanager
+    async def posted(
+        self, path: str, *, params: Mapping[str, str], headers: Mapping[str, str]
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Send `POST /path`, and yield the lines of the answer, which may take any time.
+
+        The iterator raises `UnavailableError` if the connection breaks.
+        """
+        with self.translated():
+            docker = self.connected()
+            async with (
+                docker._query(  # noqa: SLF001 - see `fetch`
+                    path, "POST", params=params, headers=headers, timeout=None
+                ) as response,
+                response,
+            ):
+                yield aiter(response.content)
+
+    @asynccontextmanager
     async def request(
         self, *, deadline: float = REQUEST_SECONDS
     ) -> AsyncIterator[aiodocker.Docker]:

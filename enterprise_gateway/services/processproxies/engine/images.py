@@ -1,11 +1,11 @@
 """The images on an engine."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 import msgspec
 
-from enterprise_gateway.errors import NotFoundError
+from enterprise_gateway.errors import LaunchError, NotFoundError, UnavailableError
 from enterprise_gateway.services.processproxies.engine.client import DockerEngine
 
 _AGENT_LABEL = "enterprise-gateway.agent"
@@ -33,6 +33,12 @@ _MAX_CHARS = 600
 """The length of name, tag and digest together, rounded up."""
 
 
+DOCKER_HUB = "docker.io"
+"""The registry of names without a host."""
+_HOST = re.compile(r"localhost|.*[.:].*|.*[A-Z].*")
+_MAX_ERROR_CHARS = 1000
+
+
 class ImageConfig(msgspec.Struct, frozen=True, rename="pascal"):
     """The configuration of an image."""
 
@@ -44,6 +50,22 @@ class _Image(msgspec.Struct, frozen=True, rename="pascal"):
     """The answer to `GET /images/NAME/json` (API 1.41)."""
 
     config: ImageConfig | None = None
+
+
+class PullDetail(msgspec.Struct, frozen=True):
+    """How many bytes of a layer are there; both are missing in most messages."""
+
+    current: int = 0
+    total: int = 0
+
+
+class PullMessage(msgspec.Struct, frozen=True, rename="camel"):
+    """One line of the answer to `POST /images/create`."""
+
+    status: str = ""
+    id: str = ""
+    progress_detail: PullDetail | None = None
+    error: str = ""
 
 
 class DockerImages:
@@ -60,16 +82,47 @@ class DockerImages:
             return None
         return image.config or ImageConfig()
 
-    async def pull(self, name: str) -> None:
-        """Pull an image, for as long as that takes.
+    async def pull(self, name: str, registry_auth: str = "") -> AsyncGenerator[PullMessage]:
+        """Pull an image, and yield what the engine says meanwhile, for as long as that takes.
+
+        The engine gives the pull up if the iterator is closed before its end.
+
+        Args:
+            name: the image; without tag or digest that of the tag `latest`.
+            registry_auth: header `X-Registry-Auth`, "" to pull without credentials.
 
         Raises:
-            NotFoundError, UnavailableError: it cannot be pulled.
+            LaunchError, NotFoundError: it cannot be pulled, in the words of engine or registry.
+            UnavailableError: likewise, or the engine does not answer.
         """
-        has_tag = ":" in name.rpartition("/")[2]
-        with self._engine.translated():
-            images = self._engine.connected().images
-            await images.pull(name if has_tag else f"{name}:latest", timeout=None)
+        async with self._engine.posted(
+            "images/create",
+            params={"fromImage": canonical_name(name)},
+            headers={"X-Registry-Auth": registry_auth} if registry_auth else {},
+        ) as lines:
+            try:
+                async for line in lines:
+                    message = msgspec.json.decode(line, type=PullMessage)
+                    if message.error:
+                        raise LaunchError(message.error[:_MAX_ERROR_CHARS])
+                    yield message
+            except ValueError as exc:  # no JSON, or a line without end
+                raise UnavailableError("The engine's answer to the pull is malformed.") from exc
+
+
+def canonical_name(name: str) -> str:
+    """Return an image name with its registry and its tag: `docker.io/library/debian:latest`."""
+    host, slash, _ = name.partition("/")
+    if not slash:
+        name = f"{DOCKER_HUB}/library/{name}"
+    elif not _HOST.fullmatch(host):
+        name = f"{DOCKER_HUB}/{name}"
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def registry_of(name: str) -> str:
+    """Return the host, and port, of the registry that an image is pulled from."""
+    return canonical_name(name).partition("/")[0]
 
 
 def has_agent(labels: Mapping[str, str]) -> bool:

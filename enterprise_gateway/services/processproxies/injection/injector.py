@@ -1,10 +1,7 @@
 """Injection of the gateway's agent into images that have none."""
 
-import asyncio
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from pathlib import Path
 
 from enterprise_gateway.errors import GatewayError, LaunchError, UnavailableError
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
@@ -13,13 +10,10 @@ from enterprise_gateway.services.processproxies.engine.images import (
     ImageConfig,
     has_agent,
     is_image_name,
-    is_in_no_registry,
 )
 from enterprise_gateway.services.processproxies.injection.bundle import AgentBundle, BundleMaker
 from enterprise_gateway.services.processproxies.injection.config import AgentConfig
 from enterprise_gateway.services.processproxies.injection.volume import AgentVolume
-from enterprise_gateway.services.processproxies.scripts.runner import ScriptRunner
-from enterprise_gateway.services.processproxies.scripts.server import KERNEL_ENV
 
 AGENT_VOLUME = "EG_AGENT_VOLUME"
 """The launch script's variable with the name of the agent's volume."""
@@ -31,7 +25,6 @@ ENTRYPOINT = "EG_AGENT_ENTRYPOINT"
 `image` or `none` if the kernelspec says so; else the entry point itself, with a line feed after
 every word, for the agent's bundle to decide.
 """
-_PULL = Path(__file__).parents[1] / "scripts" / "pull_image.py"
 
 
 class AgentInjector(ABC):
@@ -56,7 +49,7 @@ class AgentInjector(ABC):
         """
         image = env["KERNEL_IMAGE"]
         # The launch script refuses an invalid image name.
-        config = await self._find(env) if is_image_name(image) else None
+        config = await self._find(image) if is_image_name(image) else None
         if config is None or has_agent(config.labels or {}):
             return {}
         try:
@@ -71,10 +64,10 @@ class AgentInjector(ABC):
         return {ENTRYPOINT: env.get(ENTRYPOINT) or _entrypoint_lines(config), **placed}
 
     @abstractmethod
-    async def _find(self, env: Mapping[str, str]) -> ImageConfig | None:
+    async def _find(self, image: str) -> ImageConfig | None:
         """Return the configuration of the kernel's image.
 
-        None if there is no such image, which the launch script reports.
+        None if the engine does not have it, which the launch script reports.
         """
 
     @abstractmethod
@@ -85,33 +78,12 @@ class AgentInjector(ABC):
 class VolumeInjector(AgentInjector):
     """Injects the agent into containers by a volume."""
 
-    def __init__(
-        self,
-        images: DockerImages,
-        bundles: BundleMaker,
-        volume: AgentVolume,
-        scripts: ScriptRunner,
-    ) -> None:
+    def __init__(self, images: DockerImages, bundles: BundleMaker, volume: AgentVolume) -> None:
         super().__init__(images, bundles)
         self._volume = volume
-        self._scripts = scripts
 
-    async def _find(self, env: Mapping[str, str]) -> ImageConfig | None:
-        image = env["KERNEL_IMAGE"]
-        config = await self._images.config(image)
-        if config is None and not is_in_no_registry(image):
-            await self._pull(image, env)
-            config = await self._images.config(image)
-        return config
-
-    async def _pull(self, image: str, env: Mapping[str, str]) -> None:
-        """Try to pull an image with the credentials of launch scripts."""
-        own = {name: value for name, value in env.items() if name != KERNEL_ENV}
-        pulling = await self._scripts.run([sys.executable, str(_PULL), image], own, "/")
-        try:
-            await asyncio.wait({pulling.result})
-        finally:
-            await pulling.kill()
+    async def _find(self, image: str) -> ImageConfig | None:
+        return await self._images.config(image)
 
     async def _place(self, bundle: AgentBundle, image: str) -> dict[str, str]:
         await self._volume.ensure(bundle, image)
@@ -125,10 +97,10 @@ class ConfigInjector(AgentInjector):
         super().__init__(images, bundles)
         self._config = config
 
-    async def _find(self, env: Mapping[str, str]) -> ImageConfig:
+    async def _find(self, image: str) -> ImageConfig:
         # Nodes may have an image that this manager does not have. If it contains an agent after
         # all, the injected entry point starts that one.
-        return await self._images.config(env["KERNEL_IMAGE"]) or ImageConfig()
+        return await self._images.config(image) or ImageConfig()
 
     async def _place(self, bundle: AgentBundle, image: str) -> dict[str, str]:
         del image

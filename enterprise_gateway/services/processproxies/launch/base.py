@@ -6,6 +6,7 @@ from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, LaunchRequest
 from enterprise_gateway.services.processproxies.engine.client import DockerEngine
 from enterprise_gateway.services.processproxies.injection.bundle import BundleMaker
+from enterprise_gateway.services.processproxies.pulls.pulls import Pulls
 from enterprise_gateway.services.processproxies.responses.listener import ResponseListener
 from enterprise_gateway.services.processproxies.responses.report import Report, ReportStatus
 from enterprise_gateway.services.processproxies.scripts.runner import ScriptRunner
@@ -26,6 +27,8 @@ class LaunchTools:
     """The Docker engine that the settings name."""
     bundles: BundleMaker
     """Makes the agent's bundle, to be injected into images without an agent."""
+    pulls: Pulls
+    """Has that engine pull images."""
 
 
 class ReportingProcessProxy(BaseProcessProxyABC):

@@ -9,17 +9,16 @@ from enterprise_gateway.errors import (
     GatewayError,
     LaunchError,
     NotFoundError,
-    UnavailableError,
 )
 from enterprise_gateway.services.processproxies.contract import WorkloadState
 from enterprise_gateway.services.processproxies.engine.containers import DockerContainers
-from enterprise_gateway.services.processproxies.engine.images import DockerImages
 from enterprise_gateway.services.processproxies.launch.progress import (
     OUTPUT_TAIL_BYTES,
     OUTPUT_TAIL_LINES,
     LaunchProgress,
     explain_sidecars_death,
 )
+from enterprise_gateway.services.processproxies.pulls.pulls import Pulls
 from enterprise_gateway.services.processproxies.steps import StepRecorder
 from enterprise_gateway.services.processproxies.workloads.sidecar_specs import (
     Sidecar,
@@ -36,7 +35,7 @@ _OUTPUT_SECONDS = 0.5
 
 
 async def create_sidecar_container(
-    containers: DockerContainers, images: DockerImages, sidecar: Sidecar
+    containers: DockerContainers, pulls: Pulls, sidecar: Sidecar
 ) -> None:
     """Create and start a sidecar's container; the image is pulled if the engine does not have it.
 
@@ -52,7 +51,7 @@ async def create_sidecar_container(
             await containers.remove(sidecar.name)
             container_id = await containers.create(sidecar.name, config)
         except NotFoundError:
-            await _pull_sidecar_image(images, sidecar.image)
+            await _pull_sidecar_image(pulls, sidecar.image)
             container_id = await containers.create(sidecar.name, config)
         await containers.start(container_id)
     except (ConflictError, NotFoundError) as exc:
@@ -62,13 +61,13 @@ async def create_sidecar_container(
         ) from exc
 
 
-async def _pull_sidecar_image(images: DockerImages, image: str) -> None:
+async def _pull_sidecar_image(pulls: Pulls, image: str) -> None:
     try:
-        await images.pull(image)
-    except (NotFoundError, UnavailableError) as exc:
+        await pulls.pull(image)
+    except LaunchError as exc:
         raise LaunchError(
-            f"it needs a sidecar, whose image {image} is not on this engine and cannot be "
-            f"pulled: {exc} Build or load it, or set EG_SIDECAR_IMAGE."
+            f"it needs a sidecar, whose image {image} is not on this engine. {exc} Build or load "
+            "it, or set EG_SIDECAR_IMAGE."
         ) from exc
 
 

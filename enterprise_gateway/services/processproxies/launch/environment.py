@@ -18,7 +18,7 @@ from enterprise_gateway.services.processproxies.injection.injector import (
 from enterprise_gateway.services.processproxies.launch.kernelspec import resolve_port_range
 from enterprise_gateway.services.processproxies.scripts.server import KERNEL_ENV
 from enterprise_gateway.services.processproxies.workloads.names import workload_name
-from enterprise_gateway.settings import DockerSettings, Settings
+from enterprise_gateway.settings import DockerSettings, Settings, parse
 
 DEFAULT_IMAGE = f"localhost/enterprise-gateway/kernel-py:{__version__}"
 ENTRYPOINTS = ("image", "none")
@@ -133,6 +133,21 @@ def choose_image(request: LaunchRequest, settings: DockerSettings) -> str:
         )
     stated = asked or request.config.get("image_name")
     return str(stated or settings.kernel_image or DEFAULT_IMAGE)
+
+
+def choose_pull_policy(request: LaunchRequest, settings: DockerSettings) -> str:
+    """Return when a kernel's image is pulled: as the kernelspec says, else the settings.
+
+    Raises:
+        ConfigurationError: the kernelspec's is none.
+    """
+    stated = request.config.get("pull_policy", settings.pull_policy)
+    try:
+        return parse.pull_policy(str(stated))
+    except ConfigurationError as exc:
+        raise ConfigurationError(
+            f"metadata.process_proxy.config of kernelspec {request.kernel_name}: {exc}"
+        ) from exc
 
 
 def _checked_entrypoint(request: LaunchRequest) -> str:

@@ -72,6 +72,61 @@ async def test_start_with_an_id_that_is_being_started_is_a_conflict(
     assert second.status == deleted.status == 409
 
 
+async def test_model_shows_the_pull_that_a_start_waits_for(
+    service: Service, engine: FakeEngine
+) -> None:
+    """Only as long as it does."""
+    kernel_id = str(uuid.uuid4())
+    engine.pulls.clear()
+    engine.gate.clear()
+    start = asyncio.create_task(service.start_kernel(kernel_id=kernel_id))
+    await eventually(lambda: is_state(service, kernel_id, "starting"))
+    model = await service.get(f"/api/kernels/{kernel_id}")
+    assert model["pull"] == {
+        "image": "team/kernel:1",
+        "layers": 7,
+        "layers_done": 3,
+        "bytes": 1300,
+        "bytes_done": 412,
+        "bytes_per_second": 21,
+        "is_size_known": True,
+    }
+    engine.pulls.set()
+    assert "pull" not in await service.get(f"/api/kernels/{kernel_id}")
+    engine.gate.set()
+    await start
+
+
+async def test_start_that_waits_for_its_image_holds_up_no_other(
+    service: Service, engine: FakeEngine
+) -> None:
+    """It has no place among the launches that may run at once."""
+    kernels = replace(service.live.current.kernels, max_concurrent_launches=1)
+    service.live.replace(replace(service.live.current, kernels=kernels))
+    kernel_id = str(uuid.uuid4())
+    engine.pulls.clear()
+    start = asyncio.create_task(service.start_kernel(kernel_id=kernel_id))
+    await eventually(lambda: is_state(service, kernel_id, "starting"))
+    pulled, engine.pulls = engine.pulls, asyncio.Event()
+    engine.pulls.set()
+    await service.start_kernel()
+    pulled.set()
+    assert await start == kernel_id
+
+
+async def test_start_that_waits_for_its_image_is_asked_for_again(
+    service: Service, engine: FakeEngine
+) -> None:
+    """503 with Retry-After, and nothing was launched."""
+    engine.pulls.clear()
+    body = {"env": {"KERNEL_LAUNCH_TIMEOUT": "0.1"}}
+    answer = await service.ask("POST", "/api/kernels", json=body)
+    assert answer.status == 503
+    assert answer.message == "the image is being pulled"
+    assert int(answer.headers["Retry-After"]) > 0
+    assert engine.requests == []
+
+
 async def test_kernel_that_is_being_started_is_unavailable(
     service: Service, engine: FakeEngine
 ) -> None:

@@ -10,6 +10,7 @@ from enterprise_gateway.errors import ConfigurationError, ForbiddenError, Invali
 from enterprise_gateway.services.processproxies.launch.environment import (
     DEFAULT_IMAGE,
     DockerMode,
+    choose_pull_policy,
     launch_environment,
 )
 from enterprise_gateway.services.processproxies.processproxy import LaunchRequest
@@ -156,6 +157,17 @@ def test_size_that_is_none_is_told(size: object) -> None:
     """With the kernelspec's name, for its author."""
     with pytest.raises(ConfigurationError, match=r"shm_size in .* python_docker must be a number"):
         environment(config={"shm_size": size})
+
+
+def test_pull_policy_is_the_kernelspecs_or_the_gateways() -> None:
+    """In any case of its letters."""
+    gateway = DockerSettings(pull_policy="Never")
+    assert choose_pull_policy(REQUEST, gateway) == "Never"
+    spec = dataclasses.replace(REQUEST, config={"pull_policy": "always"})
+    assert choose_pull_policy(spec, gateway) == "Always"
+    wrong = dataclasses.replace(REQUEST, config={"pull_policy": "Sometimes"})
+    with pytest.raises(ConfigurationError, match=r"python_docker: pull_policy .*'Sometimes'"):
+        choose_pull_policy(wrong, gateway)
 
 
 def test_kernelspec_may_keep_its_containers() -> None:

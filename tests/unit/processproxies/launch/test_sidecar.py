@@ -19,6 +19,7 @@ from enterprise_gateway.services.processproxies.docker_swarm import DockerProces
 from enterprise_gateway.services.processproxies.engine.client import DockerEngine
 from enterprise_gateway.services.processproxies.injection.bundle import BundleMaker
 from enterprise_gateway.services.processproxies.launch.base import LaunchTools
+from enterprise_gateway.services.processproxies.pulls.pulls import Pulls
 from enterprise_gateway.services.processproxies.responses.listener import ResponseListener
 from enterprise_gateway.services.processproxies.scripts.runner import ScriptRunner
 from enterprise_gateway.services.processproxies.workloads.containers import (
@@ -108,8 +109,9 @@ class Rig:
         self.containers.kernel_id = str(uuid.uuid4())
         settings = Settings(response=ResponseSettings(port=0, port_retries=0))
         live = LiveSettings(settings)
+        engine = Engine(settings.docker)
         self.tools = LaunchTools(
-            ResponseListener(live), ScriptRunner(), Engine(settings.docker), BundleMaker()
+            ResponseListener(live), ScriptRunner(), engine, BundleMaker(), Pulls(live, engine)
         )
         self.proxy = DockerProcessProxy(live, self.tools, containers=self.containers)
 

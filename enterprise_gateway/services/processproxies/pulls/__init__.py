@@ -1,0 +1,1 @@
+"""Pulls of images: by the gateway, once for all kernels that wait for them."""
