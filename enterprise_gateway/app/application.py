@@ -81,6 +81,10 @@ jupyter enterprisegateway kernels list"""
 
     subcommands = {  # noqa: RUF012 - likewise
         "kernels": ("enterprise_gateway.app.commands.kernels.KernelsApp", "List and stop kernels."),
+        "images": (
+            "enterprise_gateway.app.commands.images.ImagesApp",
+            "List and pull the images of kernelspecs.",
+        ),
         "kernelspecs": (
             "enterprise_gateway.app.commands.kernelspecs.KernelspecsApp",
             "Install kernelspecs for kernels in containers.",

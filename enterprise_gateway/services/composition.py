@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.services.images import KernelImages
 from enterprise_gateway.services.kernels.kernels import Kernels
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
@@ -19,6 +20,7 @@ class GatewayServices:
         self.proxies = ProxyRegistry(live)
         self.kernelspecs = Kernelspecs(live, self.proxies)
         self.kernels = Kernels(live, self.proxies, self.kernelspecs)
+        self.images = KernelImages(live, self.proxies, self.kernelspecs)
         self.sessions = Sessions(self.kernels, live)
 
     @asynccontextmanager
@@ -30,6 +32,7 @@ class GatewayServices:
             try:
                 yield
             finally:
+                await self.images.close()
                 await self.kernels.close()
         finally:
             await self.proxies.close()

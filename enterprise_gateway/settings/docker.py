@@ -64,6 +64,13 @@ class DockerSettings:
         low=1.0,
         env=("EG_PULL_TIMEOUT",),
     )
+    prepull_images: bool = option(
+        "Pull the images of all kernelspecs in the background when the gateway starts, as the"
+        " pull policy says.",
+        default=False,
+        start_only=True,
+        env=("EG_PREPULL_IMAGES",),
+    )
     mirror_working_dirs: bool = option(
         "Start kernels in KERNEL_WORKING_DIR if their container has this folder.",
         default=False,

@@ -71,6 +71,7 @@ def build(live: LiveSettings, authorizer: Authorizer | None = None) -> web.Appli
         async with services.running():
             await kernels.start()
             await services.kernelspecs.warn_of_local_kernels()
+            services.images.start()
             yield
 
     # these would double the series of each counter

@@ -1,9 +1,12 @@
 """Images that a gateway has its engine pull, from a registry that wants a password."""
 
 import contextlib
+import json
+import shutil
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -111,19 +114,14 @@ def test_client_that_leaves_does_not_end_the_pull(
 ) -> None:
     """The engine would begin anew for the next one."""
     registry.goes_on.clear()
+    env = {"KERNEL_USERNAME": gateway.username, "KERNEL_IMAGE": registry.image}
+    body = json.dumps({"name": "python_docker", "env": env})
+    headers = {"Authorization": f"token {gateway.token}", "Content-Type": "application/json"}
     with contextlib.closing(docker.from_env()) as client:
-        with pytest.raises(requests.Timeout):
-            requests.post(
-                f"{gateway.url}/api/kernels",
-                headers={"Authorization": f"token {gateway.token}"},
-                json={
-                    "name": "python_docker",
-                    "env": {"KERNEL_USERNAME": gateway.username, "KERNEL_IMAGE": registry.image},
-                },
-                timeout=3,
-            )
+        with contextlib.closing(HTTPConnection(gateway.host, gateway.port)) as connection:
+            connection.request("POST", "/api/kernels", body, headers)
+            wait_until(lambda: registry.layers_asked)
         wait_until(lambda: "its client left" in gateway.read_log())
-        wait_until(lambda: registry.layers_asked)
         registry.goes_on.set()
         wait_until(lambda: client.images.list(registry.image))
     assert registry.layers_asked == 1
@@ -152,3 +150,67 @@ def test_gateway_that_ends_has_the_engine_give_up(
     registry.goes_on.set()
     gateway.start()
     assert IS_LAUNCHED in start(gateway, registry.image, 120).text
+
+
+@pytest.fixture
+def one_kernelspec(gateway: Gateway, registry: ImageRegistry) -> str:
+    """The name of the only kernelspec with a container, which names the registry's image."""
+    kernels = gateway.home / "share/jupyter/kernels"
+    for folder in kernels.iterdir():
+        if folder.name != "python_docker":
+            shutil.rmtree(folder)
+    file = kernels / "python_docker" / "kernel.json"
+    spec = json.loads(file.read_text())
+    spec["metadata"]["process_proxy"]["config"]["image_name"] = registry.image
+    file.write_text(json.dumps(spec))
+    return "python_docker"
+
+
+def test_command_lists_and_pulls(
+    gateway: Gateway, registry: ImageRegistry, one_kernelspec: str
+) -> None:
+    """With the credentials of the gateway."""
+    row = {
+        "image": registry.image,
+        "is_present": False,
+        "pull_policy": "IfNotPresent",
+        "kernelspecs": [one_kernelspec],
+    }
+    listed = gateway.run_command("images", "list", "--json")
+    assert json.loads(listed.stdout) == [row], listed.stderr
+    pulled = gateway.run_command("images", "pull")
+    assert pulled.returncode == 0, pulled.stderr
+    assert pulled.stdout == f"{one_kernelspec}: {registry.image} is on the engine\n"
+    assert f"Image {registry.image}: pulled in " in pulled.stderr
+    table = gateway.run_command("images", "list").stdout.splitlines()
+    assert table[0].split("  ")[0] == "IMAGE"
+    assert table[1].split() == [registry.image, "yes", "IfNotPresent", one_kernelspec]
+    assert registry.layers_asked == 1
+
+
+def test_command_tells_what_it_cannot_pull(
+    gateway: Gateway, registry: ImageRegistry, one_kernelspec: str, tmp_path: Path
+) -> None:
+    """In the words of the registry, and with an exit code."""
+    (tmp_path / "config.json").write_text("{}")
+    pulled = gateway.run_command("images", "pull", one_kernelspec)
+    assert pulled.returncode == 1
+    assert f"{one_kernelspec}: The image {registry.image} cannot be pulled: " in pulled.stdout
+    unknown = gateway.run_command("images", "pull", "no-such")
+    assert unknown.returncode == 1
+    assert "Kernel spec no-such not found" in unknown.stderr
+
+
+def test_images_are_pulled_when_the_gateway_starts(
+    gateway: Gateway, registry: ImageRegistry, one_kernelspec: str
+) -> None:
+    """If it is to do so."""
+    gateway.stop()
+    gateway.env["EG_PREPULL_IMAGES"] = "True"
+    gateway.start()
+    wait_until(lambda: f"Image {registry.image}: pulled in " in gateway.read_log())
+    assert (
+        IS_LAUNCHED
+        in gateway.request("POST", "/api/kernels", json={"name": one_kernelspec}, timeout=60).text
+    )
+    assert registry.layers_asked == 1

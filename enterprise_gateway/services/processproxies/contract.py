@@ -148,6 +148,17 @@ class ImagePull:
     """Whether `bytes` counts all layers."""
 
 
+@dataclass(frozen=True, slots=True)
+class KernelImage:
+    """The image that kernels run in."""
+
+    name: str
+    is_present: bool
+    """Whether the gateway's engine has it; other nodes of a swarm may differ."""
+    pull_policy: str
+    """`Node` if the nodes of a swarm pull it by themselves."""
+
+
 class BaseProcessProxyABC(ABC):
     """Launches, observes and removes workloads of one kind.
 
@@ -204,6 +215,10 @@ class BaseProcessProxyABC(ABC):
 
     def preparing(self, request: LaunchRequest) -> ImagePull | None:  # noqa: ARG002 - subclasses use it
         """Return the pull that `prepare` is waiting for, None if there is none."""
+        return None
+
+    async def find_image(self, request: LaunchRequest) -> KernelImage | None:  # noqa: ARG002 - as above
+        """Return the image that this kernel would run in, None if it needs none."""
         return None
 
     @abstractmethod

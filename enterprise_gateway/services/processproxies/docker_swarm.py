@@ -9,8 +9,13 @@ import functools
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from enterprise_gateway.errors import ConfigurationError, LaunchError, PreparingError
-from enterprise_gateway.services.processproxies.contract import ImagePull, LaunchRequest, Workload
+from enterprise_gateway.errors import ConfigurationError, LaunchError
+from enterprise_gateway.services.processproxies.contract import (
+    ImagePull,
+    KernelImage,
+    LaunchRequest,
+    Workload,
+)
 from enterprise_gateway.services.processproxies.engine.client import NotAManagerError
 from enterprise_gateway.services.processproxies.engine.containers import DockerContainers
 from enterprise_gateway.services.processproxies.engine.images import DockerImages
@@ -30,6 +35,7 @@ from enterprise_gateway.services.processproxies.launch.container import (
 )
 from enterprise_gateway.services.processproxies.launch.environment import (
     DockerMode,
+    choose_image,
     choose_pull_policy,
     launch_environment,
 )
@@ -100,16 +106,13 @@ class DockerProcessProxy(EngineProcessProxy):
         policy = choose_pull_policy(request, settings.docker)
         env = launch_environment(request, settings, self.mode)
         image, docker_config = env["KERNEL_IMAGE"], env.get("DOCKER_CONFIG", "")
-        subject = f"Kernel {request.kernel_id} ({request.kernel_name})"
         self._preparing[request.kernel_id] = image, docker_config
         try:
             await self.tools.pulls.provide(image, policy, docker_config, request.timeout)
-        except PreparingError as exc:
-            raise PreparingError(f"{subject} cannot start yet. {exc}") from exc
         except LaunchError as exc:
             raise LaunchError(
-                f"{subject} did not start. {exc} Build or load it, or correct its name (image_name "
-                "in kernel.json, KERNEL_IMAGE)."
+                f"{exc} Build or load it, or correct its name (image_name in kernel.json, "
+                "KERNEL_IMAGE)."
             ) from exc
         finally:
             del self._preparing[request.kernel_id]
@@ -118,6 +121,14 @@ class DockerProcessProxy(EngineProcessProxy):
         """See the base class."""
         awaited = self._preparing.get(request.kernel_id)
         return self.tools.pulls.state(*awaited) if awaited is not None else None
+
+    async def find_image(self, request: LaunchRequest) -> KernelImage:
+        """See the base class."""
+        docker = self.settings.current.docker
+        name = choose_image(request, docker)
+        return KernelImage(
+            name, await self.tools.pulls.has(name), choose_pull_policy(request, docker)
+        )
 
     async def created(self, workload: Workload) -> float:
         """See the base class."""
@@ -185,6 +196,11 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
         await super().check()
         with contextlib.suppress(NotAManagerError):
             await self._services.services(ids=["none"])
+
+    async def find_image(self, request: LaunchRequest) -> KernelImage:
+        """See the base class."""
+        name = choose_image(request, self.settings.current.docker)
+        return KernelImage(name, await self.tools.pulls.has(name), "Node")
 
     async def launched_with(self, workload: Workload) -> Mapping[str, str]:
         """See the base class."""

@@ -111,6 +111,7 @@ VARIABLES = [
     ("EG_SIDECAR_IMAGE", "img:1", "docker.sidecar_image", "img:1"),
     ("EG_KERNEL_IMAGE", "img:1", "docker.kernel_image", "img:1"),
     ("EG_PULL_POLICY", "always", "docker.pull_policy", "Always"),
+    ("EG_PREPULL_IMAGES", "True", "docker.prepull_images", True),
     ("EG_PULL_TIMEOUT", "600", "docker.pull_timeout", 600.0),
     ("EG_MIRROR_WORKING_DIRS", "True", "docker.mirror_working_dirs", True),
     ("EG_REMOVE_CONTAINER", "False", "docker.remove_container", False),

@@ -103,7 +103,7 @@ class Pulls:
         """
         if not is_image_name(image) or is_in_no_registry(image):
             return
-        if policy != ALWAYS and await self._images.config(image) is not None:
+        if policy != ALWAYS and await self.has(image):
             return
         if policy == NEVER:
             raise LaunchError(
@@ -132,6 +132,10 @@ class Pulls:
             ) from exc
         except LaunchError as exc:
             raise LaunchError(str(exc)) from exc  # each waiter has an error of its own
+
+    async def has(self, image: str) -> bool:
+        """Return whether the engine has an image; one whose name is none it has not."""
+        return is_image_name(image) and await self._images.config(image) is not None
 
     def state(self, image: str, docker_config: str = "") -> ImagePull | None:
         """Return how far the pull of an image has come, None if it is not being pulled."""
@@ -166,8 +170,9 @@ class Pulls:
 
     def _end(self, key: tuple[str, Path], task: asyncio.Task[None]) -> None:
         del self._under_way[key]
-        if not task.cancelled():
-            task.exception()  # it has been logged, and there may be nobody who waits for it
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, LaunchError):  # such a one has been logged
+            _log.error("The pull of %s failed", key[0], exc_info=error)
 
     async def _run(self, pull: _Pull) -> None:
         """Pull an image, and log the outcome."""

@@ -3,9 +3,11 @@
 import pytest
 
 from enterprise_gateway.services.processproxies.engine.images import (
+    canonical_name,
     has_agent,
     is_image_name,
     is_in_no_registry,
+    registry_of,
 )
 
 
@@ -99,3 +101,24 @@ def test_agent_is_known_by_its_label(labels: dict[str, str], *, expected: bool) 
 def test_images_of_localhost_are_in_no_registry(name: str, *, expected: bool) -> None:
     """With a port, localhost is a registry."""
     assert is_in_no_registry(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical", "registry"),
+    [
+        ("debian", "docker.io/library/debian:latest", "docker.io"),
+        ("team/kernel:1", "docker.io/team/kernel:1", "docker.io"),
+        ("docker.io/library/debian:latest", "docker.io/library/debian:latest", "docker.io"),
+        ("registry:5000/kernel", "registry:5000/kernel:latest", "registry:5000"),
+        ("localhost:1/a/b:2", "localhost:1/a/b:2", "localhost:1"),
+        (
+            f"registry.example.org/a@sha256:{'a' * 64}",
+            f"registry.example.org/a@sha256:{'a' * 64}",
+            "registry.example.org",
+        ),
+    ],
+)
+def test_names_of_one_image_are_the_same_pull(name: str, canonical: str, registry: str) -> None:
+    """As the docker command completes them."""
+    assert canonical_name(name) == canonical
+    assert registry_of(name) == registry
