@@ -2,10 +2,17 @@
 
 import re
 from collections.abc import AsyncGenerator, Mapping
+from http import HTTPStatus
 
 import msgspec
+from aiodocker import DockerError
 
-from enterprise_gateway.errors import LaunchError, NotFoundError, UnavailableError
+from enterprise_gateway.errors import (
+    ConflictError,
+    LaunchError,
+    NotFoundError,
+    UnavailableError,
+)
 from enterprise_gateway.services.processproxies.engine.client import DockerEngine
 
 _AGENT_LABEL = "enterprise-gateway.agent"
@@ -92,22 +99,31 @@ class DockerImages:
             registry_auth: header `X-Registry-Auth`, "" to pull without credentials.
 
         Raises:
-            LaunchError, NotFoundError: it cannot be pulled, in the words of engine or registry.
-            UnavailableError: likewise, or the engine does not answer.
+            LaunchError: it cannot be pulled, in the words of engine or registry.
+            UnavailableError: the engine does not answer.
         """
-        async with self._engine.posted(
-            "images/create",
-            params={"fromImage": canonical_name(name)},
-            headers={"X-Registry-Auth": registry_auth} if registry_auth else {},
-        ) as lines:
-            try:
+        try:
+            async with self._engine.posted(
+                "images/create",
+                params={"fromImage": canonical_name(name)},
+                headers={"X-Registry-Auth": registry_auth} if registry_auth else {},
+            ) as lines:
                 async for line in lines:
                     message = msgspec.json.decode(line, type=PullMessage)
                     if message.error:
                         raise LaunchError(message.error[:_MAX_ERROR_CHARS])
                     yield message
-            except ValueError as exc:  # no JSON, or a line without end
-                raise UnavailableError("The engine's answer to the pull is malformed.") from exc
+        except (ConflictError, NotFoundError) as exc:
+            raise LaunchError(str(exc)) from exc
+        except UnavailableError as exc:
+            # the engine has no other status for what a registry refuses
+            is_answer = (
+                isinstance(exc.__cause__, DockerError)
+                and exc.__cause__.status == HTTPStatus.INTERNAL_SERVER_ERROR
+            )
+            raise (LaunchError(str(exc)) if is_answer else exc) from exc
+        except ValueError as exc:  # no JSON, or a line without end
+            raise UnavailableError("The engine's answer to the pull is malformed.") from exc
 
 
 def canonical_name(name: str) -> str:

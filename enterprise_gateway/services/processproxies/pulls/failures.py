@@ -4,12 +4,11 @@ import re
 
 _TRANSIENT = re.compile(
     r"""
-    connection\ (refused | reset | timed\ out) | connection\ to\ the\ Docker\ engine
+    connection\ (refused | reset | timed\ out)
     | broken\ pipe | \bEOF\b | i/o\ timeout | TLS\ handshake\ timeout | context\ deadline\ exceeded
     | Client\.Timeout | network\ is\ unreachable | no\ route\ to\ host | server\ misbehaving
     | temporary\ failure\ in\ name\ resolution
     | (unexpected\ HTTP\ status | status\ code):?\ 50[0234]
-    | \bcannot\ be\ reached\. | did\ not\ answer\ in\ time
     """,
     re.IGNORECASE | re.VERBOSE,
 )

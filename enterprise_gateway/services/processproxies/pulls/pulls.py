@@ -132,6 +132,8 @@ class Pulls:
             ) from exc
         except LaunchError as exc:
             raise LaunchError(str(exc)) from exc  # each waiter has an error of its own
+        except UnavailableError as exc:
+            raise UnavailableError(str(exc)) from exc
 
     async def has(self, image: str) -> bool:
         """Return whether the engine has an image; one whose name is none it has not."""
@@ -171,7 +173,7 @@ class Pulls:
     def _end(self, key: tuple[str, Path], task: asyncio.Task[None]) -> None:
         del self._under_way[key]
         error = None if task.cancelled() else task.exception()
-        if error is not None and not isinstance(error, LaunchError):  # such a one has been logged
+        if error is not None and not isinstance(error, GatewayError):  # which has been logged
             _log.error("The pull of %s failed", key[0], exc_info=error)
 
     async def _run(self, pull: _Pull) -> None:
@@ -185,7 +187,7 @@ class Pulls:
             failure = f"was not pulled within {seconds:g} s (EG_PULL_TIMEOUT): {pull.describe()}."
             _log.warning("The image %s %s", pull.image, failure)
             raise LaunchError(f"The image {pull.image} {failure}") from exc
-        except LaunchError as exc:
+        except GatewayError as exc:
             _log.warning("%s", exc)
             raise
         size = format_bytes(pull.state.bytes_done)
@@ -196,6 +198,7 @@ class Pulls:
 
         Raises:
             LaunchError: it cannot be pulled.
+            UnavailableError: the engine does not answer.
         """
         credentials = await find_credentials(registry_of(pull.image), pull.folder)
         pause = self._live.current.delays.pull_retry_seconds
@@ -204,7 +207,10 @@ class Pulls:
                 await self._attempt(pull, credentials)
             except GatewayError as exc:
                 words = str(exc)
-                if not retries_left or not is_transient(words):
+                is_away = isinstance(exc, UnavailableError)
+                if not retries_left and is_away:
+                    raise UnavailableError(f"The image {pull.image} is not here. {words}") from exc
+                if not retries_left or not (is_away or is_transient(words)):
                     raise LaunchError(_explain(pull, words, credentials)) from exc
                 _log.warning("Image %s: the pull is begun anew: %s", pull.image, words)
                 pull.trouble = words

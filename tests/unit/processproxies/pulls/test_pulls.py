@@ -66,7 +66,8 @@ class FakeDaemon:
         self.pulled.append((image, request.headers.get("X-Registry-Auth", "")))
         status, error = self.errors.pop(0) if self.errors else (0, "")
         if status:
-            return web.json_response({"message": error}, status=status)
+            body = json.dumps({"message": error}).encode()
+            return web.Response(body=body, status=status, content_type="application/json")
         stream = web.StreamResponse()
         await stream.prepare(request)
 
@@ -236,6 +237,14 @@ async def test_broken_network_is_tried_again(daemon: FakeDaemon, pulls: Pulls) -
     with pytest.raises(LaunchError, match="connection refused"):
         await pulls.provide(IMAGE, IF_NOT_PRESENT, "", PATIENCE)
     assert len(daemon.pulled) == 7
+
+
+async def test_engine_that_goes_away_is_unavailable(daemon: FakeDaemon, pulls: Pulls) -> None:
+    """And not a reason to correct the image's name."""
+    daemon.errors = [(503, "<html>no engine</html>")] * 10
+    with pytest.raises(UnavailableError, match=r"not here\. .* is away \(status 503\)"):
+        await pulls.provide(IMAGE, IF_NOT_PRESENT, "", PATIENCE)
+    assert len(daemon.pulled) == 4
 
 
 async def test_credentials_are_sent_and_stay_secret(
