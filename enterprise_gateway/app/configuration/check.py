@@ -184,7 +184,8 @@ def _check_options(section: str, options: Config, sections: Sections, source: So
 
 
 def _suggest_option(section: str, option: str, sections: Sections) -> str:
-    """Suggest an option of the same class, or the class that has the option."""
-    hint = suggest(option, sections[section], f"{section}.{{}}")
+    """Suggest the class that has the option, or an option of the same class."""
     owner = next((name for name, options in sections.items() if option in options), "")
-    return hint or (f"; did you mean {owner}.{option}?" if owner else "")
+    if owner:
+        return f"; did you mean {owner}.{option}?"
+    return suggest(option, sections[section], f"{section}.{{}}")
