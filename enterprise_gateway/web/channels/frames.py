@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 TEXT, BINARY, CLOSE, PING, PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 """Opcodes."""
-KEPT_BYTES = 64 * 1024
-"""How much of what a client sent last is kept."""
+KEPT_BYTES = 8 * 1024
+"""How much of what a client sent last is kept: a gateway has thousands of them."""
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Largest message that the client of a dead kernel may send."""
 
@@ -83,7 +83,7 @@ class ClientFrames:
     """Keeps what a client sent last, from the beginning of a frame on.
 
     Attributes:
-        kept_bytes: how much is kept at least, unless a frame is larger.
+        kept_bytes: how much is kept, up to twice as much until the next frames.
     """
 
     def __init__(self) -> None:
