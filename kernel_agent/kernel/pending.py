@@ -21,7 +21,7 @@ MAX_BYTES = 4 * 1024 * 1024
 requests. A widget that is moved while a cell runs sends thousands, and kernels leave some requests
 unanswered."""
 OVERHEAD_BYTES = 512
-MAX_DESCRIBED = 16
+MAX_DESCRIBED = 128
 MAX_DESCRIBED_BYTES = 2048
 """How many requests the state document has, and how large their headers may be."""
 EXECUTE_REQUEST = "execute_request"

@@ -19,7 +19,7 @@ Name = Annotated[str, msgspec.Meta(max_length=4096)]
 Time = Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$")]
 """In one form, so that texts sort like times."""
 
-MAX_OPEN_REQUESTS = 16
+MAX_OPEN_REQUESTS = 128
 
 _Document = TypeVar("_Document")
 

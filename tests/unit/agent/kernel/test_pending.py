@@ -176,3 +176,11 @@ def test_request_that_the_kernel_has_left_without_a_reply_is_found() -> None:
     assert [each.header for each in pending.pop_unreplied()] == [left.parts[0]]
     assert pending.pop_unreplied() == []
     assert len(pending.all()) == 3
+
+
+def test_all_cells_of_a_notebook_are_described() -> None:
+    """A gateway fails them if the agent dies; front ends send them at once for "run all"."""
+    pending = PendingRequests()
+    for number in range(100):
+        pending.add(request(msg_id=str(number)))
+    assert [each["header"]["msg_id"] for each in pending.describe()] == [*map(str, range(100))]
