@@ -1,7 +1,7 @@
 """A whole gateway in this process, on a real port, and a client of it."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,11 @@ async def state_of(service: Service, kernel_id: str) -> str:
     """Return a kernel's execution state, "gone" if there is no such kernel."""
     answer = await service.ask("GET", f"/api/kernels/{kernel_id}")
     return str(answer.body["execution_state"]) if answer.status == 200 else "gone"
+
+
+def in_list(model: Mapping[str, object]) -> dict[str, object]:
+    """Return the model of a kernel as lists and sessions have it: without its start."""
+    return {key: value for key, value in model.items() if key != "start"}
 
 
 async def is_state(service: Service, kernel_id: str, wanted: str) -> bool:

@@ -48,11 +48,13 @@ async def test_state_document_is_complete(agent: Agent) -> None:
         "restarts": 0,
         "reason": None,
         "requests": [],
+        "kernel_info": document["kernel_info"],
         "annotations": {"revision": 0, "document": {}},
         "start": document["start"],
     }
     assert TIMESTAMP.fullmatch(document["last_activity"])
     assert TIMESTAMP.fullmatch(document["started"])
+    assert document["kernel_info"]["language_info"]["name"] == "python"
 
 
 async def test_state_tells_how_long_the_latest_start_took(agent: Agent) -> None:

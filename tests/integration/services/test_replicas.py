@@ -14,6 +14,8 @@ from harness.engines.leftovers import find_containers
 from harness.gateways.gateway import START_DEADLINE, Gateway
 from harness.waiting import wait_until
 
+from jupyter_wire.messages import Message
+
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
 LIMIT = 3
@@ -148,13 +150,19 @@ def test_dead_kernel_is_restarted_through_another(trio: Trio) -> None:
         assert client.execute("1").status == "ok"
         kill_container(first, kernel_id)
         wait_until(lambda: are_dead(trio, kernel_id), what="the death")
+        client.receive_until(is_dead)
+        restart = second.request("POST", f"/api/kernels/{kernel_id}/restart")
+        assert restart.status_code == 200, restart.text
         client.receive_until_lost()
-    restart = second.request("POST", f"/api/kernels/{kernel_id}/restart")
-    assert restart.status_code == 200, restart.text
     wait_until_same(trio, {kernel_id})
     with closing(third.connect(kernel_id)) as client:
         mark = client.execute("__import__('os').environ['KERNEL_MARK']").result
     assert mark == "'a$b'"
+
+
+def is_dead(message: Message) -> bool:
+    """Whether a message says that the kernel is dead."""
+    return message.content.get("execution_state") == "dead"
 
 
 def kill_container(gateway: Gateway, kernel_id: str) -> None:

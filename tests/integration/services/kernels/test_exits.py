@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from harness.delays import change_delays
 from harness.engines.fake_engine import FakeEngine, launches_of
-from harness.gateways.service import ANSWER_SECONDS, Service, is_state, state_of
+from harness.gateways.service import ANSWER_SECONDS, Service, in_list, is_state, state_of
 from harness.waiting import eventually
 
 from enterprise_gateway.errors import LaunchError
@@ -119,7 +119,7 @@ async def test_kernel_that_dies_is_remembered_with_its_reason(
     await eventually(lambda: is_state(service, kernel_id, "dead"))
     model = await service.get(f"/api/kernels/{kernel_id}")
     assert model["reason"] == "the kernel's workload ended: exit code 137 (out of memory)"
-    assert await service.get("/api/kernels") == [model]
+    assert await service.get("/api/kernels") == [in_list(model)]
     assert (await service.ask("POST", f"/api/kernels/{kernel_id}/interrupt")).status == 409
     assert (await service.ask("POST", "/api/kernels", json={"kernel_id": kernel_id})).status == 409
     assert (await service.ask("DELETE", f"/api/kernels/{kernel_id}")).status == 204

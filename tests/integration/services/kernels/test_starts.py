@@ -8,7 +8,7 @@ from dataclasses import replace
 import aiohttp
 import pytest
 from harness.engines.fake_engine import FakeEngine
-from harness.gateways.service import Service, is_state, serve_settings
+from harness.gateways.service import Service, in_list, is_state, serve_settings
 from harness.waiting import eventually
 
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
@@ -31,7 +31,7 @@ async def test_start_answers_the_model_and_its_location(service: Service) -> Non
     assert TIME.fullmatch(model["last_activity"])
     assert "reason" not in model
     assert await service.get(f"/api/kernels/{model['id']}") == model
-    assert await service.get("/api/kernels") == [model]
+    assert await service.get("/api/kernels") == [in_list(model)]
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"null", b'{"path": null}', b'{"env": null}'])
