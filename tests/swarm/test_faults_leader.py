@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
 _log = logging.getLogger(__name__)
 
-HEARTBEAT = 2.0
+HEARTBEAT = 5.0
 """A new leader gives nodes six times as long to register, and they try every 8 s at least."""
 START_DEADLINE = 120.0
 """An election takes 10 to 20 s with the engine's usual settings."""
