@@ -1,6 +1,7 @@
 """The connection to an agent, until the agent has answered the upgrade request."""
 
 import asyncio
+import errno
 
 from enterprise_gateway.errors import UnavailableError
 from enterprise_gateway.services.keepalive import LASTING, keep_transport_alive
@@ -15,6 +16,9 @@ from enterprise_gateway.web.channels.upgrade import (
 )
 
 CONNECT_SECONDS = 5.0
+NETWORK_SECONDS = 2.0
+"""How long a network may take to lead to a new kernel: nodes of a Swarm hear of it one by one."""
+PAUSE_SECONDS = 0.1
 ANSWER_SECONDS = 15.0
 
 
@@ -30,11 +34,25 @@ async def connect(endpoint: AgentEndpoint) -> "Handshake":
             if endpoint.unix_path:
                 _, handshake = await loop.create_unix_connection(Handshake, endpoint.unix_path)
             else:
-                _, handshake = await loop.create_connection(Handshake, endpoint.host, endpoint.port)
+                handshake = await _connect_by_tcp(endpoint)
     except (OSError, TimeoutError) as exc:
         raise UnavailableError("The kernel's agent cannot be reached", retry_after=1.0) from exc
     keep_transport_alive(handshake.transport, LASTING)
     return handshake
+
+
+async def _connect_by_tcp(endpoint: AgentEndpoint) -> "Handshake":
+    loop = asyncio.get_running_loop()
+    end = loop.time() + NETWORK_SECONDS
+    while True:
+        try:
+            _, handshake = await loop.create_connection(Handshake, endpoint.host, endpoint.port)
+        except OSError as exc:
+            if exc.errno != errno.EHOSTUNREACH or loop.time() >= end:
+                raise
+        else:
+            return handshake
+        await asyncio.sleep(PAUSE_SECONDS)
 
 
 class Handshake(asyncio.Protocol):
