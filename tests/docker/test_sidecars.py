@@ -93,7 +93,9 @@ def test_sidecar_is_what_the_documentation_says(site: Gateway, engine: docker.Do
     assert host["CapDrop"] == ["ALL"]
     assert host["NetworkMode"] == kernel.attrs["HostConfig"]["NetworkMode"]
     steps = [*site.request("GET", f"/api/kernels/{kernel_id}").json()["start"]["steps"]]
-    assert steps[3:-2] == ["create", "start", "boot", "sidecar", "agent", "kernel"]
+    before = ["admission", "pull", "queue", "prepare"]
+    workloads = ["create", "start", "boot", "sidecar", "agent", "kernel"]
+    assert steps == [*before, *workloads, "report", "check"]
 
 
 def test_kernel_with_a_sidecar_is_a_kernel_like_any_other(
