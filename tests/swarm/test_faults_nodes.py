@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, closing
 from typing import Any
 
 import pytest
+from harness.agents.messages import is_dead
 from harness.clients.channels import Channels
 from harness.gateways.faults import (
     SETTLED_DEADLINE,
@@ -23,7 +24,6 @@ from harness.gateways.faults import (
 from harness.gateways.replica import Replica, ReplicaGroup
 from harness.waiting import wait_until
 
-from jupyter_wire.messages import Message
 from swarmlab.lab import SwarmLab
 from swarmlab.node import SwarmNode
 
@@ -85,11 +85,6 @@ def find_running(node: SwarmNode, kernels: Sequence[str]) -> list[str]:
         ]
 
 
-def says_dead(message: Message) -> bool:
-    """Whether a message says that the kernel is dead."""
-    return message.content.get("execution_state") == "dead"
-
-
 @pytest.mark.parametrize("fault", [powered_off, cut_off])
 def test_kernels_of_a_lost_node_are_dead(
     lab: SwarmLab,
@@ -115,7 +110,7 @@ def test_kernels_of_a_lost_node_are_dead(
                 models = replica.list_kernels()
                 assert all(victim.name in models[kernel_id]["reason"] for kernel_id in lost)
             for kernel_id in lost:
-                clients[kernel_id].receive_until(says_dead)
+                clients[kernel_id].receive_until(is_dead)
             for kernel_id in safe:
                 assert clients[kernel_id].execute("mine").result == repr(kernel_id)
 

@@ -20,3 +20,8 @@ def statuses(messages: list[Message]) -> list[str]:
 def is_idle(message: Message, msg_id: str) -> bool:
     """Whether a message is the idle status of a request."""
     return message.parent_id == msg_id and message.content.get("execution_state") == "idle"
+
+
+def is_dead(message: Message) -> bool:
+    """Whether a message says that the kernel is dead."""
+    return message.content.get("execution_state") == "dead"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from harness.agents.agent import Agent, Client
-from harness.agents.messages import statuses, texts
+from harness.agents.messages import is_dead, statuses, texts
 from harness.engines.leftovers import find_processes
 from harness.kernels.eg_launcher import BOOTSTRAP, make_agent
 from harness.waiting import eventually
@@ -127,7 +127,7 @@ async def test_killed_kernel_is_restarted_then_dead_with_its_signal() -> None:
         assert document["reason"]["signal"] == "SIGKILL"
         # it waits for the next kernel, and ends it at once: one that ran for long is no series
         await client.run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-        await client.until(lambda m: m.content.get("execution_state") == "dead")
+        await client.until(is_dead)
         await until_gone(first)
         await until_gone(processes(agent))
         assert (await agent.request("POST", "/v1/restart"))[0] == 200

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from harness.agents.agent import Agent, Client
-from harness.agents.messages import statuses, texts
+from harness.agents.messages import is_dead, statuses, texts
 from harness.waiting import eventually
 
 from jupyter_wire.messages import Message
@@ -164,7 +164,7 @@ async def test_killed_kernel_is_restarted_up_to_the_limit_then_dead(agent: Agent
         assert document["restarts"] == count
         assert document["reason"]["signal"] == "SIGKILL"
     await client.run(KILL)
-    await client.until(lambda m: m.content.get("execution_state") == "dead")
+    await client.until(is_dead)
     document = await agent.state()
     assert document["execution_state"] == "dead"
     assert document["reason"]["message"] == "the kernel was killed by SIGKILL"
@@ -180,7 +180,7 @@ async def test_death_without_autorestart_tells_code_and_stderr() -> None:
         client = await agent.connect("s")
         await client.execute("1")
         await client.run("import os; os.write(2, b'last line'); os._exit(7)")
-        await client.until(lambda m: m.content.get("execution_state") == "dead")
+        await client.until(is_dead)
         reason = (await agent.state())["reason"]
         assert reason["exit_code"] == 7
         assert reason["signal"] is None

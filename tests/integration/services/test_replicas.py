@@ -10,11 +10,10 @@ from typing import Any
 import docker
 import pytest
 import requests
+from harness.agents.messages import is_dead
 from harness.engines.leftovers import find_containers
 from harness.gateways.gateway import START_DEADLINE, Gateway
 from harness.waiting import wait_until
-
-from jupyter_wire.messages import Message
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
@@ -158,11 +157,6 @@ def test_dead_kernel_is_restarted_through_another(trio: Trio) -> None:
     with closing(third.connect(kernel_id)) as client:
         mark = client.execute("__import__('os').environ['KERNEL_MARK']").result
     assert mark == "'a$b'"
-
-
-def is_dead(message: Message) -> bool:
-    """Whether a message says that the kernel is dead."""
-    return message.content.get("execution_state") == "dead"
 
 
 def kill_container(gateway: Gateway, kernel_id: str) -> None:
