@@ -63,12 +63,12 @@ class AgentInjector(ABC):
             ) from exc
         return {ENTRYPOINT: env.get(ENTRYPOINT) or _entrypoint_lines(config), **placed}
 
-    @abstractmethod
     async def _find(self, image: str) -> ImageConfig | None:
         """Return the configuration of the kernel's image.
 
         None if the engine does not have it, which the launch script reports.
         """
+        return await self._images.config(image)
 
     @abstractmethod
     async def _place(self, bundle: AgentBundle, image: str) -> dict[str, str]:
@@ -81,9 +81,6 @@ class VolumeInjector(AgentInjector):
     def __init__(self, images: DockerImages, bundles: BundleMaker, volume: AgentVolume) -> None:
         super().__init__(images, bundles)
         self._volume = volume
-
-    async def _find(self, image: str) -> ImageConfig | None:
-        return await self._images.config(image)
 
     async def _place(self, bundle: AgentBundle, image: str) -> dict[str, str]:
         await self._volume.ensure(bundle, image)
@@ -100,7 +97,7 @@ class ConfigInjector(AgentInjector):
     async def _find(self, image: str) -> ImageConfig:
         # Nodes may have an image that this manager does not have. If it contains an agent after
         # all, the injected entry point starts that one.
-        return await self._images.config(image) or ImageConfig()
+        return await super()._find(image) or ImageConfig()
 
     async def _place(self, bundle: AgentBundle, image: str) -> dict[str, str]:
         del image
