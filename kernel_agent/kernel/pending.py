@@ -143,17 +143,17 @@ class PendingRequests:
 
     def pop_unreplied(self) -> List[PendingRequest]:
         """Remove and return the requests on the main shell whose `idle` passed without a reply."""
-        found = [
+        unreplied = [
             (key, request)
             for key, request in self._requests.items()
-            if request.channel == SHELL and request.awaits_reply and not request.awaits_idle
+            if request.channel == SHELL
+            and request.awaits_reply
+            and not request.awaits_idle
+            and not (decode_object(request.header) or {}).get("subshell_id")
         ]
-        unreplied = []
-        for key, request in found:
-            if not (decode_object(request.header) or {}).get("subshell_id"):
-                self._remove(key)
-                unreplied.append(request)
-        return unreplied
+        for key, _ in unreplied:
+            self._remove(key)
+        return [request for _, request in unreplied]
 
     def pop_all(self) -> List[PendingRequest]:
         """Remove and return all requests, which the caller answers."""
