@@ -19,16 +19,14 @@ from enterprise_gateway.services.kernels.agents.state import OpenRequest
 
 V1_SUBPROTOCOL = "v1.kernel.websocket.jupyter.org"
 ENAME = "KernelDied"
+DEATH_SECONDS = 10.0
+"""How long the news of a kernel's death may take if its agent does not answer any more."""
 NO_INFO: Mapping[str, object] = MappingProxyType({})
 Document: TypeAlias = dict[str, object]
 """A message in the form of clients that do not speak `V1_SUBPROTOCOL`."""
 
 _REQUEST_SUFFIX = "_request"
 _PARTS = ("header", "parent_header", "metadata", "content")
-
-
-DEATH_SECONDS = 10.0
-"""How long the news of a kernel's death may take if its agent does not answer any more."""
 
 
 def explain_death(reason: str) -> str:

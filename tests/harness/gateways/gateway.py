@@ -29,7 +29,7 @@ FIRST_PORT, EPHEMERAL_PORT = 10_000, 32_768
 def find_free_port() -> int:
     """Return a port that nothing listens on, and that no other process of these tests gets.
 
-    It is none of those that Linux gives to whoever asks for any, so it stays free. The abstract
+    Linux does not assign it to a process that binds to port 0, so it stays free. The abstract
     socket that reserves it lasts as long as this process.
     """
     while True:

@@ -9,7 +9,7 @@ from kernel_agent.launch.connection_file import PortReservation, PortsExhaustedE
 
 def test_port_range_without_five_free_ports_is_an_error() -> None:
     """Too few ports, or taken ones, are told; nothing stays bound."""
-    # below those that Linux gives to whoever asks for any
+    # below those that Linux assigns to processes that bind to port 0
     with pytest.raises(PortsExhaustedError):
         PortReservation((29_300, 29_303))
     first = PortReservation((29_300, 29_304))
