@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import datetime as dt
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,13 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from enterprise_gateway.services.kernels.kernels import DeadKernel
 from enterprise_gateway.services.processproxies.contract import AgentEndpoint
+from enterprise_gateway.services.processproxies.responses.certificate import make_certificate
 from enterprise_gateway.settings import AccessSettings, LiveSettings, ServerSettings, Settings
 from enterprise_gateway.web.channels.handlers import Channels
 from enterprise_gateway.web.draining import RequestDrain
@@ -229,28 +225,7 @@ async def serve_channels(
         await agent.stop()
 
 
-def make_certificate(path: Path) -> Path:
+def write_certificate(path: Path) -> Path:
     """Write a self-signed certificate and its key into one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gateway")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
+    path.write_text(make_certificate()["pem"])
     return path

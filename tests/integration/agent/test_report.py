@@ -1,9 +1,7 @@
 """The one report to the gateway: ready, failed, and what the answer means."""
 
 import asyncio
-import base64
 import contextlib
-import datetime as dt
 import json
 import ssl
 import sys
@@ -12,49 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 from harness.agents.agent import Agent
 from harness.agents.attached import AttachedKernel
 from harness.agents.messages import texts
 from harness.waiting import eventually
 
+from enterprise_gateway.services.processproxies.responses.certificate import make_certificate
+
 pytestmark = pytest.mark.kernel
 
 
 class Identity:
-    """A key and its self-signed certificate, as a gateway makes them at start."""
+    """The key and certificate of a gateway."""
 
     def __init__(self, folder: Path) -> None:
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "gateway")])
-        now = dt.datetime.now(dt.UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now)
-            .not_valid_after(now + dt.timedelta(days=1))
-            .sign(key, hashes.SHA256())
-        )
-        pem = serialization.Encoding.PEM
-        plain = serialization.NoEncryption()
+        made = make_certificate()
         path = folder / f"{id(self)}.pem"
-        path.write_bytes(
-            key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
-            + certificate.public_bytes(pem)
-        )
+        path.write_text(made["pem"])
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(path)
-        self.public_key = base64.b64encode(
-            key.public_key().public_bytes(
-                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
-        ).decode()
+        self.public_key = made["public_key"]
 
 
 class Gateway:

@@ -16,8 +16,8 @@ from harness.agents.raw_agent import (
     DEADLINE,
     Spliced,
     Stream,
-    make_certificate,
     serve_channels,
+    write_certificate,
 )
 from harness.waiting import eventually
 
@@ -158,7 +158,7 @@ async def test_large_streams_pass_both_ways_at_once() -> None:
 async def test_bytes_pass_under_tls(tmp_path: Path, size: int) -> None:
     """With TLS towards the client everything is as without, early bytes included."""
     early, data = os.urandom(size), os.urandom(5_000_000)
-    certificate = make_certificate(tmp_path / "gateway.pem")
+    certificate = write_certificate(tmp_path / "gateway.pem")
     async with serve_channels(echo, certificate=certificate) as gateway:
         client = await gateway.open(early=early)
         assert await client.read(size) == early
@@ -176,7 +176,7 @@ async def test_agent_that_ends_closes_the_client_under_tls(tmp_path: Path) -> No
     async def say_and_go(stream: Stream) -> None:
         await stream.write(ACCEPTED + data)
 
-    certificate = make_certificate(tmp_path / "gateway.pem")
+    certificate = write_certificate(tmp_path / "gateway.pem")
     async with serve_channels(say_and_go, certificate=certificate) as gateway:
         client = await gateway.open()
         assert await client.read_all() == data
