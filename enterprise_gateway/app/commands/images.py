@@ -3,21 +3,16 @@
 It needs no gateway, and runs with the gateway's configuration and credentials of registries.
 """
 
-import json
 import logging
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from traitlets import Bool, Enum
+from traitlets import Enum
 
 from enterprise_gateway.app.application import EnterpriseGatewayApp
-from enterprise_gateway.app.commands.kernels import (
-    KernelsCommand,
-    format_cell,
-    format_table,
-    print_line,
-)
+from enterprise_gateway.app.commands.command import Command, print_line
+from enterprise_gateway.app.commands.list_command import ListCommand
 from enterprise_gateway.errors import InvalidRequestError
 from enterprise_gateway.services.composition import GatewayServices
 from enterprise_gateway.services.images import SpecImage
@@ -38,8 +33,7 @@ class ImageRow:
     def cells(self) -> tuple[str, ...]:
         """Return the cells of the image's row in the table."""
         present = "yes" if self.is_present else "no"
-        cells = (self.image, present, self.pull_policy, ", ".join(self.kernelspecs))
-        return tuple(format_cell(cell) for cell in cells)
+        return self.image, present, self.pull_policy, ", ".join(self.kernelspecs)
 
 
 def image_rows(found: Iterable[SpecImage]) -> list[ImageRow]:
@@ -54,18 +48,12 @@ def image_rows(found: Iterable[SpecImage]) -> list[ImageRow]:
     return list(rows.values())
 
 
-class ImageListApp(KernelsCommand):
+class ImageListApp(ListCommand):
     """Lists the images of the installed kernelspecs, and whether the engine has them."""
 
     name = "jupyter enterprisegateway images list"
     description = __doc__ or ""
     examples = "jupyter enterprisegateway images list --json"
-    flags = {  # noqa: RUF012 - traitlets' own way to declare them
-        **KernelsCommand.flags,
-        "json": ({"ImageListApp": {"as_json": True}}, "Print JSON instead of a table."),
-    }
-
-    as_json = Bool(default_value=False, help="Print JSON instead of a table.").tag(config=True)
 
     async def run(self) -> None:
         """Print the list; exit with code 1 if something is not known."""
@@ -73,12 +61,8 @@ class ImageListApp(KernelsCommand):
         async with services.running():
             found = await services.images.all()
         rows = image_rows(found)
-        if self.as_json:
-            print_line(json.dumps([asdict(row) for row in rows], indent=2))
-        elif rows:
-            print_line(format_table([COLUMNS, *(row.cells() for row in rows)]))
-        else:
-            print_line("No images.")
+        table = [COLUMNS, *(row.cells() for row in rows)]
+        self.print_list([asdict(row) for row in rows], table, "No images.")
         self.end(found)
 
     def end(self, found: Iterable[SpecImage]) -> None:
@@ -90,7 +74,7 @@ class ImageListApp(KernelsCommand):
             sys.exit(1)
 
 
-class ImagePullApp(KernelsCommand):
+class ImagePullApp(Command):
     """Has the engine pull the images of kernelspecs, those that it has as well.
 
     Arguments are names of kernelspecs; without any, all of them count.
@@ -130,13 +114,13 @@ def describe(found: SpecImage) -> str:
     return f"{image.name} is not on the engine, and is not pulled: build or load it"
 
 
-class ImagesApp(KernelsCommand):
+class ImagesApp(Command):
     """Lists and pulls the images of the installed kernelspecs."""
 
     name = "jupyter enterprisegateway images"
     description = __doc__ or ""
     examples = "jupyter enterprisegateway images list"
-    subcommands = {  # noqa: RUF012 - likewise
+    subcommands = {  # noqa: RUF012 - traitlets' own way to declare them
         "list": (ImageListApp, "List the images."),
         "pull": (ImagePullApp, "Pull images."),
     }

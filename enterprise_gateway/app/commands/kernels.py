@@ -5,18 +5,15 @@ gateway's user and with its configuration: it needs the same runtime folder and 
 """
 
 import asyncio
-import json
-import logging
 import sys
-from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-from jupyter_core.application import base_aliases
-from traitlets import Bool, Enum
+from traitlets import Bool
 
-from enterprise_gateway.app.application import EnterpriseGatewayApp
+from enterprise_gateway.app.commands.command import Command, print_line
+from enterprise_gateway.app.commands.list_command import ListCommand
 from enterprise_gateway.errors import GatewayError, InvalidRequestError, UnavailableError
 from enterprise_gateway.services.composition import GatewayServices
 from enterprise_gateway.services.kernels.agents.state import format_time
@@ -38,7 +35,6 @@ COLUMNS = (
     "REASON",
 )
 _AGE_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
-_EMPTY_CELL = "-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +55,7 @@ class KernelRow:
 
     def cells(self, now: datetime) -> tuple[str, ...]:
         """Return the cells of the kernel's row in the table."""
-        cells = (
+        return (
             self.id,
             self.name,
             self.execution_state,
@@ -71,7 +67,6 @@ class KernelRow:
             self.image,
             self.reason,
         )
-        return tuple(format_cell(cell) for cell in cells)
 
 
 def format_age(moment: str, now: datetime) -> str:
@@ -86,76 +81,31 @@ def format_age(moment: str, now: datetime) -> str:
     return f"{seconds} s ago"
 
 
-def format_cell(text: str) -> str:
-    """Return a cell as one line without control characters."""
-    plain = " ".join(text.split())
-    return (
-        "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in plain) or _EMPTY_CELL
-    )
-
-
-def format_table(rows: Iterable[Sequence[str]]) -> str:
-    """Align the cells of rows in columns."""
-    lines = list(rows)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
-
-
-class KernelsCommand(EnterpriseGatewayApp):
-    """A command that prints its result and logs only warnings and errors."""
-
-    subcommands = {}  # noqa: RUF012 - traitlets' own way to declare them
-    aliases = base_aliases
-    flags = {  # noqa: RUF012 - likewise
-        name: EnterpriseGatewayApp.flags[name]
-        for name in ("debug", "show-config", "show-config-json")
-    }
-
-    log_level = Enum(
-        EnterpriseGatewayApp.log_level.values,
-        default_value=logging.WARNING,
-        help=EnterpriseGatewayApp.log_level.help,
-    ).tag(config=True)
-
-
-class KernelListApp(KernelsCommand):
+class KernelListApp(ListCommand):
     """Lists the kernels of this machine's gateways."""
 
     name = "jupyter enterprisegateway kernels list"
     description = __doc__ or ""
     examples = "jupyter enterprisegateway kernels list --json"
-    flags = {  # noqa: RUF012 - traitlets' own way to declare them
-        **KernelsCommand.flags,
-        "json": ({"KernelListApp": {"as_json": True}}, "Print JSON instead of a table."),
-    }
-
-    as_json = Bool(default_value=False, help="Print JSON instead of a table.").tag(config=True)
 
     async def run(self) -> None:
         """Print the list."""
         services = GatewayServices(LiveSettings(self.read_settings()))
         async with services.running():
-            lines = await list_kernels(services)
-        if self.as_json:
-            print_line(json.dumps([asdict(line) for line in lines], indent=2))
-        elif lines:
-            now = datetime.now(UTC)
-            print_line(format_table([COLUMNS, *(line.cells(now) for line in lines)]))
-        else:
-            print_line("No kernels.")
+            rows = await list_kernels(services)
+        now = datetime.now(UTC)
+        table = [COLUMNS, *(row.cells(now) for row in rows)]
+        self.print_list([asdict(row) for row in rows], table, "No kernels.")
 
 
-class KernelStopApp(KernelsCommand):
+class KernelStopApp(Command):
     """Stops kernels, by their ids or all of them."""
 
     name = "jupyter enterprisegateway kernels stop"
     description = __doc__ or ""
     examples = "jupyter enterprisegateway kernels stop --all"
-    flags = {  # noqa: RUF012 - likewise
-        **KernelsCommand.flags,
+    flags = {  # noqa: RUF012 - traitlets' own way to declare them
+        **Command.flags,
         "all": ({"KernelStopApp": {"stop_all": True}}, "Stop every kernel."),
     }
 
@@ -170,7 +120,7 @@ class KernelStopApp(KernelsCommand):
         services = GatewayServices(LiveSettings(self.read_settings()))
         async with services.running():
             if self.stop_all:
-                wanted = [line.id for line in await list_kernels(services)]
+                wanted = [row.id for row in await list_kernels(services)]
             limit = asyncio.Semaphore(_CONCURRENT_STOPS)
             stopped = await asyncio.gather(*(self._stop(services, each, limit) for each in wanted))
         if not all(stopped):
@@ -189,7 +139,7 @@ class KernelStopApp(KernelsCommand):
         return True
 
 
-class KernelsApp(KernelsCommand):
+class KernelsApp(Command):
     """Lists and stops kernels, whether a gateway runs or not."""
 
     name = "jupyter enterprisegateway kernels"
@@ -217,10 +167,10 @@ async def list_kernels(services: GatewayServices) -> list[KernelRow]:
         # an engine that must answer has answered above; another one may be absent
         with suppress(UnavailableError):
             workloads |= {workload.kernel_id: workload for workload in await proxy.list()}
-    lines = []
+    rows = []
     for model in models:
         workload = workloads.get(model.id)
-        lines.append(
+        rows.append(
             KernelRow(
                 id=model.id,
                 name=model.name,
@@ -235,9 +185,4 @@ async def list_kernels(services: GatewayServices) -> list[KernelRow]:
                 reason=model.reason,
             )
         )
-    return lines
-
-
-def print_line(text: str) -> None:
-    """Print a line on standard output."""
-    sys.stdout.write(f"{text}\n")
+    return rows

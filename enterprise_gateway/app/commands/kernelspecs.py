@@ -17,7 +17,7 @@ from traitlets import Bool, Unicode
 from traitlets import Enum as Choice
 
 from enterprise_gateway._version import __version__
-from enterprise_gateway.app.commands.kernels import KernelsCommand, print_line
+from enterprise_gateway.app.commands.command import Command, print_line
 from enterprise_gateway.app.configuration.check import suggest
 from enterprise_gateway.errors import ConfigurationError, InvalidRequestError
 
@@ -45,7 +45,7 @@ _PROCESS_PROXIES = {Mode.DOCKER: b"DockerProcessProxy", Mode.SWARM: b"DockerSwar
 """Class of the process proxy in kernel.json."""
 
 
-class KernelspecInstallApp(KernelsCommand):
+class KernelspecInstallApp(Command):
     """Installs kernelspecs for kernels in containers: those named, or all."""
 
     name = "jupyter enterprisegateway kernelspecs install"
@@ -54,12 +54,12 @@ class KernelspecInstallApp(KernelsCommand):
 jupyter enterprisegateway kernelspecs install --mode=swarm --prefix=/usr/local python_docker"""
     takes_arguments = True
     aliases = {  # noqa: RUF012 - traitlets' own way to declare them
-        **KernelsCommand.aliases,
+        **Command.aliases,
         "mode": "KernelspecInstallApp.mode",
         "prefix": "KernelspecInstallApp.prefix",
     }
     flags = {  # noqa: RUF012 - likewise
-        **KernelsCommand.flags,
+        **Command.flags,
         "user": ({"KernelspecInstallApp": {"user": True}}, "Install for this user only."),
     }
 
@@ -81,7 +81,7 @@ jupyter enterprisegateway kernelspecs install --mode=swarm --prefix=/usr/local p
             print_line(line)
 
 
-class KernelspecsApp(KernelsCommand):
+class KernelspecsApp(Command):
     """Installs the kernelspecs that come with the gateway."""
 
     name = "jupyter enterprisegateway kernelspecs"

@@ -18,7 +18,8 @@ from harness.engines.fake_engine import FakeEngine
 from harness.gateways.service import Service, serve_settings
 from harness.waiting import eventually
 
-from enterprise_gateway.app.commands.kernels import KernelListApp, KernelsCommand, KernelStopApp
+from enterprise_gateway.app.commands.command import Command
+from enterprise_gateway.app.commands.kernels import KernelListApp, KernelStopApp
 from enterprise_gateway.errors import LaunchError
 from enterprise_gateway.services.kernels import handlers as kernel_handlers
 from enterprise_gateway.services.kernels.planning.launches import derive_agent_token
@@ -140,7 +141,7 @@ async def test_operator_lists_and_stops_unclaimed_kernels(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """`kernels list` and `kernels stop --all` are about all workloads, claimed or not."""
-    monkeypatch.setattr(KernelsCommand, "read_settings", lambda _self: live.current)
+    monkeypatch.setattr(Command, "read_settings", lambda _self: live.current)
     kernel_id = orphan.state["kernel_id"]
     async with serve_settings(live) as service:
         claimed = await service.start_kernel()

@@ -4,13 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from enterprise_gateway.app.commands.kernels import (
-    COLUMNS,
-    KernelRow,
-    format_age,
-    format_cell,
-    format_table,
-)
+from enterprise_gateway.app.commands.kernels import COLUMNS, KernelRow, format_age
+from enterprise_gateway.app.commands.list_command import format_table
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 ROW = KernelRow(
@@ -55,4 +50,4 @@ def test_row_says_who_runs_what_where_and_why_it_ended() -> None:
     for text in ("bob@example.org", "3 h ago", "3 min ago", "node-2", "kernel-py:0.1.0"):
         assert text in row
     assert row.endswith("exit code 137 (out of memory)\N{REPLACEMENT CHARACTER}[31m")
-    assert format_cell("") == "-"
+    assert format_table([["A"], [""]]) == "A\n-"
