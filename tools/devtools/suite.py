@@ -1,11 +1,13 @@
 """`scripts/test`: static checks, then the tests in parts, several of them at the same time."""
 
 import argparse
+import re
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from tempfile import NamedTemporaryFile
 
 from devtools import checks
 from devtools.console import say
@@ -18,6 +20,9 @@ from devtools.schedule import Job, Outcome, run_jobs
 UNIT_SLOTS = 2
 ENGINE_SLOTS = 3
 """The tests with kernels wait most of the time: three parts keep two cores busy."""
+
+_NUMBERS = {"failed": "failures", "errors": "errors", "skipped": "skipped"}
+"""The names of numbers in a report in JUnit's form, by pytest's words for them."""
 
 CHECKS = "static checks"
 PREPARATION = "engine and images"
@@ -115,8 +120,20 @@ def make_job(part: Part, arguments: Sequence[str]) -> Job:
 def run_pytest(arguments: Sequence[str], env: dict[str, str]) -> Outcome:
     """Run named tests in the foreground."""
     begin = time.monotonic()
-    done = subprocess.run(pytest_command(arguments), cwd=ROOT, env=env, check=False)
-    return Outcome("named tests", done.returncode, time.monotonic() - begin)
+    with NamedTemporaryFile() as report:
+        command = pytest_command([f"--junit-xml={report.name}", *arguments])
+        done = subprocess.run(command, cwd=ROOT, env=env, check=False)
+        details = count_tests(report.read().decode())
+    return Outcome("named tests", done.returncode, time.monotonic() - begin, details)
+
+
+def count_tests(report: str) -> str:
+    """Return the numbers in a report in JUnit's form as pytest's last line has them."""
+    suite = re.search(r"<testsuite [^>]*>", report)
+    numbers = dict(re.findall(r' (\w+)="(\d+)"', suite[0] if suite else ""))
+    counts = {word: int(numbers.get(name, 0)) for word, name in _NUMBERS.items()}
+    counts["passed"] = int(numbers.get("tests", 0)) - sum(counts.values())
+    return ", ".join(f"{number} {word}" for word, number in counts.items() if number)
 
 
 def pytest_command(arguments: Sequence[str]) -> list[str]:

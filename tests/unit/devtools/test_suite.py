@@ -7,6 +7,7 @@ import pytest
 
 from devtools import suite
 from devtools.engine import EngineChoice
+from devtools.host import environment
 from devtools.parts import DOCKER, ENGINE, UNIT, UNIT_OTHERS, find_folders, names_paths
 from devtools.schedule import Outcome
 from devtools.suite import describe_outcomes, describe_plan, describe_total, make_job
@@ -81,6 +82,21 @@ def test_table_has_a_line_for_each_part_and_a_total() -> None:
     ]
     total = describe_total(outcomes, 700.0)
     assert total == "2040 passed, 1 skipped, 1 failed in 700 s (12 min)"
+
+
+def test_named_tests_are_counted(tmp_path: Path) -> None:
+    """As those of the parts, so that the last line of the run is true."""
+    file = tmp_path / "test_it.py"
+    file.write_text(
+        "import pytest\n"
+        "def test_good(): pass\n"
+        "def test_bad(): assert False\n"
+        "@pytest.mark.parametrize('number', range(2))\n"
+        "def test_skipped(number): pytest.skip()\n"
+    )
+    outcome = suite.run_pytest([str(file), "-q", "-p", "no:cacheprovider"], environment(None))
+    assert not outcome.is_good
+    assert outcome.counts == {"passed": 1, "failed": 1, "skipped": 2}
 
 
 def test_red_checks_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
