@@ -52,10 +52,13 @@ class DeadKernelAnswers:
         self._kernel_info = kernel_info
         self._session = uuid.uuid4().hex
 
-    def last_messages(
+    def answer_left(
         self, requests: Iterable[OpenRequest], sent: Iterable[str | bytes] = ()
     ) -> list[str | bytes]:
-        """Return the answers to requests that the kernel left, then the status `dead`.
+        """Return the answers to requests that the kernel left.
+
+        No status `dead` follows: JupyterLab would end its connection for good, and its "Restart
+        Kernel…" then does nothing.
 
         Args:
             requests: those that its agent told of.
@@ -66,9 +69,9 @@ class DeadKernelAnswers:
             request = read_request(data, is_v1=self._is_v1)
             if request is not None and _awaits_reply(request):
                 left.setdefault(_key(request), request)
-        messages = [message for request in left.values() for message in self.fail(request)]
-        messages.append(self._message("iopub", "status", {"execution_state": "dead"}, {}))
-        return [self._encode(message) for message in messages]
+        return [
+            self._encode(message) for request in left.values() for message in self.fail(request)
+        ]
 
     def answer(self, data: str | bytes) -> list[str | bytes]:
         """Return the answers to a client's message; [] if it gets none."""

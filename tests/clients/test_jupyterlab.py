@@ -1,6 +1,6 @@
 """JupyterLab in headless Chromium, its kernels behind a gateway: what a user sees and does."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ from harness.clients.languages import R
 from harness.clients.notebook_server import NotebookServer, jupyterlab
 from harness.clients.notebooks import write_notebook
 from harness.clients.snippets import read_snippet
+from harness.engines.leftovers import kill_local_agent, kill_workload
 from harness.gateways.gateway import Gateway
 from harness.waiting import wait_until
 from playwright.sync_api import Page, expect
@@ -65,6 +66,7 @@ try:
     time.sleep(1000)
 except KeyboardInterrupt:
     os._exit(3)"""
+FLOOD = "import time\nwhile True:\n    print('looping', flush=True)\n    time.sleep(0.1)"
 CELLS = [WHERE, PLOT, SLIDER, ENDLESS, NAME, PRINTING]
 
 
@@ -163,6 +165,43 @@ def test_reason_of_a_death_stands_under_its_cell(
     page.locator(".jp-Dialog button.jp-mod-accept").click()
     notebook.run(2)
     expect(notebook.output(2)).to_contain_text("again")
+
+
+@pytest.mark.parametrize(
+    ("kernel_name", "end"),
+    [
+        pytest.param("python_docker", kill_workload, marks=pytest.mark.docker),
+        ("python3", kill_local_agent),
+    ],
+    ids=["container", "local agent"],
+)
+def test_cells_end_when_kernel_and_agent_are_killed(
+    own_gateway: Gateway,
+    lab: NotebookServer,
+    page: Page,
+    kernel_name: str,
+    end: Callable[[str], None],
+) -> None:
+    """The one that printed and the one behind it, with the reason; then the menu restarts it."""
+    write_notebook(lab.notebooks / "killed.ipynb", kernel_name, [FLOOD, "print('never')", "6 * 7"])
+    notebook = Notebook(page)
+    notebook.open(lab, "killed.ipynb")
+    notebook.run(0)
+    expect(notebook.output(0)).to_contain_text("looping")
+    notebook.run(1)
+    (kernel_id,) = own_gateway.list_kernels()
+    wait_until(lambda: has_queued_cell(own_gateway, kernel_id), what="the second cell")
+    end(kernel_id)
+    for number in (0, 1):
+        expect(notebook.output(number)).to_contain_text("KernelDied: The kernel's workload ended: ")
+        prompt = notebook.cell(number).locator(".jp-InputArea-prompt")
+        expect(prompt).not_to_have_text("[*]:")
+    expect(notebook.output(1)).not_to_contain_text("never")
+    notebook.choose("Kernel", "Restart Kernel…")
+    page.locator(".jp-Dialog button.jp-mod-accept").click()
+    expect(notebook.status_bar).to_contain_text("| Idle")
+    notebook.run(2)
+    expect(notebook.output(2)).to_contain_text("42")
 
 
 def has_queued_cell(gateway: Gateway, kernel_id: str) -> bool:

@@ -1,8 +1,6 @@
 """Kernels that are killed together with their agents: each request ends, and clients say why."""
 
 import json
-import os
-import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +9,7 @@ import pytest
 from harness.clients.channels import Channels
 from harness.clients.notebooks import write_notebook
 from harness.clients.snippets import run_snippet
-from harness.engines.leftovers import find_kernel_containers, find_processes, kill_workload
+from harness.engines.leftovers import find_kernel_containers, kill_local_agent, kill_workload
 from harness.gateways.gateway import Gateway
 from harness.waiting import wait_until
 
@@ -41,11 +39,6 @@ def kill_paused_container(kernel_id: str) -> None:
     (container,) = find_kernel_containers(kernel_id)
     container.pause()
     container.kill()
-
-
-def kill_local_agent(kernel_id: str) -> None:
-    """SIGKILL for the agent alone, which is the oldest process of the workload."""
-    os.kill(min(find_processes(f"KERNEL_ID={kernel_id}")), signal.SIGKILL)
 
 
 def await_cell(channels: Channels) -> None:

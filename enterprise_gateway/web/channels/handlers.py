@@ -181,7 +181,7 @@ class Channels:
         self._clients_of_dead.add(client)
         closing = asyncio.create_task(_close_when(dead.is_forgotten, client))
         try:
-            for data in answers.last_messages(dead.requests, sent):
+            for data in answers.answer_left(dead.requests, sent):
                 await client.send(data)
             async for message in client.messages():
                 for data in answers.answer(message):

@@ -80,6 +80,11 @@ def kill_workload(kernel_id: str) -> None:
             os.kill(process_id, signal.SIGKILL)
 
 
+def kill_local_agent(kernel_id: str) -> None:
+    """Kill the agent of a local kernel, and not its kernel, whose parent it is."""
+    os.kill(min(find_processes(f"KERNEL_ID={kernel_id}")), signal.SIGKILL)
+
+
 def kill_local_kernels(username: str) -> None:
     """Kill the user's local kernels, with their agents."""
     for process_id in find_processes(f"KERNEL_USERNAME={username}"):

@@ -44,24 +44,22 @@ def request(msg_type: str, channel: str = "shell", *buffers: bytes) -> Message:
 
 
 @both_codecs
-def test_open_requests_fail_with_the_reason_before_dead(codec: Codec) -> None:
+def test_open_requests_fail_with_the_reason(codec: Codec) -> None:
     """With an error under a cell, the reply and idle, as an agent would answer."""
     cell, completion = request("execute_request"), request("complete_request", "control")
     requests = [OpenRequest("shell", cell.header), OpenRequest("control", completion.header)]
-    said = [decode(each, codec) for each in answering(codec).last_messages(requests)]
+    said = [decode(each, codec) for each in answering(codec).answer_left(requests)]
     assert [(each.channel, each.type, each.parent_id) for each in said] == [
         ("iopub", "error", cell.id),
         ("shell", "execute_reply", cell.id),
         ("iopub", "status", cell.id),
         ("control", "complete_reply", completion.id),
         ("iopub", "status", completion.id),
-        ("iopub", "status", ""),
     ]
-    error, reply, idle, *_, dead = said
+    error, reply, idle, *_ = said
     assert error.content["traceback"] == [f"KernelDied: {EVALUE}"]
     assert (reply.content["status"], reply.content["evalue"]) == ("error", EVALUE)
     assert idle.content == {"execution_state": "idle"}
-    assert dead.content == {"execution_state": "dead"}
     assert len({each.header["session"] for each in said}) == 1
 
 
@@ -71,8 +69,8 @@ def test_request_that_the_agent_did_not_tell_of_fails_too(codec: Codec) -> None:
     told, late = request("execute_request"), request("execute_request")
     sent = [encode(each, codec) for each in (told, request("comm_msg"), late)]
     requests = [OpenRequest("shell", told.header)]
-    said = [decode(each, codec) for each in answering(codec).last_messages(requests, sent)]
-    assert [each.parent_id for each in said] == [*[told.id] * 3, *[late.id] * 3, ""]
+    said = [decode(each, codec) for each in answering(codec).answer_left(requests, sent)]
+    assert [each.parent_id for each in said] == [*[told.id] * 3, *[late.id] * 3]
 
 
 @both_codecs
