@@ -34,6 +34,7 @@ class FakeEngine(BaseProcessProxyABC):
         failure: what the next launches fail with.
         gate: cleared, launches wait until it is set.
         pulls: cleared, launches wait until it is set before they take their turn.
+        prepared: how often a launch was prepared.
         cancelled: how many launches were cancelled.
         is_forgetful: whether it does not know how workloads were launched.
         keeps_dead: whether the dead stay, so that every replica can say why they died.
@@ -49,6 +50,7 @@ class FakeEngine(BaseProcessProxyABC):
         self.gate.set()
         self.pulls = asyncio.Event()
         self.pulls.set()
+        self.prepared = 0
         self.cancelled = 0
         self.is_forgetful = False
         self.keeps_dead = False
@@ -128,6 +130,7 @@ class FakeEngine(BaseProcessProxyABC):
 
     async def prepare(self, request: LaunchRequest) -> None:
         """See the base class."""
+        self.prepared += 1
         try:
             async with asyncio.timeout(request.timeout):
                 await self.pulls.wait()

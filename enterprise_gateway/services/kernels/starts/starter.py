@@ -115,11 +115,7 @@ class Starter:
             attempt = Attempt(launch.kernel_id, launch.kernel_name, launch.username)
             with contextlib.suppress(ConflictError):  # another replica was faster
                 with report_outcome(attempt, self.metrics):
-                    # a refusal leaves the dead kernel as it is
-                    self._check_limits_before(launch)
-                    await proxy.prepare(launch)
-                    await record.proxy.remove_workload(record.workload)
-                    new = await self._launch(proxy, launch, attempt)
+                    new = await self._launch(proxy, launch, attempt, record)
                 await _move_annotations(record, new)
                 return
         await self._wait_for_successor(record)
@@ -166,14 +162,21 @@ class Starter:
         return self._proxies.get(spec.proxy_class), launch
 
     async def _launch(
-        self, proxy: BaseProcessProxyABC, launch: LaunchRequest, attempt: Attempt
+        self,
+        proxy: BaseProcessProxyABC,
+        launch: LaunchRequest,
+        attempt: Attempt,
+        former: Record | None = None,
     ) -> Record:
+        """Launch a kernel; `former` is the one that it replaces, unless the launch is refused."""
         self._registry.follow(proxy)
         self._check_limits_before(launch)
         launch = distinguish_launch(launch, self._live.current.cluster_secret)
         launch = replace(launch, steps=attempt.steps)
         with self._registry.launching(proxy, launch):
             await proxy.prepare(launch)
+            if former is not None:
+                await former.proxy.remove_workload(former.workload)
             attempt.steps.begin(Step.QUEUE)
             async with self._queue.slot(launch.username):
                 attempt.steps.begin(Step.PREPARE)

@@ -159,7 +159,10 @@ async def test_final_state_of_the_agent_is_the_reason(service: Service, engine: 
 async def test_dead_kernel_is_launched_again_under_its_id(
     service: Service, engine: FakeEngine
 ) -> None:
-    """Restart makes a new workload with the same environment; sessions move to it."""
+    """Restart makes a new workload with the same environment; sessions move to it.
+
+    Its image is looked for once: with the policy `Always` that is a request to a registry.
+    """
     kernel_id = await service.start_kernel(env={"KERNEL_X": "1"})
     session = {"path": "a.ipynb", "type": "notebook", "name": "a", "kernel": {"id": kernel_id}}
     assert (await service.ask("POST", "/api/sessions", json=session)).status == 201
@@ -171,6 +174,7 @@ async def test_dead_kernel_is_launched_again_under_its_id(
     assert "reason" not in answer.body
     first, second = launches_of(engine)
     assert first == second
+    assert engine.prepared == 2
     assert [one["path"] for one in await service.get("/api/sessions")] == ["a.ipynb"]
 
 
@@ -187,6 +191,23 @@ async def test_dead_kernel_that_cannot_be_launched_again_stays_dead(
     assert answer.message == "no memory left"
     assert await state_of(service, kernel_id) == "dead"
     engine.failure = None
+    assert (await service.ask("POST", f"/api/kernels/{kernel_id}/restart")).status == 200
+
+
+async def test_dead_kernel_stays_while_its_image_is_pulled(
+    service: Service, engine: FakeEngine
+) -> None:
+    """A restart that gives up waiting leaves it, with its reason, and the next one may succeed."""
+    engine.keeps_dead = True
+    kernel_id = await service.start_kernel(env={"KERNEL_LAUNCH_TIMEOUT": "1"})
+    await engine.kill(kernel_id, "exit code 139")
+    await eventually(lambda: is_state(service, kernel_id, "dead"))
+    engine.pulls.clear()
+    answer = await service.ask("POST", f"/api/kernels/{kernel_id}/restart")
+    assert answer.status == 503
+    assert (await service.get(f"/api/kernels/{kernel_id}"))["reason"].endswith("exit code 139")
+    assert [workload.kernel_id for workload in await engine.list()] == [kernel_id]
+    engine.pulls.set()
     assert (await service.ask("POST", f"/api/kernels/{kernel_id}/restart")).status == 200
 
 
