@@ -96,7 +96,7 @@ def bare_kernel(name: str, folder: Path) -> Iterator[Connection]:
 
 
 def _reserve_port() -> int:
-    """Pick a port that the system does not give to anybody who asks for any.
+    """Pick a port that the system does not give to a program that asks for any.
 
     Of sixteen kernels that start at once with ports of that kind, one finds its own taken in every
     fifth run.

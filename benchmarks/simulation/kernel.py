@@ -78,7 +78,7 @@ class SimulatedKernel:
 
 
 def make_kernel(number: int) -> SimulatedKernel:
-    """Make a kernel that was there before anybody looked."""
+    """Make a kernel that was there before a gateway looked."""
     kernel_id = str(UUID(int=number, version=4))
     labels = {"app": "enterprise-gateway", "component": "kernel", "kernel_id": kernel_id}
     return SimulatedKernel(number, kernel_id, f"bench-{kernel_id}", _environment(kernel_id), labels)

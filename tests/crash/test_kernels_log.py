@@ -236,7 +236,7 @@ def test_kernel_client_of_notebook_runners_misses_nothing(
 
 
 @pytest.mark.docker
-def test_container_with_little_memory_keeps_what_nobody_reads(own_gateway: Gateway) -> None:
+def test_container_with_little_memory_keeps_what_no_client_reads(own_gateway: Gateway) -> None:
     """100 MB beside a kernel in 160 MiB: it lives, and the client gets all of it afterwards."""
     kernels = own_gateway.home / "share/jupyter/kernels"
     shutil.copytree(kernels / "python_docker", kernels / "small")

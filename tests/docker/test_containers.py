@@ -107,7 +107,7 @@ async def test_arguments_may_be_spelled_the_new_way(
     await inspect(rig, proxy, rig.request(argv=argv))
 
 
-async def test_kernel_may_run_as_anybody(rig: DockerRig, proxy: BaseProcessProxyABC) -> None:
+async def test_kernel_may_run_as_any_user(rig: DockerRig, proxy: BaseProcessProxyABC) -> None:
     """An id that the image does not know has a home to write to all the same."""
     request = with_env(rig.request(), KERNEL_UID="12345", KERNEL_GID="54321")
     container = await inspect(rig, proxy, request)
@@ -253,7 +253,7 @@ async def test_container_that_has_ended_is_removed_by_a_gateway(
     await rig.until_gone(request.kernel_id)
 
 
-async def test_container_that_nobody_will_start_is_removed(rig: DockerRig) -> None:
+async def test_container_that_no_gateway_will_start_is_removed(rig: DockerRig) -> None:
     """A gateway that was killed between create and start left it; the next one clears it away."""
     kernel_id = await create_only(rig)
     rig.change_delays(stale_container_seconds=0.0)

@@ -132,7 +132,7 @@ async def test_gateway_starts_before_the_engine(rig: DockerRig, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("host", ["ftp://x", "ssh://x", "x", "https://127.0.0.1:1"])
-async def test_unusable_address_is_told_to_whoever_wants_the_engine(
+async def test_unusable_address_is_told_when_the_engine_is_wanted(
     rig: DockerRig, host: str
 ) -> None:
     """The gateway starts all the same: local kernels need no engine."""

@@ -52,7 +52,7 @@ async def test_cache_of_completions_outlives_the_age_of_the_image() -> None:
     assert int(last_cleared) > 1.5 * time.time()
 
 
-async def test_no_program_gives_anybody_more_rights() -> None:
+async def test_no_program_gives_a_user_more_rights() -> None:
     """Neither setuid nor setgid."""
     command = ("find", "/", "-xdev", "-type", "f", "-perm", "/6000")
     assert await in_image(*command, user="0") == ""

@@ -251,7 +251,7 @@ async def test_container_that_comes_after_the_launch_was_given_up_is_removed(
     await watcher.close()
 
 
-async def test_container_of_a_script_that_somebody_killed_is_removed(
+async def test_container_of_a_script_that_was_killed_is_removed(
     rig: DockerRig, proxy: BaseProcessProxyABC
 ) -> None:
     """The engine creates it after the launch has failed, and it is never started."""

@@ -174,7 +174,7 @@ async def test_image_with_an_agent_gets_none_injected(
         ("other-user", {"KERNEL_UID": "12345"}),
     ],
 )
-async def test_kernel_may_run_as_anybody(
+async def test_kernel_may_run_as_any_user(
     rig: DockerRig, proxy: BaseProcessProxyABC, variant: str, env: dict[str, str]
 ) -> None:
     """Whichever user the image is for, and wherever its home is."""

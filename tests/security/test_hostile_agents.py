@@ -50,7 +50,7 @@ class Canary:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/latest/meta-data/"
 
     def was_asked(self) -> bool:
-        """Say whether anybody has connected."""
+        """Say whether a client has connected."""
         try:
             self._listener.accept()[0].close()
         except BlockingIOError:
@@ -206,7 +206,7 @@ def warnings_of(gateway: Gateway, kernel_id: str) -> list[str]:
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "honest"])
-def test_hostile_agent_harms_nobody_else(site: Site, victim: dict[str, Any], way: str) -> None:
+def test_hostile_agent_harms_no_other_kernel(site: Site, victim: dict[str, Any], way: str) -> None:
     """Others are answered as before, with the truth, and the gateway's memory stays as it was."""
     gateway, victim_id = site.gateway, victim["kernel"]["id"]
     usual, before = max(site.delays(ATTACK_SECONDS / 2)), site.memory()

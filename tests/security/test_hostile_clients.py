@@ -77,7 +77,7 @@ def bystander(gateway: Gateway, victim: str) -> Iterator[Channels]:
 
 
 @pytest.fixture(autouse=True)
-def nobody_notices(gateway: Gateway, bystander: Channels) -> Iterator[None]:
+def bystander_is_unharmed(gateway: Gateway, bystander: Channels) -> Iterator[None]:
     """After the attack the bystander works, and the gateway has logged no traceback."""
     yield
     assert bystander.execute("6*7").result == "42"
@@ -115,7 +115,7 @@ def open_channels(gateway: Gateway, kernel_id: str, codec: Codec) -> socket.sock
 
 @pytest.mark.parametrize("codec", Codec)
 @pytest.mark.parametrize("name", FRAMES)
-def test_malformed_frames_hurt_nobody_else(
+def test_malformed_frames_hurt_no_other_client(
     gateway: Gateway, victim: str, name: str, codec: Codec
 ) -> None:
     """Whatever bytes one client sends, the others' connections and the kernel go on."""
@@ -185,7 +185,7 @@ def test_strange_code_gets_a_reply(gateway: Gateway, victim: str, code: str) -> 
     assert records[-1]["msg_type"] == "execute_reply"
 
 
-def test_streams_that_are_never_read_hurt_nobody(gateway: Gateway, victim: str) -> None:
+def test_streams_that_are_never_read_hurt_no_client(gateway: Gateway, victim: str) -> None:
     """The gateway keeps little of 20 streams of 30 MB each, and their kernel goes on."""
     path = f"/api/kernels/{victim}/execute"
     code = "for _ in range(300): print('x' * 100_000)"
@@ -248,7 +248,7 @@ def test_strange_paths_lead_nowhere(gateway: Gateway, path: str) -> None:
     assert b"Set-Cookie" not in answer.partition(b"\r\n\r\n")[0]
 
 
-def test_half_requests_delay_nobody(gateway: Gateway) -> None:
+def test_half_requests_delay_no_client(gateway: Gateway) -> None:
     """A hundred connections that never finish their request leave the others' requests prompt."""
     beginnings = [b"", b"GET /api", b"GET /api HTTP/1.1\r\nHost: x\r\n", b"\x16\x03\x01\x02"]
     body = b"POST /api/kernels HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
@@ -278,7 +278,7 @@ def test_garbage_on_the_wire_is_answered_or_cut(gateway: Gateway) -> None:
             assert answer == b"" or b" 400 " in answer.partition(b"\r\n")[0]
 
 
-def test_client_that_never_reads_hurts_nobody(
+def test_client_that_never_reads_hurts_no_other(
     gateway: Gateway, victim: str, bystander: Channels
 ) -> None:
     """A client that stops reading under megabytes of output does not hold up its neighbour."""

@@ -149,7 +149,7 @@ def test_hostile_agent_is_refused(balancer: Balancer, dial: Dial, mode: str, sta
     assert not [word for word in ("Location", "Set-Cookie", "html") if word in text]
 
 
-def test_informational_answers_of_an_agent_reach_nobody(balancer: Balancer, dial: Dial) -> None:
+def test_informational_answers_of_an_agent_reach_no_client(balancer: Balancer, dial: Dial) -> None:
     """However many it sends: the balancer closes the connection."""
     with balancer.agent() as kernel, replica(balancer):
         assert dial(kernel, "hints").read_until(b"}") == b""

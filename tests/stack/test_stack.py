@@ -199,7 +199,7 @@ def test_gateways_outlive_the_way_to_the_engine(stack: Stack, kernel: str) -> No
     stack.delete_kernel(stack.start_kernel("python_docker"))
 
 
-def test_update_refuses_nobody(stack: Stack, kernel: str) -> None:
+def test_update_refuses_no_client(stack: Stack, kernel: str) -> None:
     """While all replicas are replaced, every request is answered and the kernel goes on."""
     assert stack.connect(kernel).execute("answer = 42").status == "ok"
     with polling(stack, f"/api/kernels/{kernel}") as statuses:

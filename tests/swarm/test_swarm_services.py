@@ -86,7 +86,7 @@ async def test_values_of_clients_are_no_templates(
     assert "PATH" not in launched_with
 
 
-async def test_kernel_may_run_as_anybody_where_it_likes(rig: SwarmRig) -> None:
+async def test_kernel_may_run_as_any_user_where_it_likes(rig: SwarmRig) -> None:
     """User and groups are the request's, and so is the folder that the agent enters."""
     docker = dataclasses.replace(rig.settings.docker, mirror_working_dirs=True)
     rig.settings = dataclasses.replace(rig.settings, docker=docker)
@@ -173,7 +173,7 @@ async def test_service_that_ended_can_be_kept(
 
 
 @pytest.mark.parametrize("is_there_before", [True, False])
-async def test_service_that_nobody_waits_for_is_removed(
+async def test_service_that_no_gateway_waits_for_is_removed(
     rig: SwarmRig, *, is_there_before: bool
 ) -> None:
     """A gateway that was killed mid-launch left one that cannot run; any other clears it away.

@@ -54,7 +54,7 @@ class Language:
     incomplete: str
     invalid: str
     prompt: str
-    """Asks `who? `, and greets whom the answer names; "" if its kernel asks nobody."""
+    """Asks `who? `, and greets whom the answer names; "" if its kernel asks for no input."""
     plot: str
     """Shows a PNG image."""
     sleep: str
@@ -98,7 +98,7 @@ PYTHON = Language(
     loop="print('on')\nwhile True:\n    pass",
     interruption="KeyboardInterrupt",
     lines=("import time\nfor n in range(COUNT):\n    print(n, flush=True)\n    time.sleep(0.01)"),
-    parameters="count = 1\nname = 'nobody'",
+    parameters="count = 1\nname = 'unknown'",
     use="print(name, count)",
     hog="hog = b'x' * (2 << 30)",
 )
@@ -147,7 +147,7 @@ R = Language(
     # Without the flush what a loop prints comes at its end: reference of IRkernel, issue 3.
     lines="for (n in seq(0, COUNT - 1)) {\n    cat(n, '\\n', sep = '')\n    flush.console()\n"
     "    Sys.sleep(0.01)\n}",
-    parameters="count <- 1\nname <- 'nobody'",
+    parameters="count <- 1\nname <- 'unknown'",
     use="cat(name, count, '\\n')",
     hog="hog <- numeric(2^28)",
     specifics=(
@@ -187,7 +187,7 @@ SCALA = Language(
     loop='println("on")\nwhile (true) {}',
     interruption="InterruptedException|ThreadDeath",
     lines="for (n <- 0 until COUNT) { println(n); Thread.sleep(10) }",
-    parameters='val count = 1\nval name = "nobody"',
+    parameters='val count = 1\nval name = "unknown"',
     use='println(s"$name $count")',
     # What is on the heap of the JVM is limited by the JVM itself.
     hog=(

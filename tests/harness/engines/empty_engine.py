@@ -1,4 +1,4 @@
-"""A Docker engine without containers, for tests that must not see those of anybody else."""
+"""A Docker engine without containers, for tests that must not see those of other runs."""
 
 import socketserver
 import threading

@@ -1,4 +1,4 @@
-"""Find and remove what a test's kernels left on the machine, and nothing of anybody else.
+"""Find and remove what a test's kernels left on the machine, and nothing of other runs.
 
 Every test gateway starts its kernels under a user name of its own. The name is in each kernel
 process's environment and at the head of each container's name, so it tells this run's kernels from

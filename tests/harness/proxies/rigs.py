@@ -243,7 +243,7 @@ class Watcher:
     async def until(self, kernel_id: str, state: WorkloadState) -> Workload:
         """Return the kernel's workload once it is in a state; fail if that takes too long.
 
-        Of one that was dead and is gone both are told at once to whoever is slow.
+        A slow follower is told at once that a kernel was dead, and that it is gone.
         """
         states = (state, WorkloadState.GONE) if state is WorkloadState.DEAD else (state,)
         async with asyncio.timeout(EVENT_DEADLINE), self._changed:

@@ -113,7 +113,7 @@ async def test_dead_kernel_ends_its_sidecar(agent: Agent, kernel: AttachedKernel
 
 
 async def test_busy_kernel_is_not_taken_for_dead(kernel: AttachedKernel) -> None:
-    """Not even one that answers nobody, heartbeats included: its sockets take connections."""
+    """Not even one that answers nothing, heartbeats included: its sockets take connections."""
     async with Agent(attach=kernel.attachment) as agent:
         client = await agent.connect("s")
         await client.execute("1")

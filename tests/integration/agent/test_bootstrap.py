@@ -65,7 +65,7 @@ async def test_launcher_brings_a_kernel_of_full_service(test: str) -> None:
 
 
 async def test_shutdown_is_graceful(tmp_path: Path) -> None:
-    """The listener is told to end, so `atexit` code runs and nobody has to be killed."""
+    """The listener is told to end, so `atexit` code runs and no process has to be killed."""
     mark = tmp_path / "mark"
     async with make_agent(settings={"shutdown_wait_time": 60.0}) as agent:
         client = await agent.connect("s")
@@ -107,11 +107,11 @@ async def test_kernel_is_interrupted_though_its_comm_port_is_deaf() -> None:
         assert (await agent.request("POST", "/v1/interrupt"))[0] == 204
         (error,) = (m for m in await client.finish(msg_id) if m.type == "error")
         assert error.content["ename"] == "KeyboardInterrupt"
-        everybody = processes(agent)
+        whole_tree = processes(agent)
         await client.socket.close()
         await agent.request("POST", "/v1/shutdown")
         assert await agent.wait() == 0
-        await until_gone(everybody)
+        await until_gone(whole_tree)
 
 
 async def test_killed_kernel_is_restarted_then_dead_with_its_signal() -> None:
@@ -154,9 +154,9 @@ async def test_processes_of_the_kernel_end_with_it() -> None:
         client = await agent.connect("s")
         await client.execute(code)
         await eventually(lambda: len(processes(agent)) == 6)
-        everybody = processes(agent)
+        whole_tree = processes(agent)
         assert (await agent.request("POST", "/v1/restart"))[0] == 200
-        await until_gone(everybody)
+        await until_gone(whole_tree)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ async def test_processes_of_the_kernel_end_with_it() -> None:
     ],
 )
 async def test_launch_that_goes_wrong_says_how(test: str, text: str) -> None:
-    """What came, or that nothing did; the agent has failed and nobody is left."""
+    """What came, or that nothing did; the agent has failed and no process is left."""
     settings = {"launch_timeout": 3 if test == "silent" else 60}
     async with make_agent(test, settings=settings) as agent:
         assert await agent.wait() == 1

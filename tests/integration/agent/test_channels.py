@@ -175,7 +175,7 @@ async def test_session_without_id_ends_with_its_connection(agent: Agent) -> None
     assert "secret" not in texts(second.received)
 
 
-async def test_slow_client_is_told_what_it_lost_and_slows_nobody(tmp_path: Path) -> None:
+async def test_slow_client_is_told_what_it_lost_and_slows_no_other(tmp_path: Path) -> None:
     """A client that does not read loses display output only; one that reads gets everything."""
     count, step = 300, 25
     # each step waits for the client that reads: the log has room for four of them
@@ -477,7 +477,7 @@ async def test_text_frame_that_begins_with_zero_is_legacy_binary(agent: Agent) -
 
 
 async def test_malformed_messages_are_dropped_and_the_connection_goes_on(agent: Agent) -> None:
-    """Bad JSON, unknown channels and wrong offsets cost nobody the connection."""
+    """Bad JSON, unknown channels and wrong offsets cost no client its connection."""
     legacy = await agent.connect("l", Codec.LEGACY)
     modern = await agent.connect("m", Codec.V1)
     for text in ("", "{", "[]", "null", '{"header": []}', '{"header": {}, "channel": "shell"}'):

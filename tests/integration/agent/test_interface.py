@@ -376,7 +376,7 @@ class _Recorder:
 
 
 async def test_slow_request_is_cut_off(agent: Agent) -> None:
-    """A connection that never completes its request does not stay, and delays nobody."""
+    """A connection that never completes its request does not stay, and delays no other."""
     reader, writer = await asyncio.open_unix_connection(agent.listen[5:])
     writer.write(b"GET /v1/state HTTP/1.1\r\nHost: ")
     assert (await agent.state())["execution_state"] == "idle"

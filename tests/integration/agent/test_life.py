@@ -449,7 +449,7 @@ async def test_shutdown_while_the_kernel_boots() -> None:
 
 
 async def test_shutdown_request_of_a_client_ends_the_agent(agent: Agent) -> None:
-    """A client's shutdown_request: it gets the reply, everybody `dead`, the agent exits with 0."""
+    """A client's shutdown_request gets its reply, every client `dead`; the agent exits with 0."""
     client = await agent.connect("s")
     await client.execute("1")
     await client.send("shutdown_request", {"restart": False}, channel="control")

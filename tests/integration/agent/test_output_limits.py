@@ -37,7 +37,7 @@ async def test_burst_larger_than_the_limit_reaches_who_reads(agent: Agent) -> No
 
 
 @pytest.mark.parametrize("spill_bytes", [1024**3, 0], ids=["spilled", "dropped"])
-async def test_output_that_nobody_reads_kills_no_small_kernel(
+async def test_output_that_no_client_reads_kills_no_small_kernel(
     tmp_path: Path, spill_bytes: int
 ) -> None:
     """100 MB beside a kernel that may use 160 MiB: it keeps what it knows; told is what lacks."""

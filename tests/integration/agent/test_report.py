@@ -93,7 +93,7 @@ async def test_ready_report_tells_where_and_what(identities: list[Identity]) -> 
 
 
 async def test_rejected_report_ends_everything(identities: list[Identity]) -> None:
-    """Nobody waits for the kernel: the agent ends it and exits with 0."""
+    """No gateway waits for the kernel: the agent ends it and exits with 0."""
     async with (
         gateway(identities[0], b'{"status": "rejected"}\n') as peer,
         Agent(env=peer.env) as agent,
@@ -103,7 +103,7 @@ async def test_rejected_report_ends_everything(identities: list[Identity]) -> No
 
 @pytest.mark.parametrize("answer", [b"", b"nonsense\n", b'{"status": "maybe"}\n', b"[]\n", b"{}\n"])
 async def test_unanswered_report_ends_everything(identities: list[Identity], answer: bytes) -> None:
-    """No valid answer in time: the agent tries again and then ends, since nobody knows it."""
+    """No valid answer in time: the agent tries again, then ends: no gateway knows it."""
     async with (
         gateway(identities[0], answer) as peer,
         Agent(env=peer.env, settings={"report_timeout": 3}) as agent,
@@ -203,7 +203,7 @@ async def test_peer_with_another_key_learns_nothing(identities: list[Identity]) 
 
 
 async def test_absent_gateway_is_no_crash(identities: list[Identity]) -> None:
-    """Nobody listens at RESPONSE_ADDRESS: as unanswered."""
+    """No gateway listens at RESPONSE_ADDRESS: as unanswered."""
     env = {"RESPONSE_ADDRESS": "127.0.0.1:9", "PUBLIC_KEY": identities[0].public_key}
     async with Agent(env=env, settings={"report_timeout": 0.5}) as agent:
         assert await agent.wait() == 0

@@ -54,7 +54,7 @@ async def test_balancer_is_told_of_no_agent_of_a_dead_kernel() -> None:
     assert not [name for name in headers if name.startswith("X-EG")]
 
 
-async def test_nobody_else_is_told() -> None:
+async def test_other_clients_are_told_of_no_agent() -> None:
     """A wrong secret is refused, and the answer has nothing of the agent."""
     async with serve_channels(fail) as gateway:
         status, headers = await ask(gateway, "a guess")

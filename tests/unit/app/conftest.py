@@ -15,7 +15,7 @@ MakeApp = Callable[..., EnterpriseGatewayApp]
 
 @pytest.fixture
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variables and no files of anybody."""
+    """No variables and no files of the user who runs the tests."""
     for name in tuple(os.environ):
         if name.startswith(("EG_", "KG_", "DOCKER_", "JUPYTER", "REMOVE_")):
             monkeypatch.delenv(name)

@@ -1,4 +1,4 @@
-"""The cluster secret is private, durable, and the same for everybody."""
+"""The cluster secret is private, durable, and the same for every gateway of a user."""
 
 import stat
 from concurrent.futures import ThreadPoolExecutor

@@ -291,7 +291,7 @@ def test_token_is_derived_when_there_is_none(make_app: MakeApp) -> None:
     assert len(token) >= 32
     assert make_app(secret).read_settings().access.auth_token == token
     assert make_app(secret).read_settings(settings).access.auth_token == token
-    other = make_app("--EnterpriseGatewayApp.cluster_secret=a-secret-of-somebody-else")
+    other = make_app("--EnterpriseGatewayApp.cluster_secret=a-secret-of-another-gateway")
     assert other.read_settings().access.auth_token != token
     assert settings.cluster_secret.hex() not in token
 

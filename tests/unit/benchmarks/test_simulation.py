@@ -85,7 +85,7 @@ def test_lists_are_filtered_as_the_engine_does() -> None:
 
 
 def test_started_kernel_takes_a_spare_place_and_its_events_are_told() -> None:
-    """Whoever follows the engine hears of it from its creation to its end."""
+    """A follower of the engine hears of it from its creation to its end."""
     cluster = Cluster(Place.CONTAINERS, 2)
     events = cluster.subscribe()
     kernel = cluster.create("bench-k", ["A=1"], {"kernel_id": "k"}, is_running=False)

@@ -16,7 +16,7 @@ USUAL = ["unix:///var/run/docker.sock", "unix:///run/user/7/docker.sock"]
 
 @pytest.fixture(autouse=True)
 def no_docker_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the contexts of whoever runs the tests out of them."""
+    """Keep the contexts of the user who runs the tests out of them."""
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
 
@@ -57,7 +57,7 @@ def test_named_engine_that_does_not_answer_is_an_error(
         assert host is None
 
 
-def test_answers_nobody_there_is_false(tmp_path: Path) -> None:
+def test_missing_engine_does_not_answer(tmp_path: Path) -> None:
     """A socket that is missing, and an address of a kind that cannot be had."""
     assert not answers(f"unix://{tmp_path}/missing.sock")
     assert not answers("ssh://engine.invalid")

@@ -60,7 +60,7 @@ def test_digest_changes_with_content_name_and_mode() -> None:
 
 
 def test_context_is_a_tar_of_the_files_without_times() -> None:
-    """The same files give the same bytes, whoever wrote them and when."""
+    """The same files give the same bytes, whichever user wrote them, and when."""
     stream = context({"a/b": (0o755, b"text")})
     with tarfile.open(fileobj=stream) as tar:
         (entry,) = tar.getmembers()

@@ -331,7 +331,7 @@ async def test_session_is_found_through_another_gateway_at_once(
         assert len(engine.agents) == 3
 
 
-async def test_agent_that_does_not_answer_keeps_nobody_from_a_session(
+async def test_agent_that_does_not_answer_keeps_no_client_from_a_session(
     service: Service, engine: FakeEngine
 ) -> None:
     """Its kernel's sessions are those that were known."""

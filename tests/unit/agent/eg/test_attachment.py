@@ -52,7 +52,7 @@ def test_malformed_attachment_is_refused(changes: dict[str, Any]) -> None:
 
 
 def test_kernel_elsewhere_is_attached_to_once() -> None:
-    """There is nobody who would start another one."""
+    """Nothing there would start another one."""
     launcher = AttachSpawner(read_attachment(json.dumps(DOCUMENT)))
     launcher.spawn()
     with pytest.raises(SpawnError):

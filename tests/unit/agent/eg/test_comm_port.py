@@ -51,7 +51,7 @@ async def test_requests_arrive_in_order(listener: Listener) -> None:
     assert listener.requests == [{"signum": number} for number in range(20)]
 
 
-async def test_nobody_listening_is_told() -> None:
+async def test_missing_listener_is_told() -> None:
     """The launcher has ended."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -59,7 +59,7 @@ async def test_nobody_listening_is_told() -> None:
 
 
 async def test_listener_that_takes_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is stopped, or dead while somebody else holds its socket."""
+    """It is stopped, or dead while another process holds its socket."""
     monkeypatch.setattr(comm_port, "ACCEPT_TIMEOUT_SECONDS", 0.05)
     with socket.create_server(("127.0.0.1", 0), backlog=1) as deaf:
         assert not await CommPort("127.0.0.1", deaf.getsockname()[1]).send(signum=2)

@@ -94,7 +94,7 @@ def test_launcher_without_comm_port_is_understood() -> None:
 
 @pytest.mark.parametrize("pid", [0, 1, -1, True, "x", "1" * 30, 1.5])
 def test_pid_that_may_not_be_signalled_is_none(pid: object) -> None:
-    """PID 1 is the agent itself, -1 is everybody."""
+    """PID 1 is the agent itself, -1 means every process."""
     assert read_report({**DOCUMENT, "pid": pid}).pid is None
 
 

@@ -78,7 +78,7 @@ def test_requested_restart_is_no_death() -> None:
 
 
 def test_restart_requested_during_a_restart_joins_it() -> None:
-    """Whoever asks while a process is starting gets that one."""
+    """A client that asks while a process is starting gets that one."""
     lifecycle = running()
     assert lifecycle.request_restart(BY_GATEWAY)
     assert not lifecycle.request_restart(BY_GATEWAY)
@@ -152,7 +152,7 @@ def test_end_asked_for_counts_more_than_a_stop(*, is_stopped_first: bool) -> Non
 
 
 def test_end_asked_for_forgets_an_earlier_crash() -> None:
-    """What a reason explains is why a kernel is gone that nobody wanted to end."""
+    """What a reason explains is why a kernel is gone that no client wanted to end."""
     lifecycle = running()
     lifecycle.process_ended(1.0, REASON)
     lifecycle.become_ready(1.0)

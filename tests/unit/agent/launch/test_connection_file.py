@@ -1,4 +1,4 @@
-"""Ports, and nobody else on them."""
+"""Ports, and no other process on them."""
 
 from pathlib import Path
 

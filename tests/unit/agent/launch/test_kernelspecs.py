@@ -100,7 +100,7 @@ def test_kernel_json_is_read_as_jupyter_does() -> None:
     "text",
     ["", "[]", "{}", '{"argv": []}', '{"argv": "x"}', '{"argv": [1]}', '{"argv": ["x"], "env": 1}'],
 )
-def test_kernel_json_that_nobody_could_use_is_left_out(text: str) -> None:
+def test_kernel_json_of_no_use_is_left_out(text: str) -> None:
     """A broken kernelspec does not hide the others."""
     assert parse_kernelspec(text, "/usr/share/jupyter", "x") is None
 

@@ -15,7 +15,7 @@ from kernel_agent.system.descendants import (
 
 
 def test_descendants_of_all_generations_are_found() -> None:
-    """And nobody else."""
+    """And no other process."""
     parents = {1: 0, 2: 1, 3: 2, 4: 3, 5: 1, 6: 0}
     assert sorted(descendants(parents, 2)) == [3, 4]
     assert sorted(descendants(parents, 1)) == [2, 3, 4, 5]

@@ -121,7 +121,7 @@ def test_faulty_json_file_ends_the_start(
 def test_faulty_command_line_ends_the_start(
     make_app: MakeApp, capfd: pytest.CaptureFixture[str], argv: list[str], said: str
 ) -> None:
-    """A slip of the pen starts no gateway on another port, or for everybody."""
+    """A slip of the pen starts no gateway on another port, or without a token."""
     assert said in end_of(make_app, capfd, *argv)
 
 

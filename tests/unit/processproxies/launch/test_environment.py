@@ -202,4 +202,4 @@ def test_id_that_is_none_or_prohibited_is_forbidden(name: str, value: str, messa
 @pytest.mark.parametrize("name", ["EG_AGENT_VOLUME", "EG_AGENT_CONFIG"])
 def test_only_the_process_proxy_says_what_is_mounted_as_agent(name: str) -> None:
     """What a kernelspec has in its environment would be executed by every kernel."""
-    assert name not in environment(env={name: "somebody-elses"})
+    assert name not in environment(env={name: "another-kernelspecs"})

@@ -366,7 +366,7 @@ async def test_orderly_end_of_a_sidecar_is_that_of_both(with_sidecar: Followed) 
 async def test_kernel_that_ended_by_itself_is_told_of_as_long_as_its_sidecar(
     with_sidecar: Followed,
 ) -> None:
-    """The kernel's exit code 0 is not an orderly end: no one requested it."""
+    """The kernel's exit code 0 is not an orderly end: no client requested it."""
     with_sidecar.swarm.put("old", "complete")
     dead = await with_sidecar.until("old", WorkloadState.DEAD)
     assert dead.exit_reason.startswith("its container ended by itself")

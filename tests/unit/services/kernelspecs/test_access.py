@@ -6,28 +6,28 @@ from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.kernelspecs.access import Access, decide_access
 from enterprise_gateway.settings import KernelSettings
 
-ANYBODY = KernelSettings()
+ANY_USER = KernelSettings()
 ONLY_ANN = KernelSettings(authorized_users=frozenset({"ann"}))
 
 
 @pytest.mark.parametrize(
     ("username", "config", "settings", "expected"),
     [
-        ("ann", {}, ANYBODY, Access.GRANTED),
-        ("", {}, ANYBODY, Access.GRANTED),
-        ("root", {}, ANYBODY, Access.DENIED),
+        ("ann", {}, ANY_USER, Access.GRANTED),
+        ("", {}, ANY_USER, Access.GRANTED),
+        ("root", {}, ANY_USER, Access.DENIED),
         ("bob", {}, ONLY_ANN, Access.NOT_LISTED),
         ("ann", {}, ONLY_ANN, Access.GRANTED),
         ("Ann", {}, ONLY_ANN, Access.NOT_LISTED),
         ("bob", {"authorized_users": "bob,alice"}, ONLY_ANN, Access.GRANTED),
         ("ann", {"authorized_users": "bob,alice"}, ONLY_ANN, Access.NOT_LISTED),
-        ("bo", {"authorized_users": "bob,alice"}, ANYBODY, Access.NOT_LISTED),
-        ("", {"authorized_users": "bob,alice"}, ANYBODY, Access.NOT_LISTED),
-        ("bob", {"authorized_users": [" bob ", "alice"]}, ANYBODY, Access.GRANTED),
-        ("bob", {"unauthorized_users": "bob"}, ANYBODY, Access.DENIED),
-        ("bobby", {"unauthorized_users": "bob"}, ANYBODY, Access.GRANTED),
-        ("root", {"unauthorized_users": "bob"}, ANYBODY, Access.DENIED),
-        ("root", {"authorized_users": "root"}, ANYBODY, Access.DENIED),
+        ("bo", {"authorized_users": "bob,alice"}, ANY_USER, Access.NOT_LISTED),
+        ("", {"authorized_users": "bob,alice"}, ANY_USER, Access.NOT_LISTED),
+        ("bob", {"authorized_users": [" bob ", "alice"]}, ANY_USER, Access.GRANTED),
+        ("bob", {"unauthorized_users": "bob"}, ANY_USER, Access.DENIED),
+        ("bobby", {"unauthorized_users": "bob"}, ANY_USER, Access.GRANTED),
+        ("root", {"unauthorized_users": "bob"}, ANY_USER, Access.DENIED),
+        ("root", {"authorized_users": "root"}, ANY_USER, Access.DENIED),
     ],
 )
 def test_access_is_by_membership(
@@ -41,4 +41,4 @@ def test_access_is_by_membership(
 def test_access_sets_of_another_type_are_a_configuration_error(value: object) -> None:
     """A kernelspec with a malformed set is not silently open to all."""
     with pytest.raises(ConfigurationError):
-        decide_access("bob", {"authorized_users": value}, ANYBODY)
+        decide_access("bob", {"authorized_users": value}, ANY_USER)

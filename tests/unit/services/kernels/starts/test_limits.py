@@ -43,7 +43,7 @@ def test_limits_per_user_do_not_count_others() -> None:
     assert len(survivors(settings, make_workloads(5) + bobs)) == 6
 
 
-def test_kernels_that_go_take_nobodys_place() -> None:
+def test_kernels_that_go_take_no_users_place() -> None:
     """Ann has one too many, so Bob, who came after her, gets the place that she does not."""
     bobs = [
         replace(one, kernel_id=f"b{one.kernel_id}", created=one.created + 10)
