@@ -40,6 +40,12 @@ CLOSE_SECONDS = 1.0
 LAST_MESSAGES_SECONDS = 1.0
 """How long after a kernel's end its agent's last messages may still arrive."""
 HEARTBEAT_SECONDS = 30.0
+RECONNECT_SECONDS = 5.0
+"""How long the client of a dead kernel has to connect anew by itself when that is launched again.
+
+JupyterLab does after its "Restart Kernel…". If the gateway were first, the Jupyter server between
+them would connect anew as well, a moment later, and drop what its user runs meanwhile.
+"""
 
 
 class Channels:
@@ -184,6 +190,9 @@ class Channels:
             for data in answers.answer_left(dead.requests, sent):
                 await client.send(data)
             async for message in client.messages():
+                if dead.is_forgotten.is_set():
+                    await client.close()
+                    break
                 for data in answers.answer(message):
                     await client.send(data)
         except ConnectionError:
@@ -237,8 +246,9 @@ def _close_later(splice: Splice, gone: asyncio.Future[None]) -> None:
 
 
 async def _close_when(event: asyncio.Event, client: DeadKernelClient) -> None:
-    """Task root: close the connection after an event, so that the client asks again."""
+    """Task root: close the connection some time after an event, so that the client asks again."""
     await event.wait()
+    await asyncio.sleep(RECONNECT_SECONDS)
     await client.close()
 
 

@@ -26,7 +26,7 @@ from enterprise_gateway.services.kernels.agents.state import OpenRequest
 from enterprise_gateway.services.kernels.kernels import DeadKernel
 from enterprise_gateway.settings import KernelSettings
 from enterprise_gateway.web import draining
-from enterprise_gateway.web.channels import handshake, splice
+from enterprise_gateway.web.channels import handlers, handshake, splice
 from enterprise_gateway.web.connections.protocol import Connection
 from jupyter_wire.frames import Opcode, client_frame
 
@@ -521,8 +521,11 @@ async def test_cell_of_a_client_fails_if_its_kernel_dies_with_the_agent() -> Non
         await eventually(lambda: no_agent_connections(gateway))
 
 
-async def test_request_that_a_dying_agent_did_not_tell_of_fails_too() -> None:
+async def test_request_that_a_dying_agent_did_not_tell_of_fails_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The gateway has passed it on, and that is all that is known of it."""
+    monkeypatch.setattr(handlers, "RECONNECT_SECONDS", 0.0)
     gateway: Spliced
 
     async def die(stream: Stream) -> None:
@@ -569,8 +572,11 @@ async def test_client_of_a_living_kernel_is_cut_with_its_agents_connection() -> 
         await eventually(lambda: no_agent_connections(gateway))
 
 
-async def test_client_of_a_dead_kernel_is_answered_until_it_is_launched_again() -> None:
-    """Then its connection closes, and the next one leads to the new agent."""
+async def test_client_of_a_dead_kernel_is_answered_until_it_is_launched_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With its next message its connection closes, and the next one leads to the new agent."""
+    monkeypatch.setattr(handlers, "RECONNECT_SECONDS", 2 * DEADLINE)
     async with serve_channels(echo) as gateway, aiohttp.ClientSession() as http:
         dead = gateway.kernels.dead = died()
         url = f"http://127.0.0.1:{gateway.port}/api/kernels/k/channels?token={CLIENT_TOKEN}"
@@ -585,6 +591,7 @@ async def test_client_of_a_dead_kernel_is_answered_until_it_is_launched_again() 
                 assert '"late"' in data
             gateway.kernels.dead = None
             dead.is_forgotten.set()
+            await client.send_json({"channel": "shell", "header": header})
             assert (await client.receive(timeout=DEADLINE)).type is aiohttp.WSMsgType.CLOSE
         assert not gateway.agent.requests
 
