@@ -312,14 +312,19 @@ class Agent:
         self._expiry = self._loop.call_later(delay, self._expire)
 
     async def _finish(self) -> None:
-        """Send every client the status `dead`, then close all connections."""
+        """Close all connections, once clients have what they are owed.
+
+        Only an end that was requested is told by the status `dead`. Other kernels can be launched
+        again, and at that status JupyterLab ends its connection for good: its "Restart Kernel…"
+        would do nothing.
+        """
         self._culler.stop()
         for task in (self._reporting, self._restarting):
             if task is not None:
                 task.cancel()
-        self._sessions.broadcast(
-            [self._factory.status(ExecutionState.DEAD.value)], request_ack=True
-        )
+        is_requested = self._supervisor.lifecycle.reason is None
+        last = [self._factory.status(ExecutionState.DEAD.value)] if is_requested else []
+        self._sessions.broadcast(last, request_ack=True)
         self._state.end()
         self._on_progress()
         try:

@@ -9,7 +9,7 @@ from harness.clients.languages import R
 from harness.clients.notebook_server import NotebookServer, jupyterlab
 from harness.clients.notebooks import write_notebook
 from harness.clients.snippets import read_snippet
-from harness.engines.leftovers import kill_local_agent, kill_workload
+from harness.engines.leftovers import kill_local_agent, kill_workload, stop_container
 from harness.gateways.gateway import Gateway
 from harness.waiting import wait_until
 from playwright.sync_api import Page, expect
@@ -67,6 +67,10 @@ try:
 except KeyboardInterrupt:
     os._exit(3)"""
 FLOOD = "import time\nwhile True:\n    print('looping', flush=True)\n    time.sleep(0.1)"
+KILLED = "KernelDied: The kernel's workload ended: "
+STOPPED = "KernelShutDown: The kernel was told to stop (SIGTERM)"
+CONNECTING = "Connecting to ws://"
+"""In the Jupyter server's log."""
 CELLS = [WHERE, PLOT, SLIDER, ENDLESS, NAME, PRINTING]
 
 
@@ -168,19 +172,21 @@ def test_reason_of_a_death_stands_under_its_cell(
 
 
 @pytest.mark.parametrize(
-    ("kernel_name", "end"),
+    ("kernel_name", "end", "reason"),
     [
-        pytest.param("python_docker", kill_workload, marks=pytest.mark.docker),
-        ("python3", kill_local_agent),
+        pytest.param("python_docker", kill_workload, KILLED, marks=pytest.mark.docker),
+        pytest.param("python_docker", stop_container, STOPPED, marks=pytest.mark.docker),
+        ("python3", kill_local_agent, KILLED),
     ],
-    ids=["container", "local agent"],
+    ids=["killed container", "stopped container", "killed local agent"],
 )
-def test_cells_end_when_kernel_and_agent_are_killed(
+def test_cells_end_with_their_kernel_and_its_agent(
     own_gateway: Gateway,
     lab: NotebookServer,
     page: Page,
     kernel_name: str,
     end: Callable[[str], None],
+    reason: str,
 ) -> None:
     """The one that printed and the one behind it, with the reason; then the menu restarts it."""
     write_notebook(lab.notebooks / "killed.ipynb", kernel_name, [FLOOD, "print('never')", "6 * 7"])
@@ -191,12 +197,15 @@ def test_cells_end_when_kernel_and_agent_are_killed(
     notebook.run(1)
     (kernel_id,) = own_gateway.list_kernels()
     wait_until(lambda: has_queued_cell(own_gateway, kernel_id), what="the second cell")
+    connections = lab.read_log().count(CONNECTING)
     end(kernel_id)
     for number in (0, 1):
-        expect(notebook.output(number)).to_contain_text("KernelDied: The kernel's workload ended: ")
+        expect(notebook.output(number)).to_contain_text(reason)
         prompt = notebook.cell(number).locator(".jp-InputArea-prompt")
         expect(prompt).not_to_have_text("[*]:")
     expect(notebook.output(1)).not_to_contain_text("never")
+    if end is stop_container:  # the agent has closed the WebSocket
+        wait_until(lambda: lab.read_log().count(CONNECTING) > connections, what="the next one")
     notebook.choose("Kernel", "Restart Kernel…")
     page.locator(".jp-Dialog button.jp-mod-accept").click()
     expect(notebook.status_bar).to_contain_text("| Idle")

@@ -80,6 +80,12 @@ def kill_workload(kernel_id: str) -> None:
             os.kill(process_id, signal.SIGKILL)
 
 
+def stop_container(kernel_id: str) -> None:
+    """`docker stop`."""
+    (container,) = find_kernel_containers(kernel_id)
+    container.stop()
+
+
 def kill_local_agent(kernel_id: str) -> None:
     """Kill the agent of a local kernel, and not its kernel, whose parent it is."""
     os.kill(min(find_processes(f"KERNEL_ID={kernel_id}")), signal.SIGKILL)

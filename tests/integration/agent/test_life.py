@@ -322,7 +322,10 @@ def files_of(agent: Agent) -> list[str]:
 
 
 async def test_sigterm_ends_kernel_and_agent_with_a_reason(tmp_path: Path) -> None:
-    """As `docker stop` sends it: as graceful, even while a cell runs, but it is no wanted end."""
+    """As `docker stop` sends it: as graceful, even while a cell runs, but it is no wanted end.
+
+    Clients are not told `dead`, at which JupyterLab would not restart the kernel any more.
+    """
     mark = tmp_path / "mark"
     async with Agent(settings=PATIENT) as agent:
         client = await agent.connect("s")
@@ -337,6 +340,7 @@ async def test_sigterm_ends_kernel_and_agent_with_a_reason(tmp_path: Path) -> No
             with pytest.raises(ConnectionError):
                 await client.until(lambda _: False)
             states = [json.loads(line) async for line in events.content if line.strip()]
+        assert "dead" not in statuses(client.received)
         assert await agent.wait() == 143
         assert mark.exists(), agent.log()
     for document in states:
