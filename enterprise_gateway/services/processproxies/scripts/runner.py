@@ -8,11 +8,11 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from enterprise_gateway.errors import UnavailableError
+from enterprise_gateway.services.processproxies.helper import HelperProcess, is_over
 
 _LENGTH_BYTES = 4
 _STOP_SECONDS = 15.0
@@ -59,7 +59,7 @@ class ScriptRunner:
 
     def start(self) -> None:
         """Begin to start the launch server ahead of the first launch."""
-        if self._server is None or _is_over(self._server):
+        if self._server is None or is_over(self._server):
             self._server = asyncio.get_running_loop().create_task(_Server.start())
 
     async def close(self) -> None:
@@ -87,11 +87,11 @@ class ScriptRunner:
 class _Server:
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        helper: HelperProcess,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        self._process = process
+        self._helper = helper
         self._reader = reader
         self._writer = writer
         self._run_ids = itertools.count()
@@ -100,26 +100,15 @@ class _Server:
 
     @classmethod
     async def start(cls) -> "_Server":
-        ours, theirs = socket.socketpair()
+        helper = await HelperProcess.start(
+            "enterprise_gateway.services.processproxies.scripts.server", socket.SOCK_STREAM
+        )
         try:
-            with theirs:
-                # -P: modules must not be imported from the gateway's working directory.
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "enterprise_gateway.services.processproxies.scripts.server",
-                    str(theirs.fileno()),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.DEVNULL,
-                    pass_fds=(theirs.fileno(),),
-                    start_new_session=True,
-                )
-            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            reader, writer = await asyncio.open_unix_connection(sock=helper.socket)
         except BaseException:
-            ours.close()
+            helper.socket.close()
             raise
-        return cls(process, reader, writer)
+        return cls(helper, reader, writer)
 
     @property
     def is_over(self) -> bool:
@@ -138,12 +127,7 @@ class _Server:
 
     async def close(self) -> None:
         self._writer.close()
-        try:
-            async with asyncio.timeout(_STOP_SECONDS):
-                await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        await self._helper.wait(_STOP_SECONDS)
         await self._receiving
 
     async def _receive(self) -> None:
@@ -183,9 +167,3 @@ def describe_wait_status(status: int) -> str:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"killed by signal {-code}"
-
-
-def _is_over(server: asyncio.Task[_Server]) -> bool:
-    if not server.done():
-        return False
-    return server.cancelled() or server.exception() is not None or server.result().is_over
