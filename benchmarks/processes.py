@@ -8,9 +8,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 TERMINATE_SECONDS = 10.0
-KERNEL_COMMANDS = re.compile(rb"kernel_agent|ipykernel|flood_kernel")
+KERNEL_COMMANDS = re.compile(rb"kernel_agent(?!\.fork_server)|ipykernel|flood_kernel")
 """Command lines of what a server starts for its kernels and that is not part of the server."""
 
 
@@ -64,11 +65,20 @@ def cpu_seconds(pids: Sequence[int]) -> float:
     return sum(time.clock_gettime_ns((~pid << 3) | 2) for pid in pids) / 1e9
 
 
-def memory_bytes(pid: int) -> tuple[int, int]:
-    """Resident and proportional set size."""
+class Memory(NamedTuple):
+    """Sizes in bytes: of all that is there, with what is shared in parts, of the process's own."""
+
+    resident: int
+    proportional: int
+    private: int
+
+
+def memory_bytes(pid: int) -> Memory:
+    """What a process has in memory."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in rollup.splitlines()[1:]}
-    return sizes["Rss"], sizes["Pss"]
+    private = sizes["Private_Clean"] + sizes["Private_Dirty"]
+    return Memory(sizes["Rss"], sizes["Pss"], private)
 
 
 def peak_bytes(pid: int) -> int:

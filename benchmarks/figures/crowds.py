@@ -143,4 +143,4 @@ def _seconds(bench: Bench, usual: float) -> float:
 
 
 def _proportional_bytes(pids: list[int]) -> int:
-    return sum(processes.memory_bytes(pid)[1] for pid in pids)
+    return sum(processes.memory_bytes(pid).proportional for pid in pids)

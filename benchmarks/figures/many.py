@@ -45,6 +45,7 @@ class Rows:
         self.agent_proportional = Figure(
             f"agent memory (PSS, largest), {where}", "MiB", Target(Bound.AT_MOST, 15)
         )
+        self.agent_private = Figure(f"agent memory (not shared, largest), {where}", "MiB")
         self.agent_start = Figure(f"agent CPU until its kernel is of use, mean, {where}", "ms")
         self.agent_idle = Figure(f"agent CPU, idle, mean, {where}", "% of a core")
 
@@ -58,6 +59,7 @@ class Rows:
             self.main,
             self.agent,
             self.agent_proportional,
+            self.agent_private,
             self.agent_start,
             self.agent_idle,
         ]
@@ -112,14 +114,15 @@ def _measure_idle(server: Server, rows: Rows, seconds: float) -> None:
     agent_cpu = processes.cpu_seconds(agents) - agent_cpu
     rows.idle.add(server.column, server_cpu / seconds * 100)
     sizes = [processes.memory_bytes(pid) for pid in pids]
-    rows.resident.add(server.column, sum(resident for resident, _ in sizes) / MIB)
-    rows.proportional.add(server.column, sum(proportional for _, proportional in sizes) / MIB)
-    rows.main.add(server.column, sizes[0][0] / MIB)
+    rows.resident.add(server.column, sum(size.resident for size in sizes) / MIB)
+    rows.proportional.add(server.column, sum(size.proportional for size in sizes) / MIB)
+    rows.main.add(server.column, sizes[0].resident / MIB)
     if agents:
         sizes = [processes.memory_bytes(pid) for pid in agents]
-        rows.agent.add(server.column, max(resident for resident, _ in sizes) / MIB)
-        largest = max(proportional for _, proportional in sizes)
+        rows.agent.add(server.column, max(size.resident for size in sizes) / MIB)
+        largest = max(size.proportional for size in sizes)
         rows.agent_proportional.add(server.column, largest / MIB)
+        rows.agent_private.add(server.column, max(size.private for size in sizes) / MIB)
         rows.agent_idle.add(server.column, agent_cpu / len(agents) / seconds * 100)
 
 

@@ -89,7 +89,7 @@ def _measure(bench: Bench, cluster: SimulatedCluster, server: Server, rows: Rows
     _measure_lists(bench, server, size, rows)
     _measure_starts(bench, cluster, server, rows)
     pids = server.pids()
-    memory = sum(processes.memory_bytes(pid)[1] for pid in pids)
+    memory = sum(processes.memory_bytes(pid).proportional for pid in pids)
     rows.memory.add(Column.GATEWAY, memory / MIB)
     if rows.idle:
         _measure_idle(bench, cluster, pids, rows)

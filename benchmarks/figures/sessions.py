@@ -200,4 +200,4 @@ def _kernel(bench: Bench, column: Column, name: str) -> Iterator[tuple[Server, s
 def _memory(server: Server, kernel_id: str) -> int:
     """Resident size of the agent, or of a server without agents."""
     pids = processes.agent_pids([kernel_id]) or server.pids()
-    return sum(processes.memory_bytes(pid)[0] for pid in pids)
+    return sum(processes.memory_bytes(pid).resident for pid in pids)
