@@ -45,4 +45,4 @@ class GatewayServices:
         for spec in (await self.kernelspecs.all()).values():
             # starting such a kernel raises the error again
             with contextlib.suppress(ConfigurationError):
-                self.proxies.get(spec.proxy_class)
+                self.proxies.get(spec.proxy_class).expect_launches()

@@ -3,13 +3,14 @@
 import asyncio
 import dataclasses
 import os
+import signal
 import stat
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from harness.proxies.rigs import LocalRig, ask_agent
+from harness.proxies.rigs import LocalRig, Watcher, ask_agent
 
 from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.processproxies.contract import (
@@ -17,6 +18,7 @@ from enterprise_gateway.services.processproxies.contract import (
     Workload,
     WorkloadState,
 )
+from enterprise_gateway.services.processproxies.local import fork_server
 from enterprise_gateway.services.processproxies.local.processes import ProcessIdentity, kill_marked
 
 pytestmark = pytest.mark.kernel
@@ -197,3 +199,57 @@ def test_identity_is_of_one_process(pid: int) -> None:
 def test_unknown_mark_kills_no_process() -> None:
     """Killing by mark looks for the whole entry."""
     kill_marked("EG_LOCAL_KERNEL=")
+
+
+async def test_agent_shares_most_of_its_memory(rig: LocalRig, proxy: BaseProcessProxyABC) -> None:
+    """It costs a fraction of the 20 MiB that a Python of its own with the agent's modules does."""
+    request = rig.request()
+    await proxy.launch(request)
+    pid = rig.agent_pid(request.kernel_id)
+    text = await asyncio.to_thread(Path(f"/proc/{pid}/smaps_rollup").read_text)
+    sizes = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines()[1:]}
+    assert sizes["Private_Clean"] + sizes["Private_Dirty"] < 10 * 1024  # 7 MiB
+
+
+async def test_killed_fork_server_costs_no_kernel(
+    rig: LocalRig, proxy: BaseProcessProxyABC
+) -> None:
+    """Kernels go on, new ones start, and the ends of both are noticed."""
+    former = rig.request()
+    await proxy.launch(former)
+    os.kill(_parent(rig.agent_pid(former.kernel_id)), signal.SIGKILL)
+    later = rig.request()
+    for request in (former, later):
+        if request is later:
+            await proxy.launch(request)
+        workload = await proxy.observe(request.kernel_id)
+        assert workload is not None
+        await ask_agent(workload.endpoint, "/v1/state")
+    watcher = Watcher(proxy)
+    for request, reason in ((former, "the process ended"), (later, "killed by SIGKILL")):
+        await watcher.until(request.kernel_id, WorkloadState.RUNNING)
+        await asyncio.to_thread(rig.kill, request.kernel_id)
+        dead = await watcher.until(request.kernel_id, WorkloadState.DEAD)
+        assert dead.exit_reason == reason
+    await watcher.close()
+
+
+async def test_kernels_start_without_fork_server(
+    rig: LocalRig, proxy: BaseProcessProxyABC, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each agent is executed then, and ends as others do."""
+    monkeypatch.setattr(fork_server, "_DEADLINE_SECONDS", 0.0)
+    request = rig.request()
+    workload = await proxy.launch(request)
+    await ask_agent(workload.endpoint, "/v1/state")
+    assert _parent(rig.agent_pid(request.kernel_id)) == os.getpid()
+    watcher = Watcher(proxy)
+    await watcher.until(request.kernel_id, WorkloadState.RUNNING)
+    await asyncio.to_thread(rig.kill, request.kernel_id)
+    dead = await watcher.until(request.kernel_id, WorkloadState.DEAD)
+    assert dead.exit_reason == "killed by SIGKILL"
+    await watcher.close()
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -11,6 +11,8 @@ import pytest
 from harness.engines.leftovers import find_containers, find_processes
 from harness.gateways.gateway import Gateway
 
+from enterprise_gateway.app.secret import load_or_create_secret
+from enterprise_gateway.services.kernels.planning.launches import derive_agent_token
 from jupyter_wire.messages import Codec
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
@@ -66,9 +68,18 @@ def read_environment(process_id: int) -> dict[str, str]:
 
 
 def find_agent_tokens(gateway: Gateway) -> set[str]:
-    """Return the tokens of the gateway's running agents."""
+    """Return the tokens of the gateway's running agents.
+
+    No file in /proc has that of a local one, which was forked.
+    """
     environments = map(read_environment, find_processes(gateway.kernel_marker))
-    return {each["EG_AGENT_TOKEN"] for each in environments if "EG_AGENT_TOKEN" in each}
+    found = {each["EG_AGENT_TOKEN"] for each in environments if "EG_AGENT_TOKEN" in each}
+    (secret_file,) = gateway.home.rglob("cluster_secret")
+    secret = load_or_create_secret(secret_file.parent)
+    for path in gateway.home.rglob("*.kernel"):
+        record = json.loads(path.read_text())
+        found.add(derive_agent_token(secret, record["kernel_id"], record["launch_id"]))
+    return found
 
 
 def live_a_life(gateway: Gateway, kernel_name: str) -> set[str]:

@@ -191,6 +191,12 @@ class BaseProcessProxyABC(ABC):
         is first named. In the latter case other methods may be called before this one returns.
         """
 
+    def expect_launches(self) -> None:  # noqa: B027 - as start
+        """Begin, in the background, what makes later launches faster.
+
+        Called when the gateway starts, for each kernelspec that names the class.
+        """
+
     async def close(self) -> None:  # noqa: B027 - as start
         """Release connections and helper processes. Workloads continue."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 import os
 import signal
 import sys
@@ -177,11 +178,13 @@ class LocalRig(ProxyRig):
 
     def kill(self, kernel_id: str) -> None:
         """See the base class."""
-        for pid in find_processes(f"KERNEL_ID={kernel_id}"):
-            # the kernel ends when its agent has been killed
-            with suppress(FileNotFoundError, ProcessLookupError):
-                if b"kernel_agent" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                    os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(self.agent_pid(kernel_id), signal.SIGKILL)  # its kernel ends, too
+
+    def agent_pid(self, kernel_id: str) -> int:
+        """Return the process of a kernel's agent, which may have ended."""
+        record = json.loads((self.settings.runtime_dir / f"{kernel_id}.kernel").read_text())
+        return int(record["process"]["pid"])
 
     def remove_kernels(self) -> None:
         """See the base class."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import kernel_agent
 
 PACKAGE = Path(kernel_agent.__file__).parent
-ENTRY_POINTS = {"__main__.py", "archive_main.py"}
+ENTRY_POINTS = {"__main__.py", "archive_main.py", "fork_server.py"}
 NAMES = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 
 

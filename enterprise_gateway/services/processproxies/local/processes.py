@@ -22,6 +22,8 @@ ENDED = "the process ended"
 """The exit reason of a process that another one started: only a parent learns the status."""
 _KILL_ROUNDS = 20
 _KILL_DEADLINE_MILLISECONDS = 5000
+_TELL_DEADLINE_SECONDS = 5.0
+"""How long the parent of an ended process may take to tell the exit reason."""
 """A process in uninterruptible sleep ignores even SIGKILL until its disk answers."""
 
 
@@ -91,11 +93,20 @@ class ProcessWatch:
         death: gets the exit reason.
     """
 
-    def __init__(self, process: ProcessIdentity) -> None:
+    def __init__(self, process: ProcessIdentity, told: asyncio.Future[str] | None = None) -> None:
+        """Begin to watch.
+
+        Args:
+            process: it.
+            told: gets the exit reason of a process whose parent is another one, which tells it;
+                cancelled if that will not happen.
+        """
         loop = asyncio.get_running_loop()
         self.death: asyncio.Future[str] = loop.create_future()
         self._loop = loop
         self._pid = process.pid
+        self._deadline: asyncio.TimerHandle | None = None
+        self._told = told if told is not None and not told.cancelled() else None
         self._descriptor = process.open()
         """A pidfd, which becomes readable when the process ends; None if the watch has stopped."""
         if self._descriptor is None:
@@ -104,12 +115,12 @@ class ProcessWatch:
             loop.add_reader(self._descriptor, self._on_death)
 
     def poll(self) -> str | None:
-        """Return the exit reason, None if the process runs or some of its threads are ending.
+        """Return the exit reason, None if the process runs or the reason is still to come.
 
         May know the end before the event loop does.
         """
         if not self.death.done():
-            reason = reap(self._pid)
+            reason = self._find_reason()
             if reason is None:
                 return None
             self.end(reason)
@@ -127,9 +138,28 @@ class ProcessWatch:
             self._loop.remove_reader(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _on_death(self) -> None:
-        self.end(reap(self._pid) or ENDED)
+        self.stop()
+        reason = self._find_reason()
+        if reason is not None or self._told is None:
+            self.end(reason or ENDED)
+        else:
+            self._told.add_done_callback(self._on_told)
+            self._deadline = self._loop.call_later(_TELL_DEADLINE_SECONDS, self.end, ENDED)
+
+    def _on_told(self, _: asyncio.Future[str]) -> None:
+        if self._deadline is not None:
+            self.end(self._find_reason() or ENDED)
+
+    def _find_reason(self) -> str | None:
+        """Return the exit reason of the ended process, None if it is not known yet."""
+        if self._told is None or self._told.cancelled():
+            return reap(self._pid)
+        return self._told.result() if self._told.done() else None
 
 
 def reap(pid: int) -> str | None:

@@ -9,7 +9,6 @@ import asyncio
 import json
 import logging
 import os
-import subprocess
 import sys
 import time
 import uuid
@@ -35,9 +34,10 @@ from enterprise_gateway.services.processproxies.launch.kernelspec import (
     format_argv,
     resolve_port_range,
 )
+from enterprise_gateway.services.processproxies.local.agents import AgentSpawner
+from enterprise_gateway.services.processproxies.local.fork_server import AgentProcess
 from enterprise_gateway.services.processproxies.local.processes import (
     ENDED,
-    ProcessIdentity,
     ProcessWatch,
     kill_marked,
     reap,
@@ -51,27 +51,20 @@ from enterprise_gateway.services.processproxies.workloads.names import (
     escape_username,
     workload_name,
 )
-from enterprise_gateway.settings import LiveSettings
+from enterprise_gateway.settings import LiveSettings, Settings
 
 _RESPONSE_IP = "127.0.0.1"
 _ERROR_LOG_BYTES = 2048
 """What an error shows of the log of an agent that died."""
 _LOG_FILE_BYTES = 1024 * 1024
 _MARK = "EG_LOCAL_KERNEL"
-"""The variable that all processes of a local kernel inherit.
+"""The variable that all processes of a local kernel inherit from its agent.
 
 As in a container, no process outlives the kernel. The value is unique to a launch, so no other
 process is killed by mistake.
 """
 
 _log = logging.getLogger(__name__)
-
-
-class _DetachedProcess(subprocess.Popen[bytes]):
-    """A process that is meant to outlive this one; the base class would warn about that."""
-
-    def __del__(self) -> None:
-        pass
 
 
 class LocalProcessProxy(ReportingProcessProxy):
@@ -82,6 +75,7 @@ class LocalProcessProxy(ReportingProcessProxy):
         self._records = LocalRecords(
             settings.current.runtime_dir, settings.current.host.temp_folder
         )
+        self._agents = AgentSpawner(_account_environment(settings.current))
         self._feed = WorkloadFeed()
         self._watched: dict[str, ProcessWatch] = {}
         self._ended: dict[str, str] = {}
@@ -99,7 +93,12 @@ class LocalProcessProxy(ReportingProcessProxy):
         for kernel_id in list(self._watched):
             self._unwatch(kernel_id)
         await super().close()
+        await self._agents.close()
         await asyncio.to_thread(self._records.close)
+
+    def expect_launches(self) -> None:
+        """See the base class."""
+        self._agents.prepare()
 
     async def check(self) -> None:
         """Do nothing: local processes need no engine."""
@@ -112,14 +111,12 @@ class LocalProcessProxy(ReportingProcessProxy):
         with self.tools.responses.expect(request.kernel_id, request.tokens) as report:
             await self._finish_earlier(request.kernel_id)
             request.steps.begin(Step.CREATE)
-            spawning = self._tasks.begin(
-                asyncio.to_thread(self._spawn, request, endpoint, port_range)
-            )
+            spawning = self._tasks.begin(self._spawn(request, endpoint, port_range))
             try:
                 async with asyncio.timeout(request.timeout):
-                    record = await asyncio.shield(spawning)
+                    record, agent = await asyncio.shield(spawning)
                     request.steps.begin(Step.BOOT)
-                    death = self._watch_process(record)
+                    death = self._watch_process(record, agent.exit)
                     await self._until_ready(request, report, death)
             except BaseException as exc:
                 await asyncio.shield(
@@ -176,31 +173,45 @@ class LocalProcessProxy(ReportingProcessProxy):
         if record is not None:
             await self._clean_up_once(record, "removed")
 
-    def _spawn(
+    async def _spawn(
         self, request: LaunchRequest, endpoint: ResponseEndpoint, port_range: str
-    ) -> LocalRecord:
-        host = self.settings.current.host
-        socket_path = self._records.socket_path(request.kernel_id)
-        argv = format_argv(
-            request.argv,
-            {
-                "kernel_id": request.kernel_id,
-                "port_range": port_range,
-                "prefix": sys.prefix,
-                "public_key": endpoint.public_key,
-                "resource_dir": request.resource_dir,
-                "response_address": endpoint.address,
-            },
-        )
+    ) -> tuple[LocalRecord, AgentProcess]:
+        """Start the agent, and record it."""
         mark = uuid.uuid4().hex
+        log = await asyncio.to_thread(self._records.make_files, request.kernel_id)
+        try:
+            agent = await self._agents.spawn(
+                _kernel_command(request, endpoint, port_range),
+                self._environment(request, endpoint, port_range, mark),
+                await asyncio.to_thread(_find_cwd, request, self.settings.current),
+                log,
+            )
+        finally:
+            os.close(log)
+        record = LocalRecord(
+            kernel_id=request.kernel_id,
+            name=workload_name(request.username, request.kernel_id),
+            username=escape_username(request.username),
+            created=time.time(),
+            socket_path=str(self._records.socket_path(request.kernel_id)),
+            mark=mark,
+            launch_id=request.launch_id,
+            process=agent.identity,
+        )
+        await asyncio.to_thread(self._records.write, record)
+        return record, agent
+
+    def _environment(
+        self, request: LaunchRequest, endpoint: ResponseEndpoint, port_range: str, mark: str
+    ) -> dict[str, str]:
+        """Return the environment of the agent, which passes on most of it to the kernel."""
         agent_settings = {**request.agent_settings, "output_file_max_bytes": _LOG_FILE_BYTES}
-        env = {
-            "PATH": host.executable_path,
-            **self.settings.current.kernels.account_env,
+        return {
+            **_account_environment(self.settings.current),
             **request.env,
             # The folder is removed with the kernel, even if the agent is killed.
-            "EG_AGENT_FOLDER": str(self._records.make_agent_folder(request.kernel_id)),
-            "EG_AGENT_LISTEN": f"unix:{socket_path}",
+            "EG_AGENT_FOLDER": str(self._records.agent_folder(request.kernel_id)),
+            "EG_AGENT_LISTEN": f"unix:{self._records.socket_path(request.kernel_id)}",
             "EG_AGENT_SETTINGS": json.dumps(agent_settings),
             "EG_AGENT_TOKEN": request.launch_token or request.agent_token,
             _MARK: mark,
@@ -210,42 +221,13 @@ class LocalProcessProxy(ReportingProcessProxy):
             "PUBLIC_KEY": endpoint.public_key,
             "RESPONSE_ADDRESS": endpoint.address,
         }
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-        log = os.open(self._records.log_path(request.kernel_id), flags, 0o600)
-        try:
-            # -P, -E: the agent must not import modules from the user's folder or the kernel's
-            # PYTHONPATH.
-            process = _DetachedProcess(
-                [sys.executable, "-P", "-E", "-m", "kernel_agent", "--", *argv],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=env,
-                cwd=request.cwd if request.cwd and Path(request.cwd).is_dir() else host.home,
-                start_new_session=True,
-            )
-        except OSError as exc:
-            raise LaunchError(f"The kernel agent could not be started: {exc.strerror}.") from exc
-        finally:
-            os.close(log)
-        record = LocalRecord(
-            kernel_id=request.kernel_id,
-            name=workload_name(request.username, request.kernel_id),
-            username=escape_username(request.username),
-            created=time.time(),
-            socket_path=str(socket_path),
-            mark=mark,
-            launch_id=request.launch_id,
-            # If it has died already, it is still a zombie child, so its pid is not reused.
-            process=ProcessIdentity.of(process.pid) or ProcessIdentity.gone(process.pid),
-        )
-        self._records.write(record)
-        return record
 
-    async def _clean_up_failed(self, kernel_id: str, spawning: asyncio.Task[LocalRecord]) -> None:
+    async def _clean_up_failed(
+        self, kernel_id: str, spawning: asyncio.Task[tuple[LocalRecord, AgentProcess]]
+    ) -> None:
         """Remove everything that a failed launch created."""
         try:
-            record = await spawning
+            record, _ = await spawning
         except LaunchError:
             await asyncio.to_thread(self._records.remove, kernel_id)
         else:
@@ -286,9 +268,11 @@ class LocalProcessProxy(ReportingProcessProxy):
         if watch is not None:
             watch.end(reason)
 
-    def _watch_process(self, record: LocalRecord) -> asyncio.Future[str]:
+    def _watch_process(
+        self, record: LocalRecord, told: asyncio.Future[str] | None = None
+    ) -> asyncio.Future[str]:
         """Return a future with the exit reason of the process."""
-        watch = self._watched[record.kernel_id] = ProcessWatch(record.process)
+        watch = self._watched[record.kernel_id] = ProcessWatch(record.process, told)
         return watch.death
 
     async def _observe(self, record: LocalRecord) -> Workload | None:
@@ -326,6 +310,31 @@ class LocalProcessProxy(ReportingProcessProxy):
             self._tasks.begin(self._clean_up_once(record, ended.result()))
 
         death.add_done_callback(clean_up)
+
+
+def _kernel_command(
+    request: LaunchRequest, endpoint: ResponseEndpoint, port_range: str
+) -> list[str]:
+    return format_argv(
+        request.argv,
+        {
+            "kernel_id": request.kernel_id,
+            "port_range": port_range,
+            "prefix": sys.prefix,
+            "public_key": endpoint.public_key,
+            "resource_dir": request.resource_dir,
+            "response_address": endpoint.address,
+        },
+    )
+
+
+def _find_cwd(request: LaunchRequest, settings: Settings) -> str:
+    is_there = request.cwd and Path(request.cwd).is_dir()
+    return request.cwd if is_there else str(settings.host.home)
+
+
+def _account_environment(settings: Settings) -> dict[str, str]:
+    return {"PATH": settings.host.executable_path, **settings.kernels.account_env}
 
 
 def _workload(record: LocalRecord, state: WorkloadState, exit_reason: str = "") -> Workload:

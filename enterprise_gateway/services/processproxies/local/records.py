@@ -98,11 +98,15 @@ class LocalRecords:
         """Return the path of a kernel's log."""
         return self._folder / f"{kernel_id}{_LOG_SUFFIX}"
 
-    def make_agent_folder(self, kernel_id: str) -> Path:
-        """Create and return the folder for the files of a new agent."""
-        folder = self._folder / f"{kernel_id}{_AGENT_SUFFIX}"
-        folder.mkdir(mode=0o700, exist_ok=True)
-        return folder
+    def agent_folder(self, kernel_id: str) -> Path:
+        """Return the path of the folder for the files of an agent."""
+        return self._folder / f"{kernel_id}{_AGENT_SUFFIX}"
+
+    def make_files(self, kernel_id: str) -> int:
+        """Make the folder and the log of a new agent; return the log's descriptor."""
+        self.agent_folder(kernel_id).mkdir(mode=0o700, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        return os.open(self.log_path(kernel_id), flags, 0o600)
 
     def write(self, record: LocalRecord) -> None:
         """Write a record atomically."""
@@ -148,7 +152,7 @@ class LocalRecords:
         for path in (
             self.log_path(kernel_id),
             self.socket_path(kernel_id),
-            self._folder / f"{kernel_id}{_AGENT_SUFFIX}",
+            self.agent_folder(kernel_id),
             self._folder / f"{kernel_id}{_RECORD_SUFFIX}",
         ):
             _remove(path)
