@@ -14,8 +14,6 @@ import os
 import sys
 from typing import TYPE_CHECKING, Dict, Union
 
-from kernel_agent.kernel.lifecycle import ExitReason
-from kernel_agent.kernel.process import CommandSpawner, SpawnError
 from kernel_agent.kernel.steps import AGENT, KERNEL, Steps, process_begun
 from kernel_agent.launch.command import (
     Attachment,
@@ -26,12 +24,15 @@ from kernel_agent.launch.command import (
 )
 from kernel_agent.launch.connection_file import NoFolderError, PrivateFolder
 from kernel_agent.launch.home import is_writable, name_user, replace_home
+from kernel_agent.process.child import SpawnError
+from kernel_agent.process.command import CommandSpawner
+from kernel_agent.process.exits import ExitReason
 from kernel_agent.server.listener import Listener
 from kernel_agent.settings import AgentSettings, SettingsError, kernel_environment, read_settings
 from kernel_agent.system.prctl import adopt_orphans, hide_process
 
 if TYPE_CHECKING:
-    from kernel_agent.kernel.spawner import KernelProcess, KernelSpawner
+    from kernel_agent.process.spawner import KernelProcess, KernelSpawner
 
 EXIT_USAGE = 2
 EXIT_SOFTWARE = 70

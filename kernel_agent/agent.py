@@ -12,10 +12,11 @@ from kernel_agent.kernel.activity import ExecutionState, Running
 from kernel_agent.kernel.culler import Culler
 from kernel_agent.kernel.culling import Usage
 from kernel_agent.kernel.executions import Executions
-from kernel_agent.kernel.lifecycle import BY_CLIENT, ExitReason, Next
+from kernel_agent.kernel.lifecycle import BY_CLIENT, Next
 from kernel_agent.kernel.pending import EXECUTE_REQUEST
 from kernel_agent.kernel.steps import REPORT, Steps
 from kernel_agent.kernel.supervisor import KernelDeadError, KernelSupervisor
+from kernel_agent.process.exits import ExitReason
 from kernel_agent.server.executions import ExecutionRoutes
 from kernel_agent.server.executor import Executor
 from kernel_agent.server.http import HttpServer
@@ -36,7 +37,7 @@ from kernel_agent.wire.message_log import Limits, MessageLog
 from kernel_agent.wire.websocket import WebSocket
 
 if TYPE_CHECKING:
-    from kernel_agent.kernel.spawner import KernelProcess, KernelSpawner
+    from kernel_agent.process.spawner import KernelProcess, KernelSpawner
 
 VERSION = 1
 """Version of the wire contract, docs/agent-interface.md."""

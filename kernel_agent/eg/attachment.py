@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Optional
 
 from kernel_agent.eg.comm_port import CommPort
 from kernel_agent.eg.liveness import LivenessProbe, ProbeResult
-from kernel_agent.kernel.lifecycle import ExitReason
-from kernel_agent.kernel.process import OutputTail, SpawnError
 from kernel_agent.launch.command import Attachment
 from kernel_agent.launch.connection_info import ConnectionInfo
+from kernel_agent.process.child import OutputTail, SpawnError
+from kernel_agent.process.exits import ExitReason
 
 if TYPE_CHECKING:
     from kernel_agent.system.reaper import Reaper

@@ -21,16 +21,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Dict, Mapping, Optional, Tuple
 
 from kernel_agent.eg.rsa import PrivateKey, generate_key, public_key_info
-from kernel_agent.kernel.lifecycle import ExitReason
-from kernel_agent.kernel.process import (
-    LOG_TAIL_BYTES,
-    Child,
-    OutputTail,
-    SpawnError,
-    explain_exit,
-    read_shared_memory,
-)
 from kernel_agent.launch.connection_info import LOOPBACK, ConnectionInfo
+from kernel_agent.process.child import LOG_TAIL_BYTES, Child, OutputTail, SpawnError
+from kernel_agent.process.exits import ExitReason, explain_exit, read_shared_memory
 from kernel_agent.system.descendants import is_descendant, signal_descendants
 
 if TYPE_CHECKING:

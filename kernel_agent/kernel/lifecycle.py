@@ -6,7 +6,9 @@ Pure: the caller passes the time. `KernelSupervisor` acts on the decisions.
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple, Optional, Tuple
+from typing import Optional, Tuple
+
+from kernel_agent.process.exits import ExitReason
 
 STABLE_SECONDS = 10.0
 """A process that ran for so long ends a series of automatic restarts, as in jupyter_client's
@@ -40,16 +42,6 @@ class Next(Enum):
     """The end of the kernel was requested."""
     STOP = "stop"
     """The agent received a signal to end; `Lifecycle.reason` names it."""
-
-
-class ExitReason(NamedTuple):
-    """Why a kernel process ended; the wire contract's `reason`."""
-
-    message: str
-    exit_code: Optional[int] = None
-    signal: Optional[str] = None
-    out_of_memory: bool = False
-    stderr: str = ""
 
 
 class Lifecycle:

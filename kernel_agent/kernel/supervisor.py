@@ -12,11 +12,12 @@ from kernel_agent.channels.client import KernelClient
 from kernel_agent.kernel.activity import ExecutionState, Running
 from kernel_agent.kernel.answers import Answers
 from kernel_agent.kernel.interrupts import NO_REACTION, REACTION_SECONDS, InterruptWatch
-from kernel_agent.kernel.lifecycle import ExitReason, Lifecycle, Next, Phase, announce_end
-from kernel_agent.kernel.process import SpawnError
+from kernel_agent.kernel.lifecycle import Lifecycle, Next, Phase, announce_end
 from kernel_agent.kernel.relay import Relay
 from kernel_agent.kernel.steps import END, KERNEL, Steps
 from kernel_agent.launch.command import Attachment
+from kernel_agent.process.child import SpawnError
+from kernel_agent.process.exits import ExitReason
 from kernel_agent.settings import AgentSettings
 from kernel_agent.system.cgroup import OomCounter
 from kernel_agent.system.reaper import Reaper
@@ -26,7 +27,7 @@ from kernel_agent.wire.client_sessions import ClientSessions
 from kernel_agent.wire.message import CONTROL, Message
 
 if TYPE_CHECKING:
-    from kernel_agent.kernel.spawner import KernelProcess, KernelSpawner
+    from kernel_agent.process.spawner import KernelProcess, KernelSpawner
 
 OUTPUT_TIMEOUT_SECONDS = 1.0
 """How long to wait for the last output of a dead process; a process that is no descendant of it may

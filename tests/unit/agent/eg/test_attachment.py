@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from kernel_agent.eg.attachment import AttachSpawner
-from kernel_agent.kernel.process import SpawnError
 from kernel_agent.launch.command import Attachment, read_attachment
+from kernel_agent.process.child import SpawnError
 from kernel_agent.settings import read_settings
 
 PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")

@@ -6,12 +6,12 @@ from kernel_agent.kernel.lifecycle import (
     BY_CLIENT,
     BY_GATEWAY,
     STABLE_SECONDS,
-    ExitReason,
     Lifecycle,
     Next,
     Phase,
     announce_end,
 )
+from kernel_agent.process.exits import ExitReason
 
 REASON = ExitReason("the kernel exited with code 1", exit_code=1)
 

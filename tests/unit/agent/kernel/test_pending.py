@@ -2,8 +2,9 @@
 
 import pytest
 
-from kernel_agent.kernel.lifecycle import BY_GATEWAY, ExitReason, Next, explain_failure
+from kernel_agent.kernel.lifecycle import BY_GATEWAY, Next, explain_failure
 from kernel_agent.kernel.pending import MAX_BYTES, PendingRequests, fail_request
+from kernel_agent.process.exits import ExitReason
 from kernel_agent.wire.agent_messages import MessageFactory
 from kernel_agent.wire.message import CONTROL, IOPUB, SHELL, STDIN, Message, encode_json
 

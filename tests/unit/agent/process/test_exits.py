@@ -2,7 +2,8 @@
 
 import pytest
 
-from kernel_agent.kernel.process import OutputTail, SharedMemory, explain_exit
+from kernel_agent.process.child import OutputTail
+from kernel_agent.process.exits import SharedMemory, explain_exit
 
 
 def test_exits_are_explained() -> None:

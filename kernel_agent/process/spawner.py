@@ -1,6 +1,6 @@
 """The protocols of a kernel process and of its spawner.
 
-`process.py` implements them for an ordinary command, `eg.bootstrap` for the launch script of
+`command.py` implements them for an ordinary command, `eg.bootstrap` for the launch script of
 Enterprise Gateway's images, `eg.attachment` for a kernel in another container; no other module
 knows the difference. For type checkers only: every import before the spawn delays the kernel.
 """
@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from kernel_agent.kernel.lifecycle import ExitReason
-from kernel_agent.kernel.process import OutputTail
 from kernel_agent.launch.connection_info import ConnectionInfo
+from kernel_agent.process.child import OutputTail
+from kernel_agent.process.exits import ExitReason
 from kernel_agent.system.reaper import Reaper
 
 

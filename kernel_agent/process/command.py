@@ -1,0 +1,127 @@
+"""A kernel as an ordinary command, which reads its ports and key from a connection file."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Dict, Optional, Sequence, Tuple
+
+from kernel_agent.launch.connection_file import (
+    PortReservation,
+    remove_connection_file,
+    write_connection_file,
+)
+from kernel_agent.launch.connection_info import ConnectionInfo
+from kernel_agent.process.child import LOG_TAIL_BYTES, Child, OutputTail, SpawnError
+from kernel_agent.process.exits import ExitReason, explain_exit, read_shared_memory
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from kernel_agent.system.reaper import Reaper
+
+CONNECTION_FILE_FIELD = "{connection_file}"
+
+
+class CommandProcess:
+    """A `spawner.KernelProcess` that reads its ports and key from a connection file."""
+
+    def __init__(self, child: Child, info: ConnectionInfo) -> None:
+        self._child = child
+        self._info = info
+
+    def watch(self, reaper: "Reaper") -> "asyncio.Future[int]":
+        """Return a future of the exit code."""
+        return reaper.watch(self._child.pid)
+
+    async def connect(self) -> ConnectionInfo:
+        """Return the connection info, known from the start."""
+        return self._info
+
+    async def interrupt(self, signum: int) -> None:
+        """Signal the process group, as Jupyter does, and continue a stopped process."""
+        self._child.signal_group(signum)
+        self._child.signal_group(signal.SIGCONT)
+
+    async def signal(self, signum: int) -> None:
+        """Signal the process group, as Jupyter does."""
+        self._child.signal_group(signum)
+
+    def release_parent(self) -> None:
+        """Continue a stopped process, which could not end otherwise."""
+        self._child.signal_group(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """Kill the process and all its descendants."""
+        self._child.kill()
+
+    def collect_exit(self, code: int, timeout: float) -> None:
+        """End the descendants and wait for the last output."""
+        self._child.collect_exit(code, timeout)
+
+    def explain_exit(self, code: int, *, out_of_memory: bool) -> ExitReason:
+        """Return why the process ended."""
+        return explain_exit(
+            code,
+            out_of_memory=out_of_memory,
+            stderr=self.stderr(),
+            shared_memory=read_shared_memory(),
+        )
+
+    def stderr(self) -> str:
+        """Return the last lines of stderr."""
+        return self._child.stderr()
+
+
+class CommandSpawner:
+    """A `spawner.KernelSpawner` of one command, always with the same connection file path.
+
+    Attributes:
+        log: the last output of all its processes.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        env: Dict[str, str],
+        port_range: Tuple[int, int],
+        connection_file: str,
+        output_file_max_bytes: int = 0,
+    ) -> None:
+        self._output_file_max_bytes = output_file_max_bytes
+        self._argv = [word.replace(CONNECTION_FILE_FIELD, connection_file) for word in argv]
+        # ipykernel ends when this process is gone.
+        self._env = {**env, "JPY_PARENT_PID": str(os.getpid())}
+        self._port_range = port_range
+        self._connection_file = connection_file
+        self._ports: Optional[PortReservation] = None
+        self.log = OutputTail(LOG_TAIL_BYTES)
+
+    def spawn(self) -> CommandProcess:
+        """Start a process with fresh ports and a fresh key.
+
+        Raises:
+            SpawnError: the command cannot be executed, or there are no ports.
+        """
+        self.release()
+        try:
+            self._ports = PortReservation(self._port_range)
+            info = ConnectionInfo(self._ports.ports, os.urandom(32).hex())
+            write_connection_file(self._connection_file, info)
+            child = Child(self._argv, self._env, self.log, self._output_file_max_bytes)
+        except OSError as exc:
+            self.release()
+            raise SpawnError(
+                f"the kernel's command {self._argv[0]!r} cannot be started: {exc}"
+            ) from exc
+        except SpawnError:
+            self.release()
+            raise
+        return CommandProcess(child, info)
+
+    def release(self) -> None:
+        """Remove the connection file and release the ports."""
+        remove_connection_file(self._connection_file)
+        if self._ports is not None:
+            self._ports.release()
+            self._ports = None
