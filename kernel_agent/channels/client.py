@@ -24,6 +24,9 @@ kernel publish a status."""
 CONTROL_GRACE_SECONDS = 0.25
 """How long to wait for an answer on control after that on shell. Kernels that answer there do so at
 once, whatever version of the protocol they claim."""
+STUCK_SECONDS = 1.0
+"""How long a kernel may take to end after its shutdown_reply, before it is woken. ipykernel 7 may
+hang for seconds if a message arrives on shell while it ends."""
 
 
 class KernelClient:
@@ -103,6 +106,11 @@ class KernelClient:
         """
         self._wake_id = self.request(SHELL, "kernel_info_request")
 
+    def _wake_later(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(STUCK_SECONDS, self.wake)
+
     def close(self) -> None:
         """Close the sockets and stop polling."""
         if self._timer is not None:
@@ -146,7 +154,7 @@ class KernelClient:
             return
         for message in messages:
             if message.channel == CONTROL and message.msg_type == "shutdown_reply":
-                self.wake()
+                self._wake_later()
             if message.parent_session != self._factory.own_session:
                 self._on_reply(message)
             elif message.msg_type == "kernel_info_reply":
