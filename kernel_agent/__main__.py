@@ -124,6 +124,7 @@ def _make_spawner(settings: AgentSettings, kernel: Kernel, folder: str) -> "Kern
         settings.port_range,
         f"{folder}/kernel.json",
         settings.output_file_max_bytes,
+        settings.preload if settings.restart_spare else None,
     )
 
 

@@ -152,6 +152,7 @@ class Agent:
             "reason": reason._asdict() if reason is not None else None,
             "requests": supervisor.open_requests,
             "start": supervisor.start,
+            "spare": supervisor.has_spare,
             "kernel_info": self._kernel_info,
         }
 

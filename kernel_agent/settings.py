@@ -59,6 +59,8 @@ class AgentSettings(NamedTuple):
     interrupt_signal: int = signal.SIGINT
     autorestart: bool = True
     restart_limit: int = 5
+    restart_spare: bool = False
+    preload: Tuple[str, ...] = ()
     shutdown_wait_time: float = 5.0
     launch_timeout: float = 60.0
     report_timeout: float = 30.0

@@ -196,6 +196,13 @@ class KernelSettings:
         low=0,
         section=RESTARTER,
     )
+    restart_spare: bool = option(
+        "Keep, for each kernel of ipykernel, a second process that has its imports done and takes"
+        " over at a restart; it takes some 35 MiB. A kernelspec may set its own in"
+        " metadata.process_proxy.config.",
+        default=True,
+        env=("EG_RESTART_SPARE",),
+    )
     ws_ping_interval: float = option(
         "Seconds between WebSocket pings, or three quarters of the KERNEL_LAUNCH_TIMEOUT of the"
         " request that started the kernel if that is less: nbclient and papermill give up after so"

@@ -39,6 +39,8 @@ _GONE = 0
 class AttachedProcess:
     """A `spawner.KernelProcess` in another container."""
 
+    was_spare = False
+
     def __init__(self, attachment: Attachment) -> None:
         info, comm_port = attachment
         self._info = info
@@ -151,6 +153,22 @@ class AttachSpawner:
         if attachment is None:
             raise SpawnError("a kernel in another container cannot be started again from here")
         return AttachedProcess(attachment)
+
+    @property
+    def has_spare(self) -> bool:
+        """No."""
+        return False
+
+    def prepare(self, *_: object) -> None:
+        """Do nothing: there is nothing to prepare."""
+
+    async def respawn(self) -> AttachedProcess:
+        """Do as at the first time.
+
+        Raises:
+            SpawnError: that fails.
+        """
+        return self.spawn()
 
     def release(self) -> None:
         """Do nothing: there is nothing to release."""

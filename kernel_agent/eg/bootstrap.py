@@ -38,6 +38,8 @@ INFO_LEVEL = "20"
 class BootstrapProcess:
     """A `spawner.KernelProcess`: a launch script and its descendants."""
 
+    was_spare = False
+
     def __init__(
         self, child: Child, listener: socket.socket, key: PrivateKey, kernel_id: str
     ) -> None:
@@ -199,6 +201,22 @@ class BootstrapSpawner:
             self.release()
             raise
         return BootstrapProcess(child, self._listener, self._key, self._kernel_id)
+
+    @property
+    def has_spare(self) -> bool:
+        """No."""
+        return False
+
+    def prepare(self, *_: object) -> None:
+        """Do nothing: there is nothing to prepare."""
+
+    async def respawn(self) -> BootstrapProcess:
+        """Do as at the first time.
+
+        Raises:
+            SpawnError: that fails.
+        """
+        return self.spawn()
 
     def release(self) -> None:
         """Close the port for the launcher's report."""

@@ -11,8 +11,8 @@ from typing import Any, Dict
 
 AGENT, KERNEL, REPORT = "agent", "kernel", "report"
 """From the beginning of the agent's process, the kernel's process, and the report."""
-END = "end"
-"""Of a restart: the end of the kernel's former process."""
+END, SPARE = "end", "spare"
+"""Of a restart: the end of the kernel's former process; in place of KERNEL, a spare going on."""
 MAX_AGE_SECONDS = 3600.0
 """A process that seems older has its times from another clock, as in some sandboxes."""
 PROC_STAT = "/proc/self/stat"

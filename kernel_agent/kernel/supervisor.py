@@ -14,7 +14,7 @@ from kernel_agent.kernel.answers import Answers
 from kernel_agent.kernel.interrupts import NO_REACTION, REACTION_SECONDS, InterruptWatch
 from kernel_agent.kernel.lifecycle import Lifecycle, Next, Phase, announce_end
 from kernel_agent.kernel.relay import Relay
-from kernel_agent.kernel.steps import END, KERNEL, Steps
+from kernel_agent.kernel.steps import END, KERNEL, SPARE, Steps
 from kernel_agent.launch.command import Attachment
 from kernel_agent.process.child import SpawnError
 from kernel_agent.process.exits import ExitReason
@@ -124,6 +124,11 @@ class KernelSupervisor:
         return self._relay.activity.running if self.lifecycle.phase is Phase.RUNNING else []
 
     @property
+    def has_spare(self) -> bool:
+        """Whether a restart takes a process that is ready."""
+        return self._spawner.has_spare
+
+    @property
     def open_requests(self) -> List[Dict[str, Any]]:
         """The `requests` of the state document."""
         return self._relay.pending.describe()
@@ -172,8 +177,8 @@ class KernelSupervisor:
                 if not is_requested:
                     self._announce_state(ExecutionState.RESTARTING)
                 try:
-                    current = self._spawner.spawn()
-                    self.steps.begin(KERNEL)
+                    current = await self._spawner.respawn()
+                    self.steps.begin(SPARE if current.was_spare else KERNEL)
                 except SpawnError as exc:
                     current = ExitReason(str(exc))
         finally:
@@ -381,6 +386,11 @@ class KernelSupervisor:
         _log.info("kernel %s: ready", self._settings.kernel_id)
         self._changed()
         on_ready()
+        self._spawner.prepare(self._reaper, self._oom, self._is_quiet, self._changed)
+
+    def _is_quiet(self, seconds: float) -> bool:
+        is_idle = not self._relay.activity.is_busy
+        return is_idle and self._loop.time() >= self.idle_since + seconds
 
     def _on_activity(self) -> None:
         self._record_activity()

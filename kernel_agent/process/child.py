@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 import time
-from typing import IO, Dict, List, Optional, Sequence
+from typing import IO, AbstractSet, Callable, Dict, List, Optional, Sequence
 
 from kernel_agent.system.descendants import end_descendants, signal_descendants
 
@@ -52,12 +52,28 @@ class Child:
 
     Attributes:
         pid: its process id and process group.
+        spared: see there.
     """
 
     def __init__(
-        self, argv: Sequence[str], env: Dict[str, str], log: OutputTail, output_file_max_bytes: int
+        self,
+        argv: Sequence[str],
+        env: Dict[str, str],
+        log: OutputTail,
+        output_file_max_bytes: int,
+        *,
+        stdin: int = subprocess.DEVNULL,
+        spared: Callable[[], AbstractSet[int]] = frozenset,
     ) -> None:
         """Spawn it, and forward its output.
+
+        Args:
+            argv: its command.
+            env: its environment.
+            log: gets its output.
+            output_file_max_bytes: size at which a file that gets its output is emptied; 0: never.
+            stdin: its standard input.
+            spared: returns the descendants of the agent that are to survive it.
 
         Raises:
             SpawnError: the command cannot be executed.
@@ -70,7 +86,7 @@ class Child:
             self._popen = subprocess.Popen(
                 argv,
                 env=env,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 bufsize=0,
@@ -79,6 +95,7 @@ class Child:
         except (OSError, ValueError) as exc:
             raise SpawnError(f"the kernel's command {argv[0]!r} cannot be started: {exc}") from exc
         self.pid = self._popen.pid
+        self.spared = spared
         self._stderr_tail = OutputTail(STDERR_TAIL_BYTES)
         tails = [log, self._stderr_tail]
         self._pumps = [
@@ -97,17 +114,21 @@ class Child:
     def kill(self) -> None:
         """Kill the process group and all descendants."""
         self.signal_group(signal.SIGKILL)
-        signal_descendants(signal.SIGKILL)
+        signal_descendants(signal.SIGKILL, self.spared())
+
+    def reaped(self, code: int) -> None:
+        """Take note of its exit code, as in `Popen.returncode`."""
+        self._popen.returncode = code
 
     def collect_exit(self, code: int, timeout: float) -> None:
         """End the descendants of the ended process, and wait for the last output. Blocks.
 
         Args:
-            code: its exit code as in `Popen.returncode`, from the reaper.
+            code: its exit code, from the reaper.
             timeout: seconds to wait for the output after the last writer was killed.
         """
-        self._popen.returncode = code
-        end_descendants(GRACE_SECONDS, END_TIMEOUT_SECONDS)
+        self.reaped(code)
+        end_descendants(GRACE_SECONDS, END_TIMEOUT_SECONDS, self.spared)
         self.signal_group(signal.SIGKILL)
         end = time.monotonic() + timeout
         for pump in self._pumps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, Dict, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, AbstractSet, Callable, Dict, Optional, Sequence, Tuple
 
 from kernel_agent.launch.connection_file import (
     PortReservation,
@@ -18,6 +18,8 @@ from kernel_agent.process.exits import ExitReason, explain_exit, read_shared_mem
 if TYPE_CHECKING:
     import asyncio
 
+    from kernel_agent.process.spares import Spares
+    from kernel_agent.system.cgroup import OomCounter
     from kernel_agent.system.reaper import Reaper
 
 CONNECTION_FILE_FIELD = "{connection_file}"
@@ -26,13 +28,22 @@ CONNECTION_FILE_FIELD = "{connection_file}"
 class CommandProcess:
     """A `spawner.KernelProcess` that reads its ports and key from a connection file."""
 
-    def __init__(self, child: Child, info: ConnectionInfo) -> None:
+    def __init__(
+        self,
+        child: Child,
+        info: ConnectionInfo,
+        exited: "Optional[asyncio.Future[int]]" = None,
+        *,
+        was_spare: bool = False,
+    ) -> None:
         self._child = child
         self._info = info
+        self._exited = exited
+        self.was_spare = was_spare
 
     def watch(self, reaper: "Reaper") -> "asyncio.Future[int]":
         """Return a future of the exit code."""
-        return reaper.watch(self._child.pid)
+        return self._exited or reaper.watch(self._child.pid)
 
     async def connect(self) -> ConnectionInfo:
         """Return the connection info, known from the start."""
@@ -87,7 +98,20 @@ class CommandSpawner:
         port_range: Tuple[int, int],
         connection_file: str,
         output_file_max_bytes: int = 0,
+        preload: Optional[Sequence[str]] = None,
     ) -> None:
+        """Prepare.
+
+        Args:
+            argv: the command, with `{connection_file}` for the path.
+            env: its environment.
+            port_range: where its ports are taken from.
+            connection_file: the path.
+            output_file_max_bytes: size at which a file that gets its output is emptied; 0: never.
+            preload: modules that a spare imports ahead; None: no spare.
+        """
+        self._preload = preload
+        self._spares: "Optional[Spares]" = None
         self._output_file_max_bytes = output_file_max_bytes
         self._argv = [word.replace(CONNECTION_FILE_FIELD, connection_file) for word in argv]
         # ipykernel ends when this process is gone.
@@ -103,24 +127,79 @@ class CommandSpawner:
         Raises:
             SpawnError: the command cannot be executed, or there are no ports.
         """
-        self.release()
+        try:
+            info = self._connection_info()
+            argv, limit = self._argv, self._output_file_max_bytes
+            child = Child(argv, self._env, self.log, limit, spared=self._spared)
+        except SpawnError:
+            self._release_ports()
+            raise
+        return CommandProcess(child, info)
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether the next respawn takes a process that is ready."""
+        return self._spares is not None and self._spares.is_ready
+
+    def prepare(
+        self,
+        reaper: "Reaper",
+        oom: "OomCounter",
+        is_quiet: Callable[[float], bool],
+        changed: Callable[[], None],
+    ) -> None:
+        """Start a spare once the kernel is quiet, if its command can have one."""
+        if self._preload is None:
+            return
+        from kernel_agent.process.spare_command import spare_command  # noqa: PLC0415  # kernel first
+        from kernel_agent.process.spares import Spares  # noqa: PLC0415  # likewise
+
+        command = spare_command(self._argv)
+        if command is None:
+            self._preload = None
+            return
+        if self._spares is None:
+            limit = self._output_file_max_bytes
+            self._spares = Spares(command, self._preload, self._env, self.log, limit)
+        self._spares.schedule(reaper, oom, is_quiet, changed)
+
+    async def respawn(self) -> CommandProcess:
+        """Have the spare go on with fresh ports and a fresh key; without one, start a process.
+
+        Raises:
+            SpawnError: the command cannot be executed, or there are no ports.
+        """
+        if self._spares is not None:
+            info = self._connection_info()
+            spare = await self._spares.take()
+            if spare is not None:
+                spare.child.spared = self._spared
+                return CommandProcess(spare.child, info, spare.exited, was_spare=not spare.is_anew)
+        return self.spawn()
+
+    def release(self) -> None:
+        """End the spare, remove the connection file and release the ports."""
+        if self._spares is not None:
+            self._spares.end()
+        self._release_ports()
+
+    def _spared(self) -> AbstractSet[int]:
+        return self._spares.pids if self._spares is not None else frozenset()
+
+    def _connection_info(self) -> ConnectionInfo:
+        self._release_ports()
         try:
             self._ports = PortReservation(self._port_range)
             info = ConnectionInfo(self._ports.ports, os.urandom(32).hex())
             write_connection_file(self._connection_file, info)
-            child = Child(self._argv, self._env, self.log, self._output_file_max_bytes)
         except OSError as exc:
-            self.release()
+            self._release_ports()
             raise SpawnError(
                 f"the kernel's command {self._argv[0]!r} cannot be started: {exc}"
             ) from exc
-        except SpawnError:
-            self.release()
-            raise
-        return CommandProcess(child, info)
+        return info
 
-    def release(self) -> None:
-        """Remove the connection file and release the ports."""
+    def _release_ports(self) -> None:
         remove_connection_file(self._connection_file)
         if self._ports is not None:
             self._ports.release()

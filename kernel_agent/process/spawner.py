@@ -8,21 +8,28 @@ knows the difference. For type checkers only: every import before the spawn dela
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Callable, Protocol
 
 from kernel_agent.launch.connection_info import ConnectionInfo
 from kernel_agent.process.child import OutputTail
 from kernel_agent.process.exits import ExitReason
+from kernel_agent.system.cgroup import OomCounter
 from kernel_agent.system.reaper import Reaper
 
 
 class KernelProcess(Protocol):
-    """One kernel process, from its start to its end."""
+    """One kernel process, from its start to its end.
+
+    Attributes:
+        was_spare: whether it had imported its modules before it was needed.
+    """
+
+    was_spare: bool
 
     def watch(self, reaper: Reaper) -> "asyncio.Future[int]":
         """Return a future of the exit code, negative for a signal, as in `Popen.returncode`.
 
-        Called once, before the event loop runs again after the spawn.
+        Called once, before the event loop runs again after the spawn or respawn.
         """
         ...
 
@@ -84,7 +91,37 @@ class KernelSpawner(Protocol):
     log: OutputTail
 
     def spawn(self) -> KernelProcess:
-        """Start a process, after the former one has ended.
+        """Start the first process.
+
+        Raises:
+            SpawnError: it cannot be started.
+        """
+        ...
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether the next respawn takes a process that is ready."""
+        ...
+
+    def prepare(
+        self,
+        reaper: Reaper,
+        oom: OomCounter,
+        is_quiet: Callable[[float], bool],
+        changed: Callable[[], None],
+    ) -> None:
+        """Get ready for a restart, once the kernel is ready and has been quiet for a moment.
+
+        Args:
+            reaper: reaps what is started for it.
+            oom: is told if that was killed for want of memory.
+            is_quiet: returns whether the kernel had nothing to do for some seconds.
+            changed: called when `has_spare` has changed.
+        """
+        ...
+
+    async def respawn(self) -> KernelProcess:
+        """Start a process in place of one that has ended.
 
         Raises:
             SpawnError: it cannot be started.
@@ -92,5 +129,5 @@ class KernelSpawner(Protocol):
         ...
 
     def release(self) -> None:
-        """Release the ports and files of the latest process."""
+        """Release the ports and files of the latest process, and what was prepared."""
         ...

@@ -25,6 +25,11 @@ class OomCounter:
         self._base = count
         return increased
 
+    def discount(self) -> None:
+        """Ignore one kill, if there was one: that of a process which is not the kernel's."""
+        if self._read() > self._base:
+            self._base += 1
+
     def _read(self) -> int:
         if self._file is None:
             return 0

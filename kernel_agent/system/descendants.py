@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from contextlib import suppress
-from typing import AbstractSet, Dict, Iterable, List, Mapping, Set
+from typing import AbstractSet, Callable, Dict, Iterable, List, Mapping, Set
 
 MAX_ROUNDS = 20
 """Number of searches for processes that were forked meanwhile; some programs never stop forking."""
@@ -25,18 +25,21 @@ def signal_descendants(signum: int, spare: AbstractSet[int] = frozenset()) -> No
         signalled |= found
 
 
-def end_descendants(patience: float, timeout: float) -> None:
-    """Wait for all descendants to end, and kill those that do not. Blocks.
+def end_descendants(
+    patience: float, timeout: float, spare: Callable[[], AbstractSet[int]] = frozenset
+) -> None:
+    """Wait for all descendants but `spare` to end, and kill those that do not. Blocks.
 
     Args:
         patience: seconds for them to end by themselves; in that time Python's resource tracker, for
             example, removes the shared memory of its process.
         timeout: seconds after which to return; a process in an uninterruptible system call may
             survive.
+        spare: returns those that survive, which may end meanwhile.
     """
     start = time.monotonic()
     while True:
-        found = descendants(read_parents(), os.getpid())
+        found = set(descendants(read_parents(), os.getpid())) - spare()
         waited = time.monotonic() - start
         if not found or waited >= timeout:
             return

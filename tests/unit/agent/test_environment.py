@@ -6,7 +6,8 @@ from pathlib import Path
 import kernel_agent
 
 PACKAGE = Path(kernel_agent.__file__).parent
-ENTRY_POINTS = {"__main__.py", "archive_main.py", "fork_server.py"}
+ENTRY_POINTS = {"__main__.py", "archive_main.py", "fork_server.py", "process/spare_script.py"}
+"""The last one is a program of its own, which a kernel's Python runs."""
 NAMES = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv"}
 
 

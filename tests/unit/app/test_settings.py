@@ -75,6 +75,7 @@ VARIABLES = [
     ("EG_MAX_CONCURRENT_LAUNCHES", "7", "kernels.max_concurrent_launches", 7),
     ("EG_MAX_QUEUED_LAUNCHES", "9", "kernels.max_queued_launches", 9),
     ("EG_WS_PING_INTERVAL_SECS", "10", "kernels.ws_ping_interval", 10.0),
+    ("EG_RESTART_SPARE", "false", "kernels.restart_spare", False),
     ("EG_LOG_MEMORY_BYTES", "2000000", "kernels.limits.log_memory_bytes", 2_000_000),
     ("EG_LOG_SPILL_BYTES", "0", "kernels.limits.log_spill_bytes", 0),
     ("EG_LOG_MAX_AGE", "60", "kernels.limits.log_max_age", 60.0),

@@ -15,6 +15,7 @@ from enterprise_gateway.services.kernels.planning.environment import (
     accept_client_env,
     merge_environment,
 )
+from enterprise_gateway.services.kernels.planning.spares import effective_spare
 from enterprise_gateway.services.kernelspecs.access import Access, decide_access
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
@@ -189,6 +190,7 @@ def _agent_settings(
         "allowed_message_types": list(settings.allowed_message_types),
         "allow_tracebacks": settings.allow_tracebacks,
         "traceback_replacement_message": settings.traceback_replacement_message,
+        **effective_spare(settings, spec),
         **effective_culling(settings.culling, spec.spec.metadata),
         **effective_limits(settings.limits, spec.spec.metadata),
     }

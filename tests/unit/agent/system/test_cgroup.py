@@ -85,3 +85,17 @@ def test_memory_limit_is_the_lowest_of_the_groups_above(
     (base / name).write_text("500\n")
     assert memory_limit(proc, root) == 500
     assert memory_limit(tmp_path / "nothing", root) is None
+
+
+def test_kill_of_another_process_is_discounted_once(tmp_path: Path) -> None:
+    """Only if there was one, and a kill beside it still counts."""
+    (tmp_path / "memory.events").write_text("oom_kill 2\n")
+    (tmp_path / "cgroup").write_text("0::/\n")
+    counter = OomCounter(tmp_path / "cgroup", tmp_path)
+    counter.discount()
+    (tmp_path / "memory.events").write_text("oom_kill 3\n")
+    counter.discount()
+    assert not counter.has_increased()
+    (tmp_path / "memory.events").write_text("oom_kill 5\n")
+    counter.discount()
+    assert counter.has_increased()

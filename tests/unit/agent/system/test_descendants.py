@@ -55,3 +55,16 @@ def test_descendants_are_gone_when_they_are_ended() -> None:
         end_descendants(0, 20)
         assert not descendants(read_parents(), os.getpid())
         assert process.wait() == -signal.SIGKILL
+
+
+def test_spared_process_survives_the_end_of_the_others() -> None:
+    """It alone: what it has started ends too."""
+    script = "sleep 60 & echo; wait; read line"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(["sh", "-c", script], **pipes) as spared:
+        assert spared.stdout is not None
+        spared.stdout.readline()
+        end_descendants(0.0, 60.0, lambda: {spared.pid})
+        assert not descendants(read_parents(), spared.pid)
+        assert spared.poll() is None
+        spared.kill()

@@ -249,3 +249,31 @@ def test_every_launch_has_a_token_of_its_own() -> None:
     assert first.tokens == {launch.agent_token, first.launch_token}
     assert launch.tokens == {launch.agent_token}
     assert first.launch_token not in repr(first)
+
+
+def test_kernels_have_a_spare_unless_settings_or_kernelspec_say_otherwise() -> None:
+    """And it imports what the kernelspec names."""
+    told = plan().agent_settings
+    assert (told["restart_spare"], told["preload"]) == (True, [])
+    without = KernelSettings(restart_spare=False)
+    assert plan(kernels=without).agent_settings["restart_spare"] is False
+    spec = with_config(restart_spare=True, preload=["numpy", "matplotlib.pyplot"])
+    told = plan(kernels=without, spec=spec).agent_settings
+    assert (told["restart_spare"], told["preload"]) == (True, ["numpy", "matplotlib.pyplot"])
+
+
+@pytest.mark.parametrize(
+    "preload",
+    ["numpy", [1], ["a-b"], ["a..b"], [""], ["import x"], ["a"] * 33, ["a" * 201], None, {}],
+)
+def test_names_that_are_no_modules_are_not_preloaded(preload: object) -> None:
+    """The error says what a list of modules looks like."""
+    with pytest.raises(ConfigurationError, match=r"preload .* such as"):
+        plan(spec=with_config(preload=preload))
+
+
+@pytest.mark.parametrize("wrong", ["yes", 1, None, []])
+def test_spare_is_wanted_or_not(wrong: object) -> None:
+    """Nothing else is guessed."""
+    with pytest.raises(ConfigurationError, match="restart_spare"):
+        plan(spec=with_config(restart_spare=wrong))
