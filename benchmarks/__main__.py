@@ -17,6 +17,7 @@ from benchmarks.figures import (
     cold_start,
     many,
     relay,
+    restart,
     round_trip,
     scale,
     sessions,
@@ -30,6 +31,7 @@ from benchmarks.servers import Column
 MEASUREMENTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "boot": boot.measure,
     "cold-start": cold_start.measure,
+    "restart": restart.measure,
     "round-trip": round_trip.measure,
     "relay": relay.measure,
     "sessions": sessions.measure,

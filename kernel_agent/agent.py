@@ -12,10 +12,10 @@ from kernel_agent.kernel.activity import ExecutionState, Running
 from kernel_agent.kernel.culler import Culler
 from kernel_agent.kernel.culling import Usage
 from kernel_agent.kernel.executions import Executions
-from kernel_agent.kernel.lifecycle import BY_CLIENT, Next
+from kernel_agent.kernel.lifecycle import BY_CLIENT, KernelDeadError, Next
 from kernel_agent.kernel.pending import EXECUTE_REQUEST
 from kernel_agent.kernel.steps import REPORT, Steps
-from kernel_agent.kernel.supervisor import KernelDeadError, KernelSupervisor
+from kernel_agent.kernel.supervisor import KernelSupervisor
 from kernel_agent.process.exits import ExitReason
 from kernel_agent.server.executions import ExecutionRoutes
 from kernel_agent.server.executor import Executor
@@ -68,6 +68,7 @@ class Agent:
         self, settings: AgentSettings, spawner: "KernelSpawner", listener: Listener, steps: Steps
     ) -> None:
         self._settings = settings
+        self._spawner = spawner
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._started = timestamp()
@@ -152,7 +153,7 @@ class Agent:
             "reason": reason._asdict() if reason is not None else None,
             "requests": supervisor.open_requests,
             "start": supervisor.start,
-            "spare": supervisor.has_spare,
+            "spare": self._spawner.has_spare,
             "kernel_info": self._kernel_info,
         }
 

@@ -44,6 +44,18 @@ class Next(Enum):
     """The agent received a signal to end; `Lifecycle.reason` names it."""
 
 
+class KernelDeadError(Exception):
+    """The kernel is dead, or died during an operation.
+
+    Attributes:
+        reason: why it died, if known.
+    """
+
+    def __init__(self, reason: Optional[ExitReason]) -> None:
+        super().__init__(reason.message if reason is not None else "the kernel is dead")
+        self.reason = reason
+
+
 class Lifecycle:
     """The state machine of one kernel."""
 

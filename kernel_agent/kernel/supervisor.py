@@ -12,7 +12,13 @@ from kernel_agent.channels.client import KernelClient
 from kernel_agent.kernel.activity import ExecutionState, Running
 from kernel_agent.kernel.answers import Answers
 from kernel_agent.kernel.interrupts import NO_REACTION, REACTION_SECONDS, InterruptWatch
-from kernel_agent.kernel.lifecycle import Lifecycle, Next, Phase, announce_end
+from kernel_agent.kernel.lifecycle import (
+    KernelDeadError,
+    Lifecycle,
+    Next,
+    Phase,
+    announce_end,
+)
 from kernel_agent.kernel.relay import Relay
 from kernel_agent.kernel.steps import END, KERNEL, SPARE, Steps
 from kernel_agent.launch.command import Attachment
@@ -36,18 +42,6 @@ IOPUB_LOSS_GRACE_SECONDS = 1.0
 """How long to wait, after iopub was lost, for its last messages and the end of the process."""
 
 _log = logging.getLogger(__name__)
-
-
-class KernelDeadError(Exception):
-    """The kernel is dead, or died during an operation.
-
-    Attributes:
-        reason: why it died, if known.
-    """
-
-    def __init__(self, reason: Optional[ExitReason]) -> None:
-        super().__init__(reason.message if reason is not None else "the kernel is dead")
-        self.reason = reason
 
 
 class KernelSupervisor:
@@ -122,11 +116,6 @@ class KernelSupervisor:
     def running(self) -> List[Running]:
         """The requests that the kernel is running, that of the main shell first."""
         return self._relay.activity.running if self.lifecycle.phase is Phase.RUNNING else []
-
-    @property
-    def has_spare(self) -> bool:
-        """Whether a restart takes a process that is ready."""
-        return self._spawner.has_spare
 
     @property
     def open_requests(self) -> List[Dict[str, Any]]:

@@ -14,9 +14,9 @@ from kernel_agent.kernel.executions import (
     ExecutionState,
 )
 from kernel_agent.kernel.interrupts import REACTION_SECONDS
-from kernel_agent.kernel.lifecycle import Phase
+from kernel_agent.kernel.lifecycle import KernelDeadError, Phase
 from kernel_agent.kernel.pending import EXECUTE_REQUEST
-from kernel_agent.kernel.supervisor import KernelDeadError, KernelSupervisor
+from kernel_agent.kernel.supervisor import KernelSupervisor
 from kernel_agent.server.execute_body import ExecuteBody, derive_msg_id
 from kernel_agent.server.http import HttpError
 from kernel_agent.settings import AgentSettings

@@ -6,8 +6,8 @@ import asyncio
 from typing import AsyncGenerator, Awaitable, Callable, Dict, Tuple
 
 from kernel_agent.kernel.culler import Culler
-from kernel_agent.kernel.lifecycle import BY_GATEWAY, Phase
-from kernel_agent.kernel.supervisor import KernelDeadError, KernelSupervisor
+from kernel_agent.kernel.lifecycle import BY_GATEWAY, KernelDeadError, Phase
+from kernel_agent.kernel.supervisor import KernelSupervisor
 from kernel_agent.process.child import LOG_TAIL_BYTES, OutputTail
 from kernel_agent.server import executions
 from kernel_agent.server.http import (
