@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from harness.proxies.engine_rigs import DockerRig
-from harness.proxies.rigs import TOKEN, ask_agent
+from harness.proxies.rigs import TOKEN, ask_agent, restart_by_agent
+from harness.waiting import eventually
 
 from enterprise_gateway.errors import ConflictError, LaunchError, NotFoundError
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
@@ -105,6 +106,23 @@ async def test_arguments_may_be_spelled_the_new_way(
     argv = tuple(part.replace("--RemoteProcessProxy.", "--") for part in rig.spec["argv"])
     assert argv != tuple(rig.spec["argv"])
     await inspect(rig, proxy, rig.request(argv=argv))
+
+
+@pytest.mark.parametrize("ids", [{}, {"KERNEL_UID": "12345", "KERNEL_GID": "54321"}])
+async def test_kernel_restarts_from_a_spare(
+    rig: DockerRig, proxy: BaseProcessProxyABC, ids: dict[str, str]
+) -> None:
+    """The image's own command has one, whatever user it runs as; the kernel's processes are two."""
+    settings = {**rig.request().agent_settings, "restart_spare": True, "preload": ["pandas"]}
+    workload = await proxy.launch(with_env(rig.request(agent_settings=settings), **ids))
+
+    async def has_spare() -> bool:
+        return bool((await ask_agent(workload.endpoint, "/v1/state"))["spare"])
+
+    for _ in range(2):
+        await eventually(has_spare)
+        state = await restart_by_agent(workload.endpoint)
+        assert set(state["start"]["steps"]) == {"end", "spare"}
 
 
 async def test_kernel_may_run_as_any_user(rig: DockerRig, proxy: BaseProcessProxyABC) -> None:

@@ -204,6 +204,12 @@ async def ask_agent(endpoint: AgentEndpoint | None, path: str, token: str = TOKE
         return await response.json()
 
 
+async def restart_by_agent(endpoint: AgentEndpoint | None) -> Any:
+    """Have a kernel agent restart its kernel; return its state after that."""
+    async with _answer(endpoint, "POST", "/v1/restart", TOKEN) as response:
+        return await response.json()
+
+
 async def end_by_agent(endpoint: AgentEndpoint | None) -> None:
     """Ask a kernel agent to end its kernel and itself, as a client does."""
     async with _answer(endpoint, "POST", "/v1/shutdown", TOKEN):
