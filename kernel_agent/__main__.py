@@ -9,7 +9,6 @@ while the kernel boots.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Dict, Union
@@ -23,7 +22,7 @@ from kernel_agent.launch.command import (
     with_kernel_class,
 )
 from kernel_agent.launch.connection_file import NoFolderError, PrivateFolder
-from kernel_agent.launch.home import is_writable, name_user, replace_home
+from kernel_agent.launch.home import enter_folder, is_writable, name_user, replace_home
 from kernel_agent.process.child import SpawnError
 from kernel_agent.process.command import CommandSpawner
 from kernel_agent.process.exits import ExitReason
@@ -105,7 +104,7 @@ def _make_spawner(settings: AgentSettings, kernel: Kernel, folder: str) -> "Kern
         from kernel_agent.eg.attachment import AttachSpawner  # noqa: PLC0415  # few need it
 
         return AttachSpawner(kernel)
-    _enter(os.environ.get("KERNEL_WORKING_DIR", ""))
+    enter_folder(os.environ.get("KERNEL_WORKING_DIR", ""))
     env = _environment(settings.username, folder)
     if isinstance(kernel, BootstrapScript):
         from kernel_agent.eg.bootstrap import BootstrapSpawner  # noqa: PLC0415  # for few images
@@ -126,22 +125,6 @@ def _make_spawner(settings: AgentSettings, kernel: Kernel, folder: str) -> "Kern
         settings.output_file_max_bytes,
         settings.preload if settings.restart_spare else None,
     )
-
-
-def _enter(folder: str) -> None:
-    """Change to the working directory that a client asked for; on failure stay where it is.
-
-    The engine's own option for this would create a missing folder, owned by root.
-    """
-    if not folder:
-        return
-    try:
-        if not os.path.isabs(folder):
-            raise NotADirectoryError(errno.ENOTDIR, "it is not an absolute path")
-        os.chdir(folder)
-    except OSError as exc:
-        text = f"the kernel starts in {os.getcwd()}, not in KERNEL_WORKING_DIR: {exc.strerror}"
-        sys.stderr.write(f"kernel_agent: {text}\n")
 
 
 def _environment(username: str, folder: str) -> Dict[str, str]:

@@ -21,6 +21,7 @@ from kernel_agent.server.executions import ExecutionRoutes
 from kernel_agent.server.executor import Executor
 from kernel_agent.server.http import HttpServer
 from kernel_agent.server.listener import Listener
+from kernel_agent.server.pool import Pool
 from kernel_agent.server.report import ReportAnswer, send_report
 from kernel_agent.server.routes import Routes
 from kernel_agent.server.state import State
@@ -98,11 +99,14 @@ class Agent:
         self._executions = Executions(timestamp)
         self._log.subscribe(self._executions.record)
         self._culler = Culler(settings.culling, self._usage, self._cull)
+        is_pooled = settings.pool_ttl > 0 and self._supervisor.lifecycle.can_start_again
+        self._pool = Pool(self._supervisor, is_pooled=is_pooled)
         self._routes = Routes(
             self._supervisor,
             self._state,
             spawner.log,
             self._culler,
+            self._pool,
             self._open_channels,
             ExecutionRoutes(
                 Executor(settings, self._supervisor, self._executions, self._log),
@@ -143,7 +147,8 @@ class Agent:
             "version": VERSION,
             "kernel_id": settings.kernel_id,
             "kernel_name": settings.kernel_name,
-            "username": settings.username,
+            "username": self._username,
+            "pooled": self._pool.is_waiting,
             "language": settings.language,
             "execution_state": supervisor.execution_state.value,
             "last_activity": supervisor.last_activity,
@@ -156,6 +161,16 @@ class Agent:
             "spare": self._spawner.has_spare,
             "kernel_info": self._kernel_info,
         }
+
+    @property
+    def _username(self) -> str:
+        taken = self._pool.taken
+        return taken.username if taken is not None else self._settings.username
+
+    @property
+    def _ping_interval(self) -> float:
+        interval = self._pool.taken.ping_interval if self._pool.taken is not None else None
+        return interval if interval is not None else self._settings.ping_interval
 
     def _stop(self, signum: signal.Signals) -> None:
         """End the kernel because the agent received a signal to end."""
@@ -179,6 +194,9 @@ class Agent:
         answer = await self._report(status="ready", listen=listen, kernel_info=self._kernel_info)
         _log.info("kernel %s: report to the gateway: %s", self._settings.kernel_id, answer.value)
         if answer is ReportAnswer.OK:
+            if self._pool.is_waiting and not await self._pool.wait(self._settings.pool_ttl):
+                self._supervisor.end("because no user took it from its pool in time")
+                return
             await self._wait_for_claim()
         elif answer is ReportAnswer.REJECTED or not self._state.claimed.is_set():
             self._supervisor.end("because the gateway gave up its launch")
@@ -234,7 +252,7 @@ class Agent:
             backlog=self._supervisor.backlog,
             max_message_bytes=self._settings.max_message_bytes,
             max_output_bytes=self._settings.max_output_bytes,
-            ping_interval=self._settings.ping_interval,
+            ping_interval=self._ping_interval,
             receive=self._receive,
         )
         running = self._supervisor.running
@@ -290,7 +308,9 @@ class Agent:
     def _usage(self) -> Usage:
         state = self._supervisor.execution_state
         is_busy = state not in (ExecutionState.IDLE, ExecutionState.DEAD)
-        return Usage(self._supervisor.idle_since, is_busy, self._sessions.connections)
+        is_waiting = self._pool.is_waiting
+        idle_since = self._loop.time() if is_waiting else self._supervisor.idle_since
+        return Usage(idle_since, is_busy, self._sessions.connections)
 
     def _cull(self, idle_seconds: float) -> None:
         _log.info(

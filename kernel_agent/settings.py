@@ -65,6 +65,7 @@ class AgentSettings(NamedTuple):
     launch_timeout: float = 60.0
     report_timeout: float = 30.0
     claim_timeout: float = 0.0
+    pool_ttl: float = 0.0
     culling: CullingSettings = CullingSettings()
     log_memory_bytes: int = 64 * 1024 * 1024
     log_spill_bytes: int = 1024 * 1024 * 1024

@@ -109,6 +109,20 @@ class KernelSettings:
         env=("EG_MAX_QUEUED_LAUNCHES",),
     )
     """0: no limit."""
+    pool_sizes: tuple[tuple[str, int], ...] = option(
+        "How many kernels are kept ready of each kernelspec, as NAME=COUNT; for others"
+        " pool_size in metadata.process_proxy.config counts.",
+        default=(),
+        takes=list[str],
+        parse=parse.sizes_by_name,
+        env=("EG_POOL_SIZES",),
+    )
+    pool_ttl: int = option(
+        "Seconds after which a kernel that no user has taken from its pool is replaced.",
+        default=12 * 3600,
+        low=1,
+        env=("EG_POOL_TTL",),
+    )
     client_envs: frozenset[str] = option(
         "Names of environment variables, besides KERNEL_*, that clients may set for a kernel; '*'"
         " for all but those that steer how it is launched, such as PATH, HOME, *_PROXY, SSL_*,"

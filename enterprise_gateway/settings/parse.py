@@ -27,6 +27,21 @@ def lower_name_set(names: Iterable[str]) -> frozenset[str]:
     return frozenset(name.lower() for name in names)
 
 
+def sizes_by_name(texts: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    """Parse `NAME=COUNT`, with names in lower case.
+
+    Raises:
+        ConfigurationError: a text has another form.
+    """
+    sizes = []
+    for text in filter(None, texts):
+        name, _, count = text.partition("=")
+        if not name.strip() or not count.strip().isdecimal():
+            raise ConfigurationError(f"pool_sizes {text[:100]!r} is not of the form NAME=COUNT.")
+        sizes.append((name.strip().lower(), int(count)))
+    return tuple(sizes)
+
+
 def url_path(text: str) -> str:
     """Give a path exactly one slash at each end: `gateway` and `/gateway/` are the same."""
     inner = "/".join(part for part in text.split("/") if part)

@@ -13,7 +13,7 @@ import json
 import signal
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Mapping, Optional
 
 from kernel_agent.eg.comm_port import CommPort
 from kernel_agent.eg.liveness import LivenessProbe, ProbeResult
@@ -153,6 +153,9 @@ class AttachSpawner:
         if attachment is None:
             raise SpawnError("a kernel in another container cannot be started again from here")
         return AttachedProcess(attachment)
+
+    def change_environment(self, changes: Mapping[str, Optional[str]]) -> None:
+        """Do nothing: there are no later processes."""
 
     @property
     def has_spare(self) -> bool:

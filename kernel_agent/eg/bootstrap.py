@@ -22,7 +22,13 @@ from typing import TYPE_CHECKING, Dict, Mapping, Optional, Tuple
 
 from kernel_agent.eg.rsa import PrivateKey, generate_key, public_key_info
 from kernel_agent.launch.connection_info import LOOPBACK, ConnectionInfo
-from kernel_agent.process.child import LOG_TAIL_BYTES, Child, OutputTail, SpawnError
+from kernel_agent.process.child import (
+    LOG_TAIL_BYTES,
+    Child,
+    OutputTail,
+    SpawnError,
+    changed_environment,
+)
 from kernel_agent.process.exits import ExitReason, explain_exit, read_shared_memory
 from kernel_agent.system.descendants import is_descendant, signal_descendants
 
@@ -201,6 +207,10 @@ class BootstrapSpawner:
             self.release()
             raise
         return BootstrapProcess(child, self._listener, self._key, self._kernel_id)
+
+    def change_environment(self, changes: Mapping[str, Optional[str]]) -> None:
+        """Set variables for later processes, or unset those that are None."""
+        self._env = changed_environment(self._env, changes)
 
     @property
     def has_spare(self) -> bool:

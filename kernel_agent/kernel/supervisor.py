@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Set, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Set, Tuple, Union
 
 from kernel_agent.channels.client import KernelClient
 from kernel_agent.kernel.activity import ExecutionState, Running
@@ -22,6 +22,7 @@ from kernel_agent.kernel.lifecycle import (
 from kernel_agent.kernel.relay import Relay
 from kernel_agent.kernel.steps import END, KERNEL, SPARE, Steps
 from kernel_agent.launch.command import Attachment
+from kernel_agent.launch.home import enter_folder
 from kernel_agent.process.child import SpawnError
 from kernel_agent.process.exits import ExitReason
 from kernel_agent.settings import AgentSettings
@@ -30,7 +31,7 @@ from kernel_agent.system.reaper import Reaper
 from kernel_agent.wire.agent_messages import MessageFactory, timestamp
 from kernel_agent.wire.backlog import Backlog
 from kernel_agent.wire.client_sessions import ClientSessions
-from kernel_agent.wire.message import CONTROL, Message
+from kernel_agent.wire.message import CONTROL, SHELL, Message
 
 if TYPE_CHECKING:
     from kernel_agent.process.spawner import KernelProcess, KernelSpawner
@@ -90,6 +91,8 @@ class KernelSupervisor:
             can_start_again=not isinstance(settings.kernel, Attachment),
         )
         self._answers = Answers(self._relay, factory, self.lifecycle)
+        self._is_set_up = not settings.pool_ttl
+        """Whether the environment of later processes is known."""
         self._last_active = time.time()
         self.idle_since = self._loop.time()
         self.steps = steps
@@ -191,6 +194,27 @@ class KernelSupervisor:
         else:
             step = self.lifecycle.end if phase is Phase.TERMINATING else Next.STAY_DEAD
             self._answers.refuse([(channel, parts)], step)
+
+    def set_up(self, code: str, env: Mapping[str, Optional[str]], cwd: str) -> None:
+        """Have the running kernel, and its later processes, use another environment.
+
+        It takes effect before anything that is submitted from now on.
+
+        Args:
+            code: sets it in the running process, "" if there is nothing to do.
+            env: the variables for later processes.
+            cwd: their working directory, "" to stay.
+        """
+        if code and self._client is not None:
+            self._client.request(
+                SHELL, "execute_request", code=code, silent=True, store_history=False
+            )
+        self._spawner.change_environment(env)
+        enter_folder(cwd)
+        self._is_set_up = True
+        self._prepare_restart()
+        self._record_activity()
+        self._changed()
 
     async def restart(self, by: str, *, is_requested_of_kernel: bool = False) -> None:
         """Replace the process; return when the new one is ready. Concurrent calls share a restart.
@@ -375,7 +399,11 @@ class KernelSupervisor:
         _log.info("kernel %s: ready", self._settings.kernel_id)
         self._changed()
         on_ready()
-        self._spawner.prepare(self._reaper, self._oom, self._is_quiet, self._changed)
+        self._prepare_restart()
+
+    def _prepare_restart(self) -> None:
+        if self._is_set_up:
+            self._spawner.prepare(self._reaper, self._oom, self._is_quiet, self._changed)
 
     def _is_quiet(self, seconds: float) -> bool:
         is_idle = not self._relay.activity.is_busy

@@ -1,14 +1,17 @@
-"""A writable home and a user name for a kernel that has none in its image.
+"""Where a kernel is at home: its working directory, home and user name.
 
-This happens with another user id than the image's, or a read-only root file system.
+An image has neither of the latter for another user id than its own, or with a read-only root file
+system.
 """
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import pwd
 import re
+import sys
 from typing import Dict, Mapping
 
 IN_HOME = ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "MPLCONFIGDIR")
@@ -20,6 +23,22 @@ NSS_WRAPPERS = ("/usr/lib/*/libnss_wrapper.so", "/usr/lib64/libnss_wrapper.so")
 """Paths at which distributions install it: https://cwrap.org/nss_wrapper.html."""
 MAX_NAME_CHARS = 32
 """The limit of useradd(8)."""
+
+
+def enter_folder(folder: str) -> None:
+    """Change to the working directory that a client asked for; on failure stay where it is.
+
+    The engine's own option for this would create a missing folder, owned by root.
+    """
+    if not folder:
+        return
+    try:
+        if not os.path.isabs(folder):
+            raise NotADirectoryError(errno.ENOTDIR, "it is not an absolute path")
+        os.chdir(folder)
+    except OSError as exc:
+        text = f"the kernel starts in {os.getcwd()}, not in KERNEL_WORKING_DIR: {exc.strerror}"
+        sys.stderr.write(f"kernel_agent: {text}\n")
 
 
 def is_writable(folder: str) -> bool:

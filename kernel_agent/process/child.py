@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 import time
-from typing import IO, AbstractSet, Callable, Dict, List, Optional, Sequence
+from typing import IO, AbstractSet, Callable, Dict, List, Mapping, Optional, Sequence
 
 from kernel_agent.system.descendants import end_descendants, signal_descendants
 
@@ -28,6 +28,14 @@ STDERR = 2
 
 class SpawnError(Exception):
     """The kernel cannot be started, or did not report its ports; the text gives the reason."""
+
+
+def changed_environment(
+    env: Mapping[str, str], changes: Mapping[str, Optional[str]]
+) -> Dict[str, str]:
+    """Return the environment with some variables set, and those that are None unset."""
+    changed = {**env, **changes}
+    return {name: value for name, value in changed.items() if value is not None}
 
 
 class OutputTail:

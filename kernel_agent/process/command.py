@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import TYPE_CHECKING, AbstractSet, Callable, Dict, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, AbstractSet, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 from kernel_agent.launch.connection_file import (
     PortReservation,
@@ -12,7 +12,13 @@ from kernel_agent.launch.connection_file import (
     write_connection_file,
 )
 from kernel_agent.launch.connection_info import ConnectionInfo
-from kernel_agent.process.child import LOG_TAIL_BYTES, Child, OutputTail, SpawnError
+from kernel_agent.process.child import (
+    LOG_TAIL_BYTES,
+    Child,
+    OutputTail,
+    SpawnError,
+    changed_environment,
+)
 from kernel_agent.process.exits import ExitReason, explain_exit, read_shared_memory
 
 if TYPE_CHECKING:
@@ -176,6 +182,13 @@ class CommandSpawner:
                 spare.child.spared = self._spared
                 return CommandProcess(spare.child, info, spare.exited, was_spare=not spare.is_anew)
         return self.spawn()
+
+    def change_environment(self, changes: Mapping[str, Optional[str]]) -> None:
+        """Set variables for later processes, or unset those that are None; end the spare."""
+        self._env = changed_environment(self._env, changes)
+        if self._spares is not None:
+            self._spares.end()
+            self._spares = None
 
     def release(self) -> None:
         """End the spare, remove the connection file and release the ports."""

@@ -8,7 +8,7 @@ knows the difference. For type checkers only: every import before the spawn dela
 from __future__ import annotations
 
 import asyncio
-from typing import Callable, Protocol
+from typing import Callable, Mapping, Optional, Protocol
 
 from kernel_agent.launch.connection_info import ConnectionInfo
 from kernel_agent.process.child import OutputTail
@@ -126,6 +126,10 @@ class KernelSpawner(Protocol):
         Raises:
             SpawnError: it cannot be started.
         """
+        ...
+
+    def change_environment(self, changes: Mapping[str, Optional[str]]) -> None:
+        """Set variables for later processes, or unset those that are None."""
         ...
 
     def release(self) -> None:

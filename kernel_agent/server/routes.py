@@ -19,6 +19,7 @@ from kernel_agent.server.http import (
     Upgrade,
     json_response,
 )
+from kernel_agent.server.pool import NotPooledError, Pool, Takeover
 from kernel_agent.server.state import State
 from kernel_agent.settings import SettingsError, read_signal
 from kernel_agent.wire.handshake import Handshake, HandshakeError, negotiate
@@ -42,6 +43,7 @@ class Routes:
         state: State,
         log: OutputTail,
         culler: Culler,
+        pool: Pool,
         open_channels: OpenChannels,
         execution_routes: executions.ExecutionRoutes,
     ) -> None:
@@ -49,6 +51,7 @@ class Routes:
         self._state = state
         self._log = log
         self._culler = culler
+        self._pool = pool
         self._open_channels = open_channels
         self._executions = execution_routes
         self._table: Dict[Tuple[str, str], Callable[[Request], Awaitable[Answer]]] = {
@@ -56,6 +59,8 @@ class Routes:
             ("GET", "/v1/state"): self._get_state,
             ("GET", "/v1/events"): self._events,
             ("POST", "/v1/claim"): self._claim,
+            ("POST", "/v1/take"): self._take,
+            ("GET", "/v1/taken"): self._get_taken,
             ("POST", "/v1/execute"): self._execute,
             ("GET", "/v1/executions"): self._list_executions,
             ("POST", "/v1/interrupt"): self._interrupt,
@@ -141,6 +146,19 @@ class Routes:
         self._state.claim()
         return Response(204)
 
+    async def _take(self, request: Request) -> Answer:
+        try:
+            self._pool.take(Takeover(request.json_object()))
+        except SettingsError as exc:
+            raise HttpError(400, str(exc)) from exc
+        except NotPooledError as exc:
+            raise HttpError(409, str(exc)) from exc
+        return json_response(self._state.document())
+
+    async def _get_taken(self, _request: Request) -> Answer:
+        taken = self._pool.taken
+        return json_response({"env": taken.env if taken is not None else {}})
+
     async def _interrupt(self, _request: Request) -> Answer:
         self._state.claim()
         try:
@@ -161,7 +179,9 @@ class Routes:
             raise HttpError(500, str(exc)) from exc
         return json_response(self._state.document())
 
-    async def _shutdown(self, _request: Request) -> Answer:
+    async def _shutdown(self, request: Request) -> Answer:
+        if request.json_object().get("only_pooled") is True and not self._pool.is_waiting:
+            raise HttpError(409, "the kernel is in no pool")
         self._supervisor.end(BY_GATEWAY)
         await self._state.wait_for_end()
         await self._executions.finish()

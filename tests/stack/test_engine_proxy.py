@@ -18,6 +18,7 @@ from harness.waiting import wait_until
 from devtools.images import KERNEL
 
 NAME = "ann-2f3a"
+POOLED = "enterprise-gateway-pool-01234567-89ab-cdef-0123-456789abcdef"
 AGENT = "enterprise-gateway-agent-0123456789abcdef"
 
 pytestmark = pytest.mark.docker
@@ -57,6 +58,8 @@ ALLOWED = [
     ("PUT", f"/v1.41/containers/{AGENT}/archive?path=/opt/enterprise-gateway"),
     ("GET", f"/v1.41/configs/{AGENT}"),
     ("POST", "/v1.41/configs/create"),
+    ("POST", f"/v1.41/containers/{POOLED}/rename?name={NAME}"),
+    ("POST", f"/v1.41/services/{POOLED}/update?version=12"),
 ]
 """What the gateway and its launch scripts ask of an engine."""
 
@@ -84,6 +87,10 @@ REFUSED = [
     ("POST", f"/v1.41/containers/{NAME}/update"),
     ("POST", f"/v1.41/containers/{NAME}/kill"),
     ("POST", f"/v1.41/containers/{NAME}/rename?name=x"),
+    ("POST", f"/v1.41/containers/{POOLED}/rename?name="),
+    ("POST", f"/v1.41/containers/{POOLED}/rename?name=x&name=/y"),
+    ("POST", f"/v1.41/containers/x{POOLED}/rename?name=x"),
+    ("POST", f"/v1.41/services/x{POOLED}/update?version=12"),
     ("POST", "/v1.41/containers/prune"),
     ("POST", "/v1.41/commit?container=x"),
     # the Swarm itself

@@ -57,6 +57,7 @@ FOREIGN_VARIABLES = frozenset(
         "EG_DOCKER_MODE",
         "EG_KERNEL_ENV",
         "EG_LOCAL_KERNEL",
+        "EG_POOL",
         "EG_PUBLIC_KEY",
         "EG_RESPONSE_ADDRESS",
         "EG_SHM_SIZE",

@@ -21,6 +21,7 @@ from enterprise_gateway.errors import (
 from enterprise_gateway.services.kernels.agents.agent import Agent, NotInPlaceError
 from enterprise_gateway.services.kernels.agents.state import Annotations, OpenRequest, format_time
 from enterprise_gateway.services.kernels.planning.launches import StartRequest
+from enterprise_gateway.services.kernels.pools.pools import Pools
 from enterprise_gateway.services.kernels.registry.culling import CullingUpdates
 from enterprise_gateway.services.kernels.registry.models import (
     KernelModel,
@@ -30,6 +31,7 @@ from enterprise_gateway.services.kernels.registry.models import (
 )
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
+from enterprise_gateway.services.kernels.starts.pool_refill import PoolRefill
 from enterprise_gateway.services.kernels.starts.starter import DISCARD_SECONDS, Starter
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
@@ -80,7 +82,9 @@ class Kernels:
         self._proxies = proxies
         self._tasks = BackgroundTasks()
         self._registry = Registry(live, proxies)
-        self._starter = Starter(live, proxies, kernelspecs, self._registry, self._tasks)
+        pools = Pools(live, self._registry, self._tasks)
+        self._starter = Starter(live, proxies, kernelspecs, self._registry, pools, self._tasks)
+        self._refill = PoolRefill(live, proxies, kernelspecs, self._registry, pools, self._starter)
         self._culling = CullingUpdates(live, kernelspecs, self._registry, self._tasks)
         self._touched = format_time(time.time())
 
@@ -89,13 +93,16 @@ class Kernels:
         for proxy in self._proxies.all():
             self._registry.follow(proxy)
         self._culling.start()
+        self._refill.start()
 
     async def refuse_launches(self) -> None:
         """Refuse queued and later launches: this replica is stopping."""
         self._starter.close()
+        await self._refill.close()
 
     async def close(self) -> None:
         """Finish the work under way, then stop following. Kernels go on."""
+        await self._refill.close()
         await self._tasks.finish(CLOSE_SECONDS)
         await self._registry.close()
 
@@ -145,8 +152,9 @@ class Kernels:
     def claim(self, kernel_id: str) -> None:
         """Claim a kernel for a client, unless another replica is still launching it."""
         record = self._registry.get(kernel_id)
-        if record is not None and not record.is_dead and not record.is_starting:
-            self._claim(record)
+        if record is None or record.is_dead or record.is_starting or record.is_pooled:
+            return
+        self._claim(record)
 
     async def models(self, *, listed: bool = True) -> list[KernelModel]:
         """Return the models of all kernels, the oldest first.
@@ -365,6 +373,8 @@ class Kernels:
 
     async def _look_up(self, kernel_id: str) -> Record:
         record = await self._registry.find(kernel_id)
+        if record.is_pooled:
+            raise NotFoundError(f"Kernel does not exist: {kernel_id}")
         set_user(record.workload.username)
         return record
 

@@ -12,10 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import ClassVar
 
 from enterprise_gateway.services.processproxies.steps import StepRecorder
 from enterprise_gateway.settings import LiveSettings
 
+POOL_USERNAME = "enterprise-gateway-pool"
+"""Whose kernels those of pools are until a user takes them."""
 ORDERLY_EXIT = "exit code 0"
 """The exit reason of a workload that ended because it was asked to.
 
@@ -84,6 +87,13 @@ class Workload:
 
     launch_id: str = ""
     """`LaunchRequest.launch_id`, if the workload carries it; its agent has that launch's token."""
+    pool: str = ""
+    """`LaunchRequest.pool`. A workload that was taken from its pool keeps it."""
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether the engine knows of no user who has taken it from its pool."""
+        return bool(self.pool) and self.username == POOL_USERNAME
 
     def succeeds(self, other: "Workload") -> bool:
         """Return whether this workload was created after another one of the same kernel.
@@ -123,6 +133,8 @@ class LaunchRequest:
     """Unique to this launch of the kernel."""
     launch_token: str = field(default="", repr=False)
     """The agent's token if its workload carries `launch_id`; earlier agents had another one."""
+    pool: str = ""
+    """The pool that the kernel is for, "" if it is for a user."""
     steps: StepRecorder = field(default_factory=StepRecorder, repr=False, compare=False)
     """Measures the start: `launch` begins the steps in it that it can tell apart."""
 
@@ -157,6 +169,8 @@ class KernelImage:
     """Whether the gateway's engine has it; other nodes of a swarm may differ."""
     pull_policy: str
     """`Node` if the nodes of a swarm pull it by themselves."""
+    image_id: str = ""
+    """The engine's id of what the name stands for now, "" if it has none."""
 
 
 class BaseProcessProxyABC(ABC):
@@ -179,6 +193,9 @@ class BaseProcessProxyABC(ABC):
     **Clusters.** All methods concern only workloads of gateways with the same cluster secret
     (`self.settings.current.cluster_id`): another cluster may use the same engine.
     """
+
+    keeps_pools: ClassVar[bool] = False
+    """Whether `assign` works, so that kernelspecs may have `pool_size`."""
 
     def __init__(self, settings: LiveSettings) -> None:
         """Store the settings; nothing is contacted yet."""
@@ -245,6 +262,18 @@ class BaseProcessProxyABC(ABC):
             ConfigurationError: a setting or the kernelspec is wrong; nothing is left.
             UnavailableError: the engine does not answer.
         """
+
+    async def assign(self, workload: Workload, username: str) -> Workload:
+        """Give a workload of a pool to a user; return it with its new name and user.
+
+        From then on it is no workload of a pool for any gateway.
+
+        Raises:
+            ConflictError: it is none now: another gateway was faster.
+            NotFoundError: it is gone.
+            UnavailableError: the engine does not answer; it may have been done.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     async def observe(self, kernel_id: str) -> Workload | None:

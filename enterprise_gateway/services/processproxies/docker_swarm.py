@@ -7,9 +7,15 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from datetime import datetime
 
-from enterprise_gateway.errors import ConfigurationError, LaunchError
+from enterprise_gateway.errors import (
+    ConfigurationError,
+    ConflictError,
+    LaunchError,
+    NotFoundError,
+)
 from enterprise_gateway.services.processproxies.contract import (
     ImagePull,
     KernelImage,
@@ -49,12 +55,17 @@ from enterprise_gateway.services.processproxies.steps import Step, StepRecorder
 from enterprise_gateway.services.processproxies.watch.containers import DockerWatch
 from enterprise_gateway.services.processproxies.watch.services import SwarmWatch
 from enterprise_gateway.services.processproxies.workloads.containers import member_of_container
+from enterprise_gateway.services.processproxies.workloads.names import (
+    escape_username,
+    workload_name,
+)
 from enterprise_gateway.services.processproxies.workloads.services import (
     environment_of,
     member_of_service,
     newest_tasks,
 )
 from enterprise_gateway.services.processproxies.workloads.sidecars import PairIndex
+from enterprise_gateway.services.processproxies.workloads.swarm_objects import OWNER_LABEL
 from enterprise_gateway.settings import LiveSettings
 
 _OVERLAY = "--driver overlay --attachable "
@@ -65,6 +76,7 @@ class DockerProcessProxy(EngineProcessProxy):
     """Launches kernels as containers of the engine that the settings name."""
 
     mode = DockerMode.DOCKER
+    keeps_pools = True
 
     def __init__(
         self,
@@ -117,6 +129,15 @@ class DockerProcessProxy(EngineProcessProxy):
         finally:
             del self._preparing[request.kernel_id]
 
+    async def assign(self, workload: Workload, username: str) -> Workload:
+        """Rename the container, which the engine does for one gateway only."""
+        name = workload_name(username, workload.kernel_id)
+        try:
+            await self._containers.rename(workload.name, name)
+        except NotFoundError as exc:
+            raise ConflictError(f"Kernel {workload.kernel_id} is in no pool any more.") from exc
+        return replace(workload, name=name, username=escape_username(username))
+
     def preparing(self, request: LaunchRequest) -> ImagePull | None:
         """See the base class."""
         awaited = self._preparing.get(request.kernel_id)
@@ -126,9 +147,9 @@ class DockerProcessProxy(EngineProcessProxy):
         """See the base class."""
         docker = self.settings.current.docker
         name = choose_image(request, docker)
-        return KernelImage(
-            name, await self.tools.pulls.has(name), choose_pull_policy(request, docker)
-        )
+        image_id = await self.tools.pulls.find(name)
+        policy = choose_pull_policy(request, docker)
+        return KernelImage(name, is_present=bool(image_id), pull_policy=policy, image_id=image_id)
 
     async def created(self, workload: Workload) -> float:
         """See the base class."""
@@ -164,6 +185,7 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
     """
 
     mode = DockerMode.SWARM
+    keeps_pools = True
 
     def __init__(
         self,
@@ -191,6 +213,12 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
             create_sidecar=functools.partial(create_sidecar_service, self._services),
         )
 
+    async def assign(self, workload: Workload, username: str) -> Workload:
+        """Label the service with its user; a service cannot be renamed."""
+        owner = escape_username(username)
+        await self._services.label(workload.name, OWNER_LABEL, owner)
+        return replace(workload, username=owner)
+
     async def check(self) -> None:
         """See the base class."""
         await super().check()
@@ -200,7 +228,8 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
     async def find_image(self, request: LaunchRequest) -> KernelImage:
         """See the base class."""
         name = choose_image(request, self.settings.current.docker)
-        return KernelImage(name, await self.tools.pulls.has(name), "Node")
+        # what the name stands for is up to the nodes
+        return KernelImage(name, bool(await self.tools.pulls.find(name)), pull_policy="Node")
 
     async def launched_with(self, workload: Workload) -> Mapping[str, str]:
         """See the base class."""

@@ -18,6 +18,7 @@ class Step(StrEnum):
     """
 
     ADMISSION = "admission"
+    POOL = "pool"
     PULL = "pull"
     QUEUE = "queue"
     PREPARE = "prepare"

@@ -45,6 +45,7 @@ async def test_state_document_is_complete(agent: Agent) -> None:
         "started": document["started"],
         "connections": 0,
         "claimed": False,
+        "pooled": False,
         "restarts": 0,
         "reason": None,
         "requests": [],

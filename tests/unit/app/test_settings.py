@@ -74,6 +74,8 @@ VARIABLES = [
     ("EG_KERNEL_LAUNCH_TIMEOUT", "60", "kernels.launch_timeout", 60.0),
     ("EG_MAX_CONCURRENT_LAUNCHES", "7", "kernels.max_concurrent_launches", 7),
     ("EG_MAX_QUEUED_LAUNCHES", "9", "kernels.max_queued_launches", 9),
+    ("EG_POOL_SIZES", "Py_Docker=2, r=0", "kernels.pool_sizes", (("py_docker", 2), ("r", 0))),
+    ("EG_POOL_TTL", "60", "kernels.pool_ttl", 60),
     ("EG_WS_PING_INTERVAL_SECS", "10", "kernels.ws_ping_interval", 10.0),
     ("EG_RESTART_SPARE", "false", "kernels.restart_spare", False),
     ("EG_LOG_MEMORY_BYTES", "2000000", "kernels.limits.log_memory_bytes", 2_000_000),

@@ -24,6 +24,7 @@ from enterprise_gateway.services.kernels.agents.state import (
     AgentState,
     Annotations,
     DocumentError,
+    TakenEnvironment,
     failure_message,
     parse_document,
     parse_state,
@@ -206,6 +207,24 @@ class Agent:
         body = None if start is None else {"start": start}
         await self._call("POST", "/v1/claim", CLAIM_SECONDS, body=body)
 
+    async def take(self, takeover: object) -> AgentState:
+        """Take the kernel from its pool for a user.
+
+        Args:
+            takeover: what changes with that: the body of `POST /v1/take`.
+
+        Raises:
+            ConflictError: it is in none, or not any more.
+        """
+        _, raw = await self._call("POST", "/v1/take", body=takeover)
+        return self._parse_state(raw)
+
+    async def taken_env(self) -> Mapping[str, str | None]:
+        """Return what changed in the environment when the kernel was taken from its pool."""
+        _, raw = await self._call("GET", "/v1/taken")
+        with self.guarded():
+            return parse_document(raw, TakenEnvironment).env
+
     async def interrupt(self) -> None:
         """Interrupt the kernel.
 
@@ -224,9 +243,14 @@ class Agent:
         _, raw = await self._call("POST", "/v1/restart", seconds)
         return self._parse_state(raw)
 
-    async def shutdown(self, seconds: float) -> None:
-        """End the kernel gracefully, then by force. The agent ends too."""
-        await self._call("POST", "/v1/shutdown", seconds)
+    async def shutdown(self, seconds: float, *, only_pooled: bool = False) -> None:
+        """End the kernel gracefully, then by force. The agent ends too.
+
+        Raises:
+            ConflictError: only a kernel in a pool was to be ended, and it is in none any more.
+        """
+        body = {"only_pooled": True} if only_pooled else None
+        await self._call("POST", "/v1/shutdown", seconds, body=body)
 
     async def set_culling(self, settings: Mapping[str, object]) -> None:
         """Replace some of the `cull_*` settings."""

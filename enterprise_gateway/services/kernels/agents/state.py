@@ -77,6 +77,8 @@ class AgentState(msgspec.Struct, frozen=True):
     connections: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
     restarts: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 0
     reason: ExitReason | None = None
+    pooled: bool = False
+    """Whether the kernel waits in a pool, for a gateway to take it."""
     claimed: bool = True
     """Whether a client knows the kernel. Agents from before there were claims do not say."""
     annotations: Annotations = Annotations()
@@ -115,6 +117,13 @@ class AgentState(msgspec.Struct, frozen=True):
     def is_terminating(self) -> bool:
         """Whether the kernel is ending on request; an end with a reason was not requested."""
         return self.execution_state is ExecutionState.TERMINATING and self.reason is None
+
+
+class TakenEnvironment(msgspec.Struct, frozen=True):
+    """What changed in a kernel's environment when it was taken from its pool."""
+
+    env: Annotated[dict[str, str | None], msgspec.Meta(max_length=4096)]
+    """None: the variable is unset."""
 
 
 class _Failure(msgspec.Struct):

@@ -118,6 +118,14 @@ def merge_environment(
     return merged
 
 
+def changed_environment(
+    env: Mapping[str, str], changes: Mapping[str, str | None]
+) -> dict[str, str]:
+    """Return an environment with some variables set, and those that are None unset."""
+    changed = {**env, **changes}
+    return {name: value for name, value in changed.items() if value is not None}
+
+
 def recover_client_env(env: Mapping[str, str], client_envs: frozenset[str]) -> dict[str, str]:
     """Return the variables of a kernel's environment that its client may have sent.
 

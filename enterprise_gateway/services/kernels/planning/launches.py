@@ -18,7 +18,7 @@ from enterprise_gateway.services.kernels.planning.environment import (
 from enterprise_gateway.services.kernels.planning.spares import effective_spare
 from enterprise_gateway.services.kernelspecs.access import Access, decide_access
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
-from enterprise_gateway.services.processproxies.contract import LaunchRequest
+from enterprise_gateway.services.processproxies.contract import POOL_USERNAME, LaunchRequest
 from enterprise_gateway.services.processproxies.registry import LOCAL_PROCESS_PROXY
 from enterprise_gateway.settings import KernelSettings, Settings
 
@@ -60,6 +60,29 @@ def plan_launch(start: StartRequest, spec: Kernelspec, all_settings: Settings) -
         ForbiddenError: the user may not use this kernelspec.
         ConfigurationError: the kernelspec is wrong.
     """
+    launch = _plan(start, spec, all_settings)
+    _authorize(launch.username, spec, all_settings.kernels)
+    return launch
+
+
+def plan_pooled_launch(spec: Kernelspec, all_settings: Settings, ttl: float) -> LaunchRequest:
+    """Return the launch of a kernel that waits for a user of that kernelspec.
+
+    Args:
+        spec: the kernelspec.
+        all_settings: the settings.
+        ttl: for how many seconds it waits.
+
+    Raises:
+        ConfigurationError: the kernelspec is wrong.
+    """
+    launch = _plan(
+        StartRequest(spec.name, env={"KERNEL_USERNAME": POOL_USERNAME}), spec, all_settings
+    )
+    return replace(launch, agent_settings={**launch.agent_settings, "pool_ttl": ttl})
+
+
+def _plan(start: StartRequest, spec: Kernelspec, all_settings: Settings) -> LaunchRequest:
     settings = all_settings.kernels
     client = accept_client_env(start.env or {}, settings.client_envs)
     kernel_id = _kernel_id(start.kernel_id, client)
@@ -82,7 +105,6 @@ def plan_launch(start: StartRequest, spec: Kernelspec, all_settings: Settings) -
     env["EG_IMPERSONATION_ENABLED"] = str(settings.impersonation_enabled)
     env["EG_MIN_PORT_RANGE_SIZE"] = str(settings.min_port_range_size)
     env["EG_MAX_PORT_RANGE_RETRIES"] = str(settings.max_port_range_retries)
-    _authorize(username, spec, settings)
     timeout = _launch_timeout(env, settings.launch_timeout)
     return LaunchRequest(
         kernel_id=kernel_id,

@@ -65,7 +65,7 @@ def decide_exit(record: Record, workload: Workload) -> Exit:
         record: its kernel, which has not died before.
         workload: what the engine says of it, with the reason of its exit if there is one.
     """
-    is_known = record.is_listed or _may_be_claimed(record, workload)
+    is_known = record.is_listed or (not record.is_pooled and _may_be_claimed(record, workload))
     reason = death_reason(record.state, workload.exit_reason, is_ending=record.is_ending)
     if reason is None:
         return Exit(None, is_known)

@@ -67,6 +67,8 @@ class Record:
     workload: Workload
     launch: LaunchRequest | None = None
     """How to launch it again; None if another replica launched it."""
+    is_taken: bool = False
+    """Whether this replica has taken it from its pool."""
     is_claimed: bool = False
     """Whether a client knows it: it was answered to one, or one has asked for it by its id."""
     phase: Phase = Phase.LAUNCHING_ELSEWHERE
@@ -131,7 +133,23 @@ class Record:
         be cut off. Its kernel counts as claimed, since clients forget the kernels that no list
         shows.
         """
+        if self.is_pooled:
+            return False
         return self.is_claimed or (self.state is None and time.time() >= self.pending_until)
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether it waits in a pool, so that it is no client's.
+
+        The engine's word counts: an agent is trusted no more once a user can run code beside it.
+        """
+        return self.workload.is_pooled and not self.is_taken
+
+    @property
+    def is_takeable(self) -> bool:
+        """Whether it can be taken from its pool now."""
+        is_ready = self.phase is Phase.READY and not self.is_silent.is_set()
+        return self.is_pooled and is_ready and self.state is not None and self.state.pooled
 
     @property
     def is_dead(self) -> bool:
@@ -152,6 +170,19 @@ class Record:
     def has_ended(self) -> bool:
         """Whether it has ended on request, though it is not forgotten yet."""
         return self.phase is Phase.ENDED
+
+    def take(self, workload: Workload, launch: LaunchRequest, state: AgentState) -> None:
+        """Become the kernel of the user who has taken it from its pool.
+
+        Args:
+            workload: the same, with that user's name.
+            launch: how to launch it again.
+            state: what its agent says of it now.
+        """
+        self.is_taken = True
+        self.workload = workload
+        self.launch = launch
+        self.apply_state(state)
 
     def claim(self) -> None:
         """Remember that a client knows the kernel."""

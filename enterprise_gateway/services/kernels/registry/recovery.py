@@ -6,13 +6,19 @@ tombstone.
 
 import asyncio
 import logging
+from collections.abc import Mapping
 
 from enterprise_gateway.errors import GatewayError
 from enterprise_gateway.services.kernels.planning.environment import (
+    changed_environment,
     recover_client_env,
     recover_kernel_name,
 )
 from enterprise_gateway.services.kernels.registry.records import Record, RecoveredLaunch
+from enterprise_gateway.services.processproxies.workloads.names import (
+    escape_username,
+    unescape_username,
+)
 from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.settings import LiveSettings
 
@@ -33,18 +39,30 @@ class LaunchRecovery:
 
     def recover(self, record: Record) -> None:
         """Begin to recover the launch of a kernel, unless that is known or has begun."""
-        if record.launch is None and record.recovered is None:
+        if record.launch is None and record.recovered is None and not record.is_pooled:
             self._tasks.begin_once(record, lambda: self._recover(record))
 
     async def close(self) -> None:
         """Stop asking."""
         await self._tasks.cancel()
 
+    async def _environment(self, record: Record) -> Mapping[str, str]:
+        """Return the environment of a kernel, with what changed when it was taken from a pool."""
+        workload = record.workload
+        env = await record.proxy.launched_with(workload)
+        if not workload.pool or record.agent is None:
+            return env
+        env = changed_environment(env, await record.agent.taken_env())
+        # whose kernel it is, the engine tells, and not its agent
+        if escape_username(env.get("KERNEL_USERNAME", "")) != workload.username:
+            env["KERNEL_USERNAME"] = unescape_username(workload.username)
+        return env
+
     async def _recover(self, record: Record) -> None:
         while True:
             try:
                 async with self._calls, asyncio.timeout(ANSWER_SECONDS):
-                    env = await record.proxy.launched_with(record.workload)
+                    env = await self._environment(record)
             except (GatewayError, TimeoutError) as exc:
                 _log.debug("Kernel %s: its launch is not recovered yet: %s", record.kernel_id, exc)
                 if record.is_over.is_set():

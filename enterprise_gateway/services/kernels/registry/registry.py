@@ -186,7 +186,10 @@ class Registry:
                 await record.agent.shutdown(seconds)
                 is_ended = True
             except GatewayError as exc:
-                _log.warning("Kernel %s is ended by force: %s", record.kernel_id, exc)
+                # news of the end may arrive before the answer, and cuts the connection
+                is_ended = record.is_over.is_set()
+                if not is_ended:
+                    _log.warning("Kernel %s is ended by force: %s", record.kernel_id, exc)
         try:
             await record.proxy.remove(record.kernel_id)
         except UnavailableError:

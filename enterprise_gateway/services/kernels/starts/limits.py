@@ -62,13 +62,33 @@ def refusal_of_started(
         own: the workload in question.
         username: its user, for the message.
     """
-    alive = [workload for workload in workloads if workload.state is not WorkloadState.DEAD]
+    alive = [
+        workload
+        for workload in workloads
+        if workload.state is not WorkloadState.DEAD and not workload.is_pooled
+    ]
     listed = next((one for one in alive if one.kernel_id == own.kernel_id), own)
     older = sorted(
         (workload for workload in alive if _age_key(workload) < _age_key(listed)), key=_age_key
     )
     staying = _staying(settings, (workload.username for workload in older))
     return _refusal(settings, staying, own.username, username)
+
+
+def refusal_of_taken(
+    settings: KernelSettings, others: Iterable[Workload], own: Workload, username: str
+) -> str | None:
+    """Return why a kernel that was taken from a pool may be too many, None if it is not.
+
+    Args:
+        settings: the limits.
+        others: all other workloads.
+        own: the workload in question.
+        username: its user, for the message.
+    """
+    alive = (one for one in others if one.state is not WorkloadState.DEAD and not one.is_pooled)
+    users = (one.username for one in sorted(alive, key=_age_key))
+    return refusal_of_start(settings, users, own.username, username)
 
 
 def _staying(settings: KernelSettings, usernames: Iterable[str]) -> Counter[str]:

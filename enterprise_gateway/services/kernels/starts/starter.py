@@ -16,6 +16,7 @@ from enterprise_gateway.services.kernels.planning.launches import (
     distinguish_launch,
     plan_launch,
 )
+from enterprise_gateway.services.kernels.pools.pools import Pools
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
 from enterprise_gateway.services.kernels.starts.attempts import (
@@ -28,7 +29,9 @@ from enterprise_gateway.services.kernels.starts.limits import (
     has_limits,
     refusal_of_start,
     refusal_of_started,
+    refusal_of_taken,
 )
+from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, LaunchRequest
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
@@ -57,12 +60,14 @@ class Starter:
         proxies: ProxyRegistry,
         kernelspecs: Kernelspecs,
         registry: Registry,
+        pools: Pools,
         tasks: BackgroundTasks,
     ) -> None:
         self._live = live
         self._proxies = proxies
         self._kernelspecs = kernelspecs
         self._registry = registry
+        self._pools = pools
         self._tasks = tasks
         self._queue = LaunchQueue(
             lambda: live.current.kernels.max_concurrent_launches,
@@ -94,7 +99,26 @@ class Starter:
             set_user(launch.username)
             if start.has_kernel_id:
                 await self._check_id_is_free(launch.kernel_id)
+            else:
+                self._check_limits_before(launch)
+                record = await self._take(spec, launch, attempt)
+                if record is not None:
+                    return record
             return await self._launch(self._proxies.get(spec.proxy_class), launch, attempt)
+
+    @property
+    def waiting(self) -> int:
+        """How many launches wait for their turn."""
+        return self._queue.waiting
+
+    async def launch_for_pool(self, proxy: BaseProcessProxyABC, launch: LaunchRequest) -> Record:
+        """Launch a kernel that no user has asked for, in its turn.
+
+        Raises:
+            LaunchError: the kernel did not come up.
+        """
+        attempt = Attempt(launch.kernel_id, launch.kernel_name, launch.username)
+        return await self._launch(proxy, launch, attempt)
 
     async def start_again(self, record: Record) -> None:
         """Launch a new workload for a dead kernel, or for one whose agent cannot restart it.
@@ -161,6 +185,39 @@ class Starter:
         launch = plan_launch(start, spec, settings)
         return self._proxies.get(spec.proxy_class), launch
 
+    async def _take(
+        self, spec: Kernelspec, launch: LaunchRequest, attempt: Attempt
+    ) -> Record | None:
+        """Take a kernel from the pool of its kernelspec, if there is one that fits."""
+        attempt.steps.begin(Step.POOL)
+        record = await self._pools.take(spec, launch)
+        if record is None:
+            return None
+        attempt.kernel_id = record.kernel_id
+        try:
+            is_too_many = await self._is_one_too_many(record, launch)
+        except BaseException:
+            await self._tasks.run(self._registry.end(record, DISCARD_SECONDS))
+            raise
+        if is_too_many:  # the check of a launch is exact, and decides
+            self._tasks.begin(self._registry.end(record, DISCARD_SECONDS))
+            return None
+        record.complete_launch(attempt.steps.end())
+        return record
+
+    async def _is_one_too_many(self, record: Record, launch: LaunchRequest) -> bool:
+        """Say whether a kernel may exceed a limit that was just taken from a pool.
+
+        Its age says nothing, so all others count. Of two that are taken at the same time for one
+        place, both may seem too many.
+        """
+        settings = self._live.current.kernels
+        if not has_limits(settings):
+            return False
+        found = [workload for _, workload in await self._registry.lookup.list_all()]
+        others = [one for one in found if one.kernel_id != record.kernel_id]
+        return refusal_of_taken(settings, others, record.workload, launch.username) is not None
+
     async def _launch(
         self,
         proxy: BaseProcessProxyABC,
@@ -170,7 +227,8 @@ class Starter:
     ) -> Record:
         """Launch a kernel; `former` is the one that it replaces, unless the launch is refused."""
         self._registry.follow(proxy)
-        self._check_limits_before(launch)
+        if not launch.pool:
+            self._check_limits_before(launch)
         launch = distinguish_launch(launch, self._live.current.cluster_secret)
         launch = replace(launch, steps=attempt.steps)
         with self._registry.launching(proxy, launch):
@@ -208,9 +266,11 @@ class Starter:
         usernames = [
             record.workload.username
             for record in sorted(self._registry, key=lambda record: record.workload.created)
-            if not record.is_dead and record.kernel_id != launch.kernel_id
+            if not record.is_dead and not record.is_pooled and record.kernel_id != launch.kernel_id
         ]
-        usernames.extend(escape_username(other.launch.username) for other in launches)
+        usernames.extend(
+            escape_username(other.launch.username) for other in launches if not other.launch.pool
+        )
         settings = self._live.current.kernels
         user = escape_username(launch.username)
         refusal = refusal_of_start(settings, usernames, user, launch.username)
@@ -220,7 +280,7 @@ class Starter:
     async def _check_limits_after(self, record: Record, launch: LaunchRequest) -> None:
         """Refuse a started kernel that exceeds a limit. This check is exact across replicas."""
         settings = self._live.current.kernels
-        if not has_limits(settings):
+        if not has_limits(settings) or launch.pool:
             return
         workloads = await self._registry.lookup.list_around(record.workload.created)
         refusal = refusal_of_started(settings, workloads, record.workload, launch.username)

@@ -19,7 +19,7 @@ from enterprise_gateway.services.processproxies.workloads.containers import (
 )
 
 _REMOVE_SECONDS = 30.0
-_EVENTS = ("create", "start", "oom", "die", "destroy")
+_EVENTS = ("create", "start", "rename", "oom", "die", "destroy")
 
 
 class Container(TypedDict):
@@ -114,6 +114,15 @@ class DockerContainers:
         """
         async with self._engine.request() as docker:
             await docker.containers.container(container_id).start()
+
+    async def rename(self, name: str, new_name: str) -> None:
+        """Rename a container, `POST /containers/NAME/rename`.
+
+        Raises:
+            NotFoundError: none has that name.
+        """
+        async with self._engine.request() as docker:
+            await docker.containers.container(name).rename(new_name)
 
     async def environment(self, container_id: str) -> dict[str, str]:
         """Return the variables that a container was created with, without those of its image.

@@ -56,6 +56,7 @@ class ImageConfig(msgspec.Struct, frozen=True, rename="pascal"):
 class _Image(msgspec.Struct, frozen=True, rename="pascal"):
     """The answer to `GET /images/NAME/json` (API 1.41)."""
 
+    id: str = ""
     config: ImageConfig | None = None
 
 
@@ -88,6 +89,13 @@ class DockerImages:
         except NotFoundError:
             return None
         return image.config or ImageConfig()
+
+    async def identify(self, name: str) -> str:
+        """Return the id of an image, "" if the engine does not have the image."""
+        try:
+            return (await self._engine.fetch(f"images/{name}/json", _Image)).id
+        except NotFoundError:
+            return ""
 
     async def pull(self, name: str, registry_auth: str = "") -> AsyncGenerator[PullMessage]:
         """Pull an image, and yield what the engine says meanwhile, for as long as that takes.

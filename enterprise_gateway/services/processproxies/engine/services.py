@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import aiodocker
 
 from enterprise_gateway.errors import (
+    ConflictError,
     NotFoundError,
     UnavailableError,
 )
@@ -122,6 +123,28 @@ class DockerServices:
         async with self._request() as docker:
             await docker._query_json(  # noqa: SLF001 - `services.create` would change the environment
                 "services/create", method="POST", data=spec
+            )
+
+    async def label(self, name: str, label: str, value: str) -> None:
+        """Set a label of a service that does not have it yet, `POST /services/NAME/update`.
+
+        Its task goes on as it is.
+
+        Raises:
+            ConflictError: the service has the label.
+            NotFoundError: it is gone.
+        """
+        async with self._request() as docker:
+            service = await docker._query_json(f"services/{name}")  # noqa: SLF001 - `update` needs more calls
+            spec = service["Spec"]
+            if label in (spec.get("Labels") or {}):
+                raise ConflictError(f"The service {name} has the label {label} already.")
+            spec["Labels"] = {**(spec.get("Labels") or {}), label: value}
+            await docker._query_json(  # noqa: SLF001 - as above
+                f"services/{name}/update",
+                method="POST",
+                params={"version": str(service["Version"]["Index"])},
+                data=spec,
             )
 
     async def remove(self, service_id: str) -> None:

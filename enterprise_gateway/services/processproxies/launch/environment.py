@@ -26,6 +26,8 @@ SHM_SIZE = "EG_SHM_SIZE"
 """The variable with the size of the container's /dev/shm, if not the engine's default."""
 AGENT_LAUNCH = "EG_AGENT_LAUNCH"
 """The variable with `ID:TOKEN`: a label for the workload, and its agent's token."""
+POOL = "EG_POOL"
+"""The variable with the pool that the workload is labelled with."""
 DEFAULT_UID = "1000"
 DEFAULT_GID = "100"
 _MAX_ID = 4294967295
@@ -95,6 +97,7 @@ def launch_environment(
         AGENT_CONFIG,
         ENTRYPOINT,
         SHM_SIZE,
+        *(() if request.pool else (POOL,)),
     ):  # only the process proxy sets these
         env.pop(name, None)
     if "shm_size" in request.config:
@@ -105,10 +108,11 @@ def launch_environment(
 
 
 def _launch_variables(request: LaunchRequest) -> dict[str, str]:
-    """Return the variable for launch scripts that label the workload with the launch."""
-    if not request.launch_id:
-        return {}
-    return {AGENT_LAUNCH: f"{request.launch_id}:{request.launch_token}"}
+    """Return the variables for labels of the workload: its launch, and its pool."""
+    variables = {POOL: request.pool} if request.pool else {}
+    if request.launch_id:
+        variables[AGENT_LAUNCH] = f"{request.launch_id}:{request.launch_token}"
+    return variables
 
 
 def network_name(env: Mapping[str, str]) -> str:

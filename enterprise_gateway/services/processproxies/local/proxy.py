@@ -16,7 +16,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from enterprise_gateway.errors import ConflictError, LaunchError
+import msgspec
+
+from enterprise_gateway.errors import ConflictError, LaunchError, NotFoundError
 from enterprise_gateway.services.processproxies.contract import (
     AgentEndpoint,
     LaunchRequest,
@@ -69,6 +71,8 @@ _log = logging.getLogger(__name__)
 
 class LocalProcessProxy(ReportingProcessProxy):
     """Launches kernels as local processes that survive the gateway."""
+
+    keeps_pools = True
 
     def __init__(self, settings: LiveSettings, tools: LaunchTools) -> None:
         super().__init__(settings, tools)
@@ -133,6 +137,23 @@ class LocalProcessProxy(ReportingProcessProxy):
         self._feed.publish(workload)
         return workload
 
+    async def assign(self, workload: Workload, username: str) -> Workload:
+        """Write the user into the kernel's record."""
+        record = await asyncio.to_thread(self._records.read, workload.kernel_id)
+        if record is None:
+            raise NotFoundError(f"Kernel does not exist: {workload.kernel_id}")
+        if not _workload(record, WorkloadState.RUNNING).is_pooled:
+            raise ConflictError(f"Kernel {workload.kernel_id} is in no pool any more.")
+        assigned = msgspec.structs.replace(
+            record,
+            name=workload_name(username, record.kernel_id),
+            username=escape_username(username),
+        )
+        await asyncio.to_thread(self._records.write, assigned)
+        result = _workload(assigned, WorkloadState.RUNNING)
+        self._feed.publish(result)
+        return result
+
     async def _until_ready(
         self, request: LaunchRequest, report: asyncio.Future[Report], death: asyncio.Future[str]
     ) -> None:
@@ -196,6 +217,7 @@ class LocalProcessProxy(ReportingProcessProxy):
             socket_path=str(self._records.socket_path(request.kernel_id)),
             mark=mark,
             launch_id=request.launch_id,
+            pool=request.pool,
             process=agent.identity,
         )
         await asyncio.to_thread(self._records.write, record)
@@ -349,4 +371,5 @@ def _workload(record: LocalRecord, state: WorkloadState, exit_reason: str = "") 
         else None,
         exit_reason=exit_reason,
         launch_id=record.launch_id,
+        pool=record.pool,
     )

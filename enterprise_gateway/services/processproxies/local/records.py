@@ -47,7 +47,8 @@ class LocalRecord(msgspec.Struct, frozen=True):
     """A value in the environment of all the kernel's processes."""
     process: ProcessIdentity
     launch_id: str = ""
-    """As in `Workload`."""
+    """As in `Workload`, and so is the next."""
+    pool: str = ""
 
 
 class LocalRecords:

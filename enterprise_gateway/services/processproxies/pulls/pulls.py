@@ -103,7 +103,7 @@ class Pulls:
         """
         if not is_image_name(image) or is_in_no_registry(image):
             return
-        if policy != ALWAYS and await self.has(image):
+        if policy != ALWAYS and await self.find(image):
             return
         if policy == NEVER:
             raise LaunchError(
@@ -135,9 +135,9 @@ class Pulls:
         except UnavailableError as exc:
             raise UnavailableError(str(exc)) from exc
 
-    async def has(self, image: str) -> bool:
-        """Return whether the engine has an image; one whose name is none it has not."""
-        return is_image_name(image) and await self._images.config(image) is not None
+    async def find(self, image: str) -> str:
+        """Return the id of an image, "" if the engine does not have it or it is no image name."""
+        return await self._images.identify(image) if is_image_name(image) else ""
 
     def state(self, image: str, docker_config: str = "") -> ImagePull | None:
         """Return how far the pull of an image has come, None if it is not being pulled."""

@@ -143,8 +143,8 @@ class DockerWatch(EngineWatch):
         if action == "create":
             if self._pairs.member(container_id) is None:  # else the list, which is newer, has it
                 self._publish(member_of_event(event, WorkloadState.STARTING))
-        elif action == "start":
-            await self._handle_start(event, container_id)
+        elif action in ("start", "rename"):
+            await self._look(event, container_id)
         elif action == "oom":
             self._out_of_memory.add(container_id)
             self._publish_killed(container_id)
@@ -158,7 +158,7 @@ class DockerWatch(EngineWatch):
             self._publish(self._ended(event, reason))
             self._publish_removed(container_id, reason)
 
-    async def _handle_start(self, event: Mapping[str, Any], container_id: str) -> None:
+    async def _look(self, event: Mapping[str, Any], container_id: str) -> None:
         kernel_id = event["Actor"]["Attributes"].get("kernel_id", "")
         for container in await self._containers.list(kernel_id):
             if container["Id"] == container_id:

@@ -20,6 +20,8 @@ REMOVE_LABEL = "enterprise-gateway.remove"
 """On containers that gateways remove once they have ended. The value does not matter."""
 LAUNCH_LABEL = "enterprise-gateway.launch"
 """The id of the launch. Launch scripts need not set this label."""
+POOL_LABEL = "enterprise-gateway.pool"
+"""The pool that the kernel was launched for."""
 _SERVICE_LABEL = "com.docker.swarm.service.id"
 """Set by Swarm on the containers that it creates."""
 
@@ -77,6 +79,7 @@ def workload_of_container(container: Mapping[str, Any], network: str) -> Workloa
         exit_reason=exit_reason,
         launch_id=(container.get("Labels") or {}).get(LAUNCH_LABEL, ""),
         image=container.get("Image", ""),
+        pool=(container.get("Labels") or {}).get(POOL_LABEL, ""),
     )
 
 
@@ -109,6 +112,7 @@ def member_of_event(event: Mapping[str, Any], state: WorkloadState) -> Member:
         state=state,
         created=event.get("timeNano", 0) / 1e9,
         launch_id=attributes.get(LAUNCH_LABEL, ""),
+        pool=attributes.get(POOL_LABEL, ""),
     )
     return Member(event["Actor"]["ID"], workload, attributes.get(SIDECAR_LABEL, ""))
 

@@ -73,12 +73,13 @@ def workload_of_service(
     return Workload(
         kernel_id=service.kernel_id,
         name=service.spec.name,
-        username=username_of(service.spec.name, service.kernel_id),
+        username=service.owner or username_of(service.spec.name, service.kernel_id),
         state=state,
         created=service.created,
         endpoint=_endpoint(task, network) if task and state is WorkloadState.RUNNING else None,
         exit_reason=exit_reason,
         launch_id=service.launch_id,
+        pool=service.pool,
         # A service that is kept is kept for the operator.
         is_tombstone=_is_unexpected(exit_reason) and not is_kept(service),
         # Swarm appends the digest that the registry returned for the tag.

@@ -4,8 +4,14 @@ from datetime import datetime
 
 import msgspec
 
-from enterprise_gateway.services.processproxies.workloads.containers import LAUNCH_LABEL
+from enterprise_gateway.services.processproxies.workloads.containers import (
+    LAUNCH_LABEL,
+    POOL_LABEL,
+)
 from enterprise_gateway.services.processproxies.workloads.sidecars import SIDECAR_LABEL
+
+OWNER_LABEL = "enterprise-gateway.owner"
+"""The escaped name of the user who took the kernel from its pool."""
 
 
 class _SwarmObject(msgspec.Struct, frozen=True, rename="pascal"):
@@ -63,6 +69,16 @@ class Service(_SwarmObject, frozen=True):
     def launch_id(self) -> str:
         """The id of the kernel's launch, "" if the label is missing."""
         return (self.spec.labels or {}).get(LAUNCH_LABEL, "")
+
+    @property
+    def pool(self) -> str:
+        """The pool that the kernel was launched for, "" if the label is missing."""
+        return (self.spec.labels or {}).get(POOL_LABEL, "")
+
+    @property
+    def owner(self) -> str:
+        """The user who took the kernel from its pool, escaped; "" if the label is missing."""
+        return (self.spec.labels or {}).get(OWNER_LABEL, "")
 
     @property
     def sidecar_of(self) -> str:

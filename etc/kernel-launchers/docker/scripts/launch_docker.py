@@ -55,6 +55,7 @@ NOT_FOR_KERNELS = {
     "EG_CLUSTER_ID",
     "EG_CONTAINER_NAME",
     "EG_KERNEL_ENV",
+    "EG_POOL",
     "EG_SHM_SIZE",
 }
 
@@ -269,6 +270,9 @@ def kernel_labels(arguments: argparse.Namespace) -> dict[str, str]:
     launch_id, _ = launch_id_and_token()
     if launch_id:
         labels["enterprise-gateway.launch"] = launch_id
+    # It waits for a user, in the pool of its kernelspec.
+    if os.environ.get("EG_POOL"):
+        labels["enterprise-gateway.pool"] = os.environ["EG_POOL"]
     # Gateways remove ended workloads with this label; one without it stays, to be inspected.
     if setting("REMOVE_CONTAINER", "True").lower() == "true":
         labels["enterprise-gateway.remove"] = "true"

@@ -58,7 +58,7 @@ class FakeDaemon:
             return web.json_response({"ApiVersion": "1.41"})
         name = request.path.partition("/images/")[2].removesuffix("/json")
         if name in self.images:
-            return web.json_response({"Config": {}})
+            return web.json_response({"Id": f"sha256:{name}", "Config": {}})
         return web.json_response({"message": "No such image"}, status=404)
 
     async def _pull(self, request: BaseRequest) -> web.StreamResponse:

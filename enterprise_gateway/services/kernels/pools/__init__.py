@@ -1,0 +1,1 @@
+"""Kernels that are ready before a user asks for one."""

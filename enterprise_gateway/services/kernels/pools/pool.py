@@ -1,0 +1,82 @@
+"""One pool: kernels of one kernelspec, all launched alike. Pure."""
+
+import hashlib
+from dataclasses import dataclass
+
+import msgspec
+
+from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.services.kernels.planning.launches import plan_pooled_launch
+from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
+from enterprise_gateway.services.processproxies.contract import LaunchRequest
+from enterprise_gateway.settings import Settings
+
+MAX_SIZE = 1000
+_DIGEST_CHARS = 16
+_ITS_OWN = ("KERNEL_ID",)
+"""Variables that differ between two kernels of one pool."""
+
+_OF_THE_POOL = ("pool_size", "pool_env")
+"""Keys of a kernelspec's config that change no kernel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A pool as it should be now."""
+
+    kernel_name: str
+    proxy_class: str
+    size: int
+    plan: str
+    """A digest of the launch: another kernelspec or other settings make another pool."""
+    image_id: str
+    """The image that kernels would be launched from now, "" if they need none."""
+    launch: LaunchRequest
+    """The launch of one of its kernels; each has an id of its own."""
+
+    @property
+    def key(self) -> str:
+        """The name of the pool, for the labels of workloads."""
+        return _digest([self.plan, self.image_id])
+
+
+def pool_size(spec: Kernelspec, settings: Settings) -> int:
+    """Return how many kernels of a kernelspec are kept ready.
+
+    Raises:
+        ConfigurationError: the kernelspec's `pool_size` is not a number of kernels.
+    """
+    sizes = dict(settings.kernels.pool_sizes)
+    size = sizes.get(spec.name, spec.proxy_config.get("pool_size", 0))
+    if type(size) is not int or not 0 <= size <= MAX_SIZE:
+        raise ConfigurationError(
+            f"pool_size in metadata.process_proxy.config of kernelspec {spec.name} must be a "
+            f"number from 0 to {MAX_SIZE}."
+        )
+    return size
+
+
+def plan_pool(spec: Kernelspec, settings: Settings, image_id: str = "") -> Pool:
+    """Return the pool of a kernelspec.
+
+    Raises:
+        ConfigurationError: the kernelspec is wrong.
+    """
+    size = pool_size(spec, settings)
+    launch = plan_pooled_launch(spec, settings, settings.kernels.pool_ttl)
+    env = {name: value for name, value in launch.env.items() if name not in _ITS_OWN}
+    config = {key: value for key, value in launch.config.items() if key not in _OF_THE_POOL}
+    plan = [spec.proxy_class, launch.argv, env, launch.resource_dir, config]
+    return Pool(
+        spec.name,
+        spec.proxy_class,
+        size,
+        _digest([*plan, launch.agent_settings]),
+        image_id,
+        launch,
+    )
+
+
+def _digest(parts: object) -> str:
+    encoded = msgspec.json.encode(parts, order="deterministic")
+    return hashlib.sha256(encoded).hexdigest()[:_DIGEST_CHARS]

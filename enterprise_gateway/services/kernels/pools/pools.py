@@ -1,0 +1,138 @@
+"""The pools of this gateway's kernelspecs, and the taking of a kernel from one."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+
+from enterprise_gateway.errors import ConfigurationError, ConflictError, GatewayError
+from enterprise_gateway.services.kernels.planning.launches import derive_agent_token
+from enterprise_gateway.services.kernels.pools.metrics import (
+    NONE_READY,
+    TAKEN,
+    UNFIT,
+    PoolMetrics,
+)
+from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool
+from enterprise_gateway.services.kernels.pools.takeover import Takeover, plan_takeover
+from enterprise_gateway.services.kernels.registry.records import Record
+from enterprise_gateway.services.kernels.registry.registry import Registry
+from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
+from enterprise_gateway.services.processproxies.contract import LaunchRequest
+from enterprise_gateway.services.processproxies.registry import LOCAL_PROCESS_PROXY
+from enterprise_gateway.services.tasks import BackgroundTasks
+from enterprise_gateway.settings import LiveSettings
+
+TAKE_SECONDS = 2.0
+"""How long agent and engine may take; then the kernel is started as if there were no pool."""
+DISCARD_SECONDS = 15.0
+
+_log = logging.getLogger(__name__)
+
+
+class Pools:
+    """Gives kernels of pools to users.
+
+    Attributes:
+        current: the pools as they should be, by kernelspec.
+        last_taken: when a kernel was last taken, by the event loop's clock.
+    """
+
+    def __init__(self, live: LiveSettings, registry: Registry, tasks: BackgroundTasks) -> None:
+        self._live = live
+        self._registry = registry
+        self._tasks = tasks
+        self._metrics = PoolMetrics(registry.metrics.registry, self._sizes)
+        self._reserved: set[Record] = set()
+        self.current: Mapping[str, Pool] = {}
+        self.last_taken = 0.0
+
+    def ready(self, key: str) -> list[Record]:
+        """Return the kernels of a pool that can be taken, the oldest first."""
+        found = [
+            record
+            for record in self._registry
+            if record.workload.pool == key and record.is_takeable and record not in self._reserved
+        ]
+        return sorted(found, key=lambda record: (record.workload.created, record.kernel_id))
+
+    async def take(self, spec: Kernelspec, launch: LaunchRequest) -> Record | None:
+        """Give a user a kernel that is ready; None if none fits. A pool makes no start fail.
+
+        Args:
+            spec: the kernelspec.
+            launch: how the kernel would be launched without a pool.
+        """
+        pool = self.current.get(spec.name)
+        if pool is None:
+            return None
+        takeover = self._plan(pool, spec, launch)
+        record = await self._take_one(pool, takeover, launch) if takeover is not None else None
+        outcome = UNFIT if takeover is None else NONE_READY if record is None else TAKEN
+        self._metrics.count(spec.name, outcome)
+        return record
+
+    async def _take_one(
+        self, pool: Pool, takeover: Takeover, launch: LaunchRequest
+    ) -> Record | None:
+        for record in self.ready(pool.key):
+            if record in self._reserved:
+                continue
+            self._reserved.add(record)
+            try:
+                if await self._take(record, takeover, launch):
+                    self.last_taken = asyncio.get_running_loop().time()
+                    return record
+            finally:
+                self._reserved.discard(record)
+        return None
+
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        return {name: (pool.size, len(self.ready(pool.key))) for name, pool in self.current.items()}
+
+    def _plan(self, pool: Pool, spec: Kernelspec, launch: LaunchRequest) -> Takeover | None:
+        settings = self._live.current
+        may_move = spec.proxy_class == LOCAL_PROCESS_PROXY or settings.docker.mirror_working_dirs
+        try:
+            if plan_pool(spec, settings).plan != pool.plan:
+                return None
+            return plan_takeover(pool.launch, launch, may_move=may_move)
+        except ConfigurationError as exc:
+            _log.warning("The pool of kernelspec %s is not used: %s", spec.name, exc)
+            return None
+
+    async def _take(self, record: Record, takeover: Takeover, launch: LaunchRequest) -> bool:
+        """Take one kernel; return False if that fails. What became of it then ends by itself."""
+        agent = record.agent
+        if agent is None:
+            return False
+        try:
+            async with asyncio.timeout(TAKE_SECONDS):
+                state = await agent.take(takeover)
+        except ConflictError:  # another gateway was faster
+            return False
+        except (GatewayError, TimeoutError) as exc:
+            _log.warning("Kernel %s was not taken from its pool: %s", record.kernel_id, exc)
+            return False
+        try:
+            async with asyncio.timeout(TAKE_SECONDS):
+                workload = await record.proxy.assign(record.workload, launch.username)
+        except (GatewayError, TimeoutError) as exc:
+            _log.warning("Kernel %s was not taken from its pool: %s", record.kernel_id, exc)
+            self._tasks.begin(self._registry.end(record, DISCARD_SECONDS))
+            return False
+        except BaseException:
+            self._tasks.begin(self._registry.end(record, DISCARD_SECONDS))
+            raise
+        record.take(workload, self._own_launch(record, launch), state)
+        return True
+
+    def _own_launch(self, record: Record, launch: LaunchRequest) -> LaunchRequest:
+        """Return how the kernel would be launched again: with the id that it has."""
+        secret = self._live.current.cluster_secret
+        return replace(
+            launch,
+            kernel_id=record.kernel_id,
+            env={**launch.env, "KERNEL_ID": record.kernel_id},
+            agent_token=derive_agent_token(secret, record.kernel_id),
+        )

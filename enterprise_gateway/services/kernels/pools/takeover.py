@@ -1,0 +1,99 @@
+"""What a kernel of a pool must be told to be the kernel that a user asks for. Pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.services.processproxies.contract import LaunchRequest
+
+MAX_BYTES = 32 * 1024
+"""An agent takes requests of 64 KiB, and JSON may double what is not ASCII."""
+
+_OWN = frozenset({"KERNEL_ID"})
+"""A kernel keeps the id that it had in the pool."""
+_HARMLESS = frozenset({"KERNEL_USERNAME", "KERNEL_LAUNCH_TIMEOUT", "KERNEL_WORKING_DIR"})
+_FOR_THE_START = re.compile(
+    r"""
+    KERNEL_.* | EG_.* | DOCKER_.* | REMOVE_CONTAINER   # launch scripts
+    | PATH | HOME | TMPDIR | LANG | LC_.* | TZ         # any program
+    | LD_.* | MALLOC_.* | GLIBC_.* | PYTHON.* | R_.*   # loader and interpreters
+    | IPYTHON.* | JUPYTER.* | MPL.* | XDG_.*           # what a kernel imports
+    | (OMP|MKL|OPENBLAS|NUMEXPR|BLIS|VECLIB|GOTO|TBB|NUMBA|KMP)_.*
+    | CUDA_.* | NVIDIA_.* | TF_.* | XLA_.* | JAX_.* | TORCH_.*
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""Variables that are read when a container or a kernel starts, and not again."""
+
+_LATER_SETTINGS = frozenset({"pool_ttl", "ping_interval", "launch_timeout"})
+"""Settings of an agent that may differ; it is told the new `ping_interval`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """The body of `POST /v1/take`, section 3 of the wire contract."""
+
+    username: str
+    env: Mapping[str, str | None]
+    """Variables to set; None: to unset."""
+    cwd: str
+    ping_interval: object
+
+
+def plan_takeover(
+    pooled: LaunchRequest, wanted: LaunchRequest, *, may_move: bool
+) -> Takeover | None:
+    """Return how a kernel of a pool becomes the one that is wanted, None if it cannot.
+
+    Args:
+        pooled: how the kernel was launched.
+        wanted: how the user's would be launched.
+        may_move: whether users may choose the working directory.
+
+    Raises:
+        ConfigurationError: the kernelspec's `pool_env` is no list of names.
+    """
+    if _at_launch(pooled.agent_settings) != _at_launch(wanted.agent_settings):
+        return None
+    env = _difference(pooled.env, wanted.env)
+    if not may_move:
+        env.pop("KERNEL_WORKING_DIR", None)
+    allowed = pool_env(wanted)
+    if any(not _is_settable(name, allowed) for name in env):
+        return None
+    if sum(len(name) + len((value or "").encode()) for name, value in env.items()) > MAX_BYTES:
+        return None
+    cwd = wanted.cwd if may_move else ""
+    return Takeover(wanted.username, env, cwd, wanted.agent_settings.get("ping_interval"))
+
+
+def pool_env(launch: LaunchRequest) -> tuple[str, ...]:
+    """Return `pool_env` of the kernelspec: further variables that a running kernel may be given.
+
+    Raises:
+        ConfigurationError: it is no list of names, in which `*` stands for any text.
+    """
+    stated = launch.config.get("pool_env", [])
+    if isinstance(stated, list) and all(isinstance(name, str) for name in stated):
+        return tuple(stated)
+    raise ConfigurationError(
+        f"pool_env in metadata.process_proxy.config of kernelspec {launch.kernel_name} must be a "
+        'list of names of variables, such as ["KERNEL_PROJECT", "MY_*"].'
+    )
+
+
+def _at_launch(settings: Mapping[str, object]) -> dict[str, object]:
+    return {key: value for key, value in settings.items() if key not in _LATER_SETTINGS}
+
+
+def _difference(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str | None]:
+    names = sorted((before.keys() | after.keys()) - _OWN)
+    return {name: after.get(name) for name in names if before.get(name) != after.get(name)}
+
+
+def _is_settable(name: str, allowed: tuple[str, ...]) -> bool:
+    if name in _HARMLESS or any(fnmatchcase(name, pattern) for pattern in allowed):
+        return True
+    return _FOR_THE_START.fullmatch(name) is None

@@ -1,0 +1,108 @@
+"""A kernel's time in a pool: it is ready before any user has asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Dict, Mapping, Optional
+
+from kernel_agent.kernel.lifecycle import Phase
+from kernel_agent.kernel.supervisor import KernelSupervisor
+from kernel_agent.launch.setup_code import setup_code
+from kernel_agent.settings import SettingsError
+
+MAX_VARIABLES = 4096
+
+
+class NotPooledError(Exception):
+    """The kernel is in no pool: it never was, or was taken from it; the text says which."""
+
+
+class Takeover:
+    """What changes with the user who takes a kernel from its pool.
+
+    Attributes:
+        username: whose kernel it is.
+        env: variables to set; None: to unset.
+        cwd: the working directory, "" to stay.
+        ping_interval: seconds between WebSocket pings; None: as before.
+    """
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        """Read the body of `POST /v1/take`.
+
+        Raises:
+            SettingsError: a value has the wrong type.
+        """
+        self.username = _typed(body, "username", str, "")
+        self.env: Dict[str, Optional[str]] = _typed(body, "env", dict, {})
+        self.cwd = _typed(body, "cwd", str, "")
+        interval = body.get("ping_interval")
+        if interval is not None and not _is_duration(interval):
+            raise SettingsError("ping_interval is no number of seconds")
+        self.ping_interval: Optional[float] = interval
+        if len(self.env) > MAX_VARIABLES or not all(map(_is_variable, self.env.items())):
+            raise SettingsError("env is no object of variables")
+
+
+class Pool:
+    """The pool that the kernel waits in, if any.
+
+    Attributes:
+        taken: what the user who took it changed; None: it was not taken.
+    """
+
+    def __init__(self, supervisor: KernelSupervisor, *, is_pooled: bool) -> None:
+        self._supervisor = supervisor
+        self._is_pooled = is_pooled
+        self._is_over = asyncio.Event()
+        self.taken: Optional[Takeover] = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the kernel waits for a user."""
+        return self._is_pooled and self.taken is None
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait until the kernel is taken; return False if it is not, in so many seconds."""
+        try:
+            await asyncio.wait_for(self._is_over.wait(), seconds)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+    def take(self, takeover: Takeover) -> None:
+        """Give the kernel to a user. What the user sends to the kernel comes after the set-up.
+
+        Raises:
+            NotPooledError: another gateway was faster, or the kernel cannot be taken.
+        """
+        supervisor = self._supervisor
+        if not self.is_waiting:
+            raise NotPooledError("the kernel is in no pool")
+        if supervisor.lifecycle.phase is not Phase.RUNNING:
+            raise NotPooledError(f"the kernel is {supervisor.lifecycle.phase.value}")
+        info = supervisor.kernel_info.get("language_info")
+        language = info.get("name") if isinstance(info, dict) else None
+        code = setup_code(str(language or ""), takeover.env, takeover.cwd)
+        if code is None:
+            raise NotPooledError("a running kernel of its language cannot change its environment")
+        self.taken = takeover
+        self._is_over.set()
+        supervisor.set_up(code, takeover.env, takeover.cwd)
+
+
+def _typed(body: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:  # noqa: ANN401  # as `kind`
+    value = body.get(key, default)
+    if not isinstance(value, kind):
+        raise SettingsError(f"{key} has the wrong type")
+    return value
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+
+
+def _is_variable(item: "tuple[object, object]") -> bool:
+    name, value = item
+    is_text = value is None or (isinstance(value, str) and "\0" not in value)
+    return isinstance(name, str) and bool(name) and "=" not in name and "\0" not in name and is_text

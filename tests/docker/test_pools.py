@@ -1,0 +1,219 @@
+"""Pools of containers, which several gateways share."""
+
+import contextlib
+import json
+import re
+import secrets
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import docker
+import pytest
+import requests
+from docker.errors import APIError
+from harness.engines.leftovers import find_kernel_containers, kill_workload, list_containers
+from harness.gateways.gateway import Gateway
+from harness.waiting import wait_until
+
+from devtools.images import KERNEL
+from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
+from enterprise_gateway.services.processproxies.workloads.containers import CLUSTER_LABEL
+from enterprise_gateway.settings import Settings
+
+pytestmark = [pytest.mark.docker, pytest.mark.kernel]
+
+NAME = "python_docker"
+SIZE = 3
+FILLED_SECONDS = 120.0
+IMAGE = "localhost/egt-pool"
+SHOW = "import os; print(os.environ['KERNEL_USERNAME'], os.environ.get('KERNEL_PROJECT'))"
+
+
+class Cluster:
+    """Gateways that share a pool."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        secret = secrets.token_hex(32)
+        env = {"EG_CLUSTER_SECRET": secret, "EG_POOL_SIZES": f"{NAME}={SIZE}"}
+        self.gateways = [Gateway(folder / "0", env=env)]
+        first = self.gateways[0]
+        for number in range(1, count):
+            self.gateways.append(
+                Gateway(folder / str(number), env=env, token=first.token, username=first.username)
+            )
+        for gateway in self.gateways:
+            self.edit_kernelspec(gateway, pool_env=["KERNEL_PROJECT"])
+        settings = Settings(cluster_secret=secret.encode())
+        self._label = f"{CLUSTER_LABEL}={settings.cluster_id}"
+
+    def edit_kernelspec(self, gateway: Gateway, **config: object) -> None:
+        """Change the config of the pool's kernelspec."""
+        path = gateway.home / "share/jupyter/kernels" / NAME / "kernel.json"
+        spec = json.loads(path.read_text())
+        spec["metadata"]["process_proxy"]["config"].update(config)
+        path.write_text(json.dumps(spec))
+
+    def start(self) -> None:
+        """Start the gateways, and wait until each knows a full pool."""
+        for gateway in self.gateways:
+            gateway.start()
+        self.wait_until_full()
+
+    def wait_until_full(self) -> None:
+        """Wait until the pool has its size, for each gateway that runs."""
+
+        def is_full() -> bool:
+            return all(ready(gateway) == SIZE for gateway in self.running)
+
+        wait_until(is_full, deadline=FILLED_SECONDS, what="a full pool")
+
+    @property
+    def running(self) -> list[Gateway]:
+        """The gateways whose processes run."""
+        return [one for one in self.gateways if one.process and one.process.poll() is None]
+
+    def waiting(self) -> list[str]:
+        """Return the ids of the containers that wait in the pool."""
+        return [
+            container.labels["kernel_id"]
+            for container in list_containers(self._label)
+            if str(container.name).startswith(POOL_USERNAME)
+        ]
+
+    def close(self) -> None:
+        """Remove everything."""
+        for gateway in self.gateways:
+            gateway.close()
+        for container in list_containers(self._label):
+            with contextlib.suppress(APIError):  # its removal is under way
+                container.remove(force=True)
+
+
+def ready(gateway: Gateway) -> float:
+    """Return how many kernels are ready in the pool, as a gateway sees it."""
+    metrics = gateway.request("GET", "/metrics").text
+    found = re.search(rf'^eg_pool_ready{{kernel_name="{NAME}"}} (\S+)', metrics, re.MULTILINE)
+    return float(found[1]) if found else -1
+
+
+def start(gateway: Gateway, user: str, **env: str) -> requests.Response:
+    """Start a kernel of the pool's kernelspec."""
+    body = {"name": NAME, "env": {"KERNEL_USERNAME": user, **env}}
+    return gateway.request("POST", "/api/kernels", json=body)
+
+
+def is_warm(answer: requests.Response) -> bool:
+    """Say whether a start took a kernel from the pool."""
+    return set(answer.json()["start"]["steps"]) == {"admission", "pool"}
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Running gateways with a full pool."""
+    made = Cluster(tmp_path, request.param)
+    try:
+        made.start()
+        yield made
+    except TimeoutError:
+        sys.stdout.write(made.gateways[0].read_log())
+        raise
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize("cluster", [2], indirect=True)
+def test_kernel_is_its_users_for_every_gateway(cluster: Cluster) -> None:
+    """Its container has the user's name; a gateway that did not take it starts it again as it was.
+
+    Limits of users count it.
+    """
+    one, other = cluster.gateways
+    answer = start(one, one.username, KERNEL_PROJECT="moon")
+    assert (answer.status_code, is_warm(answer)) == (201, True), answer.text
+    kernel_id = answer.json()["id"]
+    (container,) = find_kernel_containers(kernel_id)
+    assert container.name == f"{one.username}-{kernel_id}"
+    wait_until(lambda: other.list_kernels().keys() == {kernel_id}, what="the other's list")
+    with closing(other.connect(kernel_id)) as channels:
+        assert channels.execute(SHOW).stdout == f"{one.username} moon\n"
+    cluster.wait_until_full()
+    one.kill()
+    kill_workload(kernel_id)
+    wait_until(lambda: other.list_kernels()[kernel_id]["execution_state"] == "dead", what="death")
+    assert other.request("POST", f"/api/kernels/{kernel_id}/restart").status_code == 200
+    with closing(other.connect(kernel_id)) as channels:
+        assert channels.execute(SHOW).stdout == f"{one.username} moon\n"
+
+
+@pytest.mark.parametrize("cluster", [3], indirect=True)
+def test_each_kernel_has_one_user(cluster: Cluster) -> None:
+    """Whichever gateways race for it, while one of them is killed; the pool is full afterwards."""
+    starts = 24
+    first = cluster.gateways[0]
+
+    def ask(number: int) -> requests.Response | None:
+        if number == starts // 2:
+            cluster.gateways[2].kill()
+        try:
+            answer = start(cluster.gateways[number % 3], f"{first.username}u{number}")
+        except requests.ConnectionError:
+            return None  # the gateway that was killed
+        if answer.ok:  # as clients do; the kernel of one that is not heard of again ends
+            first.get(f"/api/kernels/{answer.json()['id']}")
+        return answer
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(ask, range(starts)))
+    kernels = [answer.json()["id"] for answer in answers if answer is not None and answer.ok]
+    assert max(Counter(kernels).values()) == 1
+    assert len(kernels) >= starts * 2 // 3
+    assert [one.text for one in answers if one is not None and not one.ok] == []
+    users = {
+        answer.json()["id"]: f"{first.username}u{number}"
+        for number, answer in enumerate(answers)
+        if answer is not None
+    }
+    for kernel_id in kernels[::4]:
+        with closing(first.connect(kernel_id)) as channels:
+            assert channels.execute(SHOW).stdout == f"{users[kernel_id]} None\n"
+    wait_until(lambda: set(kernels) <= first.list_kernels().keys(), what="all kernels in the list")
+    cluster.wait_until_full()
+    wait_until(lambda: len(cluster.waiting()) == SIZE, deadline=FILLED_SECONDS, what="no surplus")
+
+
+@pytest.mark.parametrize("cluster", [1], indirect=True)
+def test_pool_follows_its_image(cluster: Cluster) -> None:
+    """What the name stands for now; users' kernels of the former image stay."""
+    (gateway,) = cluster.gateways
+    engine = docker.from_env()
+    kernel = engine.images.get(KERNEL.tag)
+    kernel.tag(IMAGE, "1")
+    try:
+        cluster.edit_kernelspec(gateway, image_name=f"{IMAGE}:1")
+        before = set(cluster.waiting())
+        wait_until(
+            lambda: len(set(cluster.waiting()) - before) == SIZE,
+            deadline=FILLED_SECONDS,
+            what="pool",
+        )
+        cluster.wait_until_full()
+        taken = start(gateway, gateway.username).json()["id"]
+        former = set(cluster.waiting())
+        container = engine.containers.create(KERNEL.tag)
+        container.commit(IMAGE, "1", changes='LABEL changed="yes"')
+        container.remove()
+        wait_until(
+            lambda: len(cluster.waiting()) == SIZE and not former & set(cluster.waiting()),
+            deadline=FILLED_SECONDS,
+            what="a pool of the new image",
+        )
+        assert gateway.list_kernels().keys() == {taken}
+    finally:
+        gateway.close()
+        cluster.close()
+        engine.images.remove(f"{IMAGE}:1", force=True)
+        engine.close()

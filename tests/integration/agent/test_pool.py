@@ -1,0 +1,158 @@
+"""A kernel that waits in a pool, and the user who takes it."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.agents.agent import Agent
+from harness.agents.messages import texts
+from harness.waiting import eventually
+
+pytestmark = pytest.mark.kernel
+
+POOLED = {"pool_ttl": 3600}
+VARIABLES = {"KERNEL_USERNAME": "bob", "GREETING": 'it\'s "fine" \\ ☃ 😀\n$HOME', "UNWANTED": None}
+SHOW = """
+import json, os
+print(json.dumps([os.environ.get("KERNEL_USERNAME"), os.environ.get("GREETING"),
+                  os.environ.get("UNWANTED"), os.getcwd()]))
+"""
+
+
+async def test_kernel_of_a_pool_is_its_takers(tmp_path: Path) -> None:
+    """Its environment and folder are those of the user from the first cell on, and later ones."""
+    async with Agent(settings=POOLED, env={"UNWANTED": "of the pool"}) as agent:
+        await agent.until_state("idle")
+        before = await agent.state()
+        assert before["pooled"]
+        taking = {"username": "bob", "env": VARIABLES, "cwd": str(tmp_path), "ping_interval": 7}
+        status, state = await agent.request("POST", "/v1/take", taking)
+        assert (status, state["username"], state["pooled"]) == (200, "bob", False)
+        expected = ["bob", VARIABLES["GREETING"], None, str(tmp_path)]
+        client = await agent.connect("s")
+        assert json.loads(texts(await client.execute(SHOW))) == expected
+        await agent.request("POST", "/v1/restart")
+        assert json.loads(texts(await client.execute(SHOW))) == expected
+        assert (await agent.request("GET", "/v1/taken"))[1] == {"env": VARIABLES}
+
+
+INTROSPECT = """
+import json
+shell = get_ipython()
+print(json.dumps([sorted(dir()), In, list(Out), list(shell.history_manager.get_range()),
+                  shell.execution_count, repr(shell.user_ns["_"])]))
+"""
+
+
+async def test_taking_leaves_no_trace_in_the_kernel(agent: Agent) -> None:
+    """No variable, no history, no execution count, and no message that a client sees."""
+    ordinary = await agent.connect("s")
+    expected = await ordinary.execute(INTROSPECT)
+    async with Agent(settings=POOLED) as pooled:
+        await pooled.until_state("idle")
+        await pooled.request("POST", "/v1/take", {"username": "bob", "env": {"A": "1"}})
+        client = await pooled.connect("s")
+        seen = await client.execute(INTROSPECT)
+    assert texts(seen) == texts(expected)
+    assert [message.type for message in seen] == [message.type for message in expected]
+
+
+async def test_one_of_many_takes_a_kernel() -> None:
+    """However many gateways ask at once; and it cannot be ended as one of a pool any more."""
+    async with Agent(settings=POOLED) as agent:
+        await agent.until_state("idle")
+        answers = await asyncio.gather(
+            *(agent.request("POST", "/v1/take", {"username": str(n)}) for n in range(20))
+        )
+        assert sorted(status for status, _ in answers) == [200] + [409] * 19
+        status, refusal = await agent.request("POST", "/v1/shutdown", {"only_pooled": True})
+        assert (status, refusal["message"]) == (409, "the kernel is in no pool")
+        assert (await agent.state())["execution_state"] == "idle"
+
+
+async def test_kernel_of_a_pool_is_ended_in_order() -> None:
+    """By the gateway that finds one too many."""
+    async with Agent(settings=POOLED) as agent:
+        await agent.until_state("idle")
+        assert (await agent.request("POST", "/v1/shutdown", {"only_pooled": True}))[0] == 204
+        assert await agent.wait() == 0
+
+
+async def test_kernel_of_a_pool_is_not_culled() -> None:
+    """Culling begins when a user has taken it."""
+    settings = {**POOLED, "cull_idle_timeout": 0.2, "cull_interval": 0.1}
+    async with Agent(settings=settings) as agent:
+        await agent.until_state("idle")
+        with pytest.raises(TimeoutError):
+            await agent.wait(deadline=1.0)
+        assert (await agent.request("POST", "/v1/take", {"username": "bob"}))[0] == 200
+        assert await agent.wait() == 0
+
+
+async def test_kernel_of_no_pool_is_not_taken(agent: Agent) -> None:
+    """Ordinary kernels are their users' from the beginning."""
+    status, refusal = await agent.request("POST", "/v1/take", {"username": "bob"})
+    assert (status, refusal["message"]) == (409, "the kernel is in no pool")
+    assert (await agent.state())["username"] == "ann"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"username": 5},
+        {"env": []},
+        {"env": {"A": 5}},
+        {"env": {"A=B": "c"}},
+        {"env": {"": "c"}},
+        {"env": {"A": "b\0c"}},
+        {"env": {str(n): "" for n in range(4097)}},
+        {"cwd": None},
+        {"ping_interval": -1},
+        {"ping_interval": "soon"},
+    ],
+)
+async def test_malformed_takeover_takes_nothing(body: dict[str, Any]) -> None:
+    """400, and the kernel is still in its pool."""
+    async with Agent(settings=POOLED) as agent:
+        await agent.until_state("idle")
+        assert (await agent.request("POST", "/v1/take", body))[0] == 400
+        assert (await agent.state())["pooled"]
+
+
+async def test_kernel_of_a_pool_that_died_is_started_again() -> None:
+    """And can be taken then."""
+    async with Agent(settings=POOLED) as agent:
+        await agent.until_state("idle")
+        await agent.request("POST", "/v1/signal", {"signum": 9})
+
+        async def is_taken() -> bool:
+            return (await agent.request("POST", "/v1/take", {"username": "bob"}))[0] == 200
+
+        await eventually(is_taken)
+
+        async def is_restarted() -> bool:
+            state = await agent.state()
+            return bool(state["restarts"] == 1 and state["execution_state"] == "idle")
+
+        await eventually(is_restarted)
+
+
+async def test_spare_is_the_takers(tmp_path: Path) -> None:
+    """None is kept in the pool; that for the user's restart has the user's environment."""
+    async with Agent(settings={**POOLED, "restart_spare": True}) as agent:
+        await agent.until_state("idle")
+        taking = {"username": "bob", "env": VARIABLES, "cwd": str(tmp_path)}
+        _, state = await agent.request("POST", "/v1/take", taking)
+        assert not state["spare"]
+
+        async def has_spare() -> bool:
+            return bool((await agent.state())["spare"])
+
+        await eventually(has_spare)
+        _, restarted = await agent.request("POST", "/v1/restart")
+        assert list(restarted["start"]["steps"]) == ["end", "spare"]
+        client = await agent.connect("s")
+        shown = json.loads(texts(await client.execute(SHOW)))
+        assert shown == ["bob", VARIABLES["GREETING"], None, str(tmp_path)]

@@ -1,0 +1,191 @@
+"""Pools of local kernels: ready before a user asks, and that user's from the first cell on."""
+
+import asyncio
+import dataclasses
+import json
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from harness.gateways.service import Answer, Service, serve_settings
+from harness.waiting import eventually
+
+from enterprise_gateway.settings import LiveSettings
+
+pytestmark = pytest.mark.kernel
+
+KERNEL = "python3"
+DEADLINE = 120.0
+SHOW = """
+import json, os
+print(json.dumps([os.environ["KERNEL_USERNAME"], os.environ.get("PROJECT"), os.getcwd()]))
+"""
+
+
+def resize(live: LiveSettings, size: int, **kernels: Any) -> None:
+    """Have gateways keep so many kernels ready."""
+    changed = dataclasses.replace(live.current.kernels, pool_sizes=((KERNEL, size),), **kernels)
+    live.replace(dataclasses.replace(live.current, kernels=changed))
+
+
+async def metric(service: Service, name: str) -> float:
+    """Return the sum of a metric over its labels."""
+    text = (await service.ask("GET", "/metrics")).raw.decode()
+    return sum(map(float, re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE)))
+
+
+async def until_ready(service: Service, count: int) -> None:
+    """Wait until so many kernels wait in the pool."""
+
+    async def is_ready() -> bool:
+        return await metric(service, "eg_pool_ready") == count
+
+    await eventually(is_ready, deadline=DEADLINE)
+
+
+@asynccontextmanager
+async def pooling(live: LiveSettings, size: int, **kernels: Any) -> AsyncIterator[Service]:
+    """Serve a gateway with a pool; at the end nothing is left of either."""
+    resize(live, size, **kernels)
+    async with serve_settings(live) as service:
+        try:
+            await until_ready(service, size)
+            yield service
+        finally:
+            for model in await service.get("/api/kernels"):
+                await service.ask("DELETE", f"/api/kernels/{model['id']}")
+            resize(live, 0)
+            records = live.current.runtime_dir
+            await eventually(lambda: not list(records.glob("*.kernel")), deadline=DEADLINE)
+
+
+async def start(service: Service, **env: str) -> Answer:
+    """Start a kernel of the pool's kernelspec."""
+    return await service.ask("POST", "/api/kernels", json={"name": KERNEL, "env": env})
+
+
+def is_warm(answer: Answer) -> bool:
+    """Say whether a start took a kernel from the pool."""
+    return answer.status == 201 and set(answer.body["start"]["steps"]) == {"admission", "pool"}
+
+
+async def run(service: Service, kernel_id: str, code: str) -> str:
+    """Return what a cell prints."""
+    answer = await service.ask(
+        "POST",
+        f"/api/kernels/{kernel_id}/execute",
+        json={"code": code},
+        headers={"Accept": "application/x-ndjson"},
+    )
+    messages = [json.loads(line) for line in answer.raw.splitlines() if line]
+    return "".join(
+        message["content"]["text"] for message in messages if message.get("msg_type") == "stream"
+    )
+
+
+async def test_user_gets_a_kernel_that_was_ready(live: LiveSettings, tmp_path: Path) -> None:
+    """With its own environment and folder, and its own name in the limits."""
+    async with pooling(live, 1, client_envs=frozenset({"PROJECT"})) as service:
+        assert await service.get("/api/kernels") == []
+        folder = str(tmp_path)
+        answer = await start(
+            service, KERNEL_USERNAME="ann", PROJECT="$x 'y'", KERNEL_WORKING_DIR=folder
+        )
+        assert is_warm(answer), answer.raw
+        kernel_id = answer.body["id"]
+        assert [model["id"] for model in await service.get("/api/kernels")] == [kernel_id]
+        expected = ["ann", "$x 'y'", folder]
+        assert json.loads(await run(service, kernel_id, SHOW)) == expected
+        assert (await service.ask("POST", f"/api/kernels/{kernel_id}/restart")).status == 200
+        assert json.loads(await run(service, kernel_id, SHOW)) == expected
+        await until_ready(service, 1)
+
+
+async def test_kernels_in_pools_are_no_clients(live: LiveSettings) -> None:
+    """Not listed, not found by their ids, not counted against any limit."""
+    async with pooling(live, 2, max_kernels=1) as service:
+        (waiting, _) = [path.stem for path in live.current.runtime_dir.glob("*.kernel")]
+        for method, path in (
+            ("GET", ""),
+            ("DELETE", ""),
+            ("POST", "/restart"),
+            ("POST", "/interrupt"),
+            ("POST", "/execute"),
+        ):
+            answer = await service.ask(method, f"/api/kernels/{waiting}{path}", json={"code": "1"})
+            assert answer.status == 404, (method, path, answer.raw)
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="404"):
+            await service.http.ws_connect(f"/api/kernels/{waiting}/channels")
+        first = await start(service, KERNEL_USERNAME="ann")
+        assert is_warm(first)
+        second = await start(service, KERNEL_USERNAME="bob")
+        assert (second.status, "limit has been set to 1" in second.message) == (403, True)
+        assert await metric(service, "eg_pool_ready") == 1
+
+
+@pytest.mark.parametrize(
+    "env", [{"KERNEL_ID": "5c1a0000-1111-4222-8333-444455556666"}, {"KERNEL_MEMORY": "2g"}]
+)
+async def test_other_kernel_than_the_pools_is_launched(
+    live: LiveSettings, env: dict[str, str]
+) -> None:
+    """What a running kernel cannot become is a cold start; the pool stays full."""
+    async with pooling(live, 1) as service:
+        answer = await start(service, KERNEL_USERNAME="ann", **env)
+        assert (answer.status, is_warm(answer)) == (201, False)
+        assert await metric(service, "eg_pool_ready") == 1
+
+
+async def test_burst_takes_each_kernel_once(live: LiveSettings) -> None:
+    """More starts than kernels: each user has one of its own, the rest are cold."""
+    async with pooling(live, 3) as service:
+        answers = await asyncio.gather(
+            *(start(service, KERNEL_USERNAME=f"u{number}") for number in range(5))
+        )
+        assert [answer.status for answer in answers] == [201] * 5
+        assert len({answer.body["id"] for answer in answers}) == 5
+        assert sum(map(is_warm, answers)) == 3
+        users = [json.loads(await run(service, answer.body["id"], SHOW))[0] for answer in answers]
+        assert users == [f"u{number}" for number in range(5)]
+
+
+async def test_smaller_pool_ends_kernels(live: LiveSettings) -> None:
+    """The youngest go; those of users stay."""
+    async with pooling(live, 2) as service:
+        taken = await start(service, KERNEL_USERNAME="ann")
+        await until_ready(service, 2)
+        resize(live, 1)
+        await until_ready(service, 1)
+        assert [model["id"] for model in await service.get("/api/kernels")] == [taken.body["id"]]
+
+
+async def test_kernel_that_dies_in_its_pool_is_replaced(live: LiveSettings) -> None:
+    """And is told of to no client."""
+    async with pooling(live, 1) as service:
+        (path,) = live.current.runtime_dir.glob("*.kernel")
+        record = json.loads(path.read_bytes())
+        await kill(record["process"]["pid"])
+        await eventually(lambda: not path.exists())
+        await until_ready(service, 1)
+        assert await service.get("/api/kernels") == []
+
+
+async def kill(pid: int) -> None:
+    """Kill a process."""
+    process = await asyncio.create_subprocess_exec("kill", "-9", str(pid))
+    assert await process.wait() == 0
+
+
+async def test_pool_outlives_its_gateway(live: LiveSettings) -> None:
+    """A later gateway gives its kernels to users."""
+    resize(live, 1)
+    async with serve_settings(live) as first:
+        await until_ready(first, 1)
+    (path,) = live.current.runtime_dir.glob("*.kernel")
+    async with pooling(live, 1) as second:
+        answer = await start(second, KERNEL_USERNAME="ann")
+        assert (is_warm(answer), answer.body["id"]) == (True, path.stem)

@@ -1,0 +1,144 @@
+"""Whether a kernel of a pool can become the one that a user asks for."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.services.kernels.planning.launches import StartRequest, plan_launch
+from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool, pool_size
+from enterprise_gateway.services.kernels.pools.takeover import MAX_BYTES, Takeover, plan_takeover
+from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec, parse_kernelspec
+from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
+from enterprise_gateway.settings import KernelSettings, Settings
+
+SETTINGS = Settings(kernels=KernelSettings(client_envs=frozenset({"*"})), cluster_secret=b"s" * 32)
+
+
+def make_spec(env: dict[str, str] | None = None, **config: Any) -> Kernelspec:
+    """Return a kernelspec with this environment and config."""
+    content = {
+        "argv": ["launch"],
+        "display_name": "Py",
+        "language": "python",
+        "env": env or {},
+        "metadata": {"process_proxy": {"class_name": "site.Proxy", "config": config}},
+    }
+    return parse_kernelspec("py", Path("/specs/py"), msgspec.json.encode(content), ())
+
+
+def takeover(
+    spec: Kernelspec | None = None, *, may_move: bool = True, **env: str
+) -> Takeover | None:
+    """Plan the takeover of a kernel by a client that sends these variables."""
+    spec = spec or make_spec(pool_size=1)
+    wanted = plan_launch(StartRequest(env=dict(env)), spec, SETTINGS)
+    return plan_takeover(plan_pool(spec, SETTINGS).launch, wanted, may_move=may_move)
+
+
+def test_stock_client_is_served() -> None:
+    """With what Jupyter servers send along."""
+    planned = takeover(
+        KERNEL_USERNAME="ann", KERNEL_LAUNCH_TIMEOUT="10", KERNEL_WORKING_DIR="/home/ann"
+    )
+    assert planned == Takeover(
+        "ann",
+        {
+            "KERNEL_USERNAME": "ann",
+            "KERNEL_LAUNCH_TIMEOUT": "10",
+            "KERNEL_WORKING_DIR": "/home/ann",
+        },
+        "/home/ann",
+        7.5,
+    )
+
+
+def test_folder_is_ignored_where_users_choose_none() -> None:
+    """As when the kernel is launched."""
+    planned = takeover(may_move=False, KERNEL_USERNAME="ann", KERNEL_WORKING_DIR="/home/ann")
+    assert planned is not None
+    assert (planned.cwd, planned.env) == ("", {"KERNEL_USERNAME": "ann"})
+
+
+def test_variables_of_kernel_json_are_the_users() -> None:
+    """Those whose values name the user change with it."""
+    planned = takeover(make_spec({"DATA": "/data/$KERNEL_USERNAME"}), KERNEL_USERNAME="ann")
+    assert planned is not None
+    assert planned.env == {"KERNEL_USERNAME": "ann", "DATA": "/data/ann"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "KERNEL_IMAGE",
+        "KERNEL_UID",
+        "KERNEL_GPUS",
+        "KERNEL_VOLUMES",
+        "KERNEL_OF_A_SITE",
+        "OMP_NUM_THREADS",
+        "CUDA_VISIBLE_DEVICES",
+        "MPLBACKEND",
+        "IPYTHON_X",
+        "LANG",
+        "TZ",
+    ],
+)
+def test_what_is_read_at_the_start_needs_a_start(name: str) -> None:
+    """Another container, or another process."""
+    assert takeover(**{name: "1"}) is None
+
+
+def test_kernelspec_names_harmless_variables() -> None:
+    """Exactly, or by a pattern."""
+    spec = make_spec(pool_env=["KERNEL_PROJECT", "KERNEL_TEAM_*"])
+    assert takeover(spec, KERNEL_PROJECT="x", KERNEL_TEAM_NAME="y") is not None
+    assert takeover(spec, KERNEL_PROJECTS="x") is None
+
+
+def test_large_environment_needs_a_start() -> None:
+    """An agent takes no larger request."""
+    assert takeover(**{f"A{n}": "x" * 4000 for n in range(MAX_BYTES // 4000 + 1)}) is None
+
+
+@pytest.mark.parametrize("wrong", ["KERNEL_X", [1], {}])
+def test_wrong_pool_env_is_said(wrong: object) -> None:
+    """With the kernelspec's name and what is right."""
+    with pytest.raises(ConfigurationError, match=r"pool_env .* kernelspec py must be a list"):
+        takeover(make_spec(pool_env=wrong))
+
+
+@pytest.mark.parametrize("wrong", [-1, 1001, True, "3", 1.5, None])
+def test_wrong_pool_size_is_said(wrong: object) -> None:
+    """With the kernelspec's name."""
+    with pytest.raises(ConfigurationError, match=r"pool_size .* kernelspec py must be a number"):
+        pool_size(make_spec(pool_size=wrong), SETTINGS)
+
+
+def test_setting_goes_before_the_kernelspec() -> None:
+    """An operator need not edit kernel.json."""
+    settings = Settings(kernels=KernelSettings(pool_sizes=(("py", 4),)))
+    assert pool_size(make_spec(pool_size=1), settings) == 4
+    assert pool_size(make_spec(pool_size=1), Settings()) == 1
+    assert pool_size(make_spec(), Settings()) == 0
+
+
+def test_pool_is_another_when_its_launch_is() -> None:
+    """Or its image; but neither its size nor the id of a kernel makes a difference."""
+    keys = {pool.key for pool in _variants()}
+    assert len(keys) == len(_variants())
+    small, large = make_spec(pool_size=1), make_spec(pool_size=2, pool_env=["KERNEL_A"])
+    assert plan_pool(small, SETTINGS).key == plan_pool(large, SETTINGS).key
+    assert plan_pool(make_spec(), SETTINGS).launch.env["KERNEL_USERNAME"] == POOL_USERNAME
+
+
+def _variants() -> list[Pool]:
+    changed = Settings(kernels=KernelSettings(shutdown_wait_time=9), cluster_secret=b"s" * 32)
+    return [
+        plan_pool(make_spec(), SETTINGS),
+        plan_pool(make_spec({"A": "1"}), SETTINGS),
+        plan_pool(make_spec(image_name="other"), SETTINGS),
+        plan_pool(make_spec(), SETTINGS, image_id="sha256:1"),
+        plan_pool(make_spec(), changed),
+    ]
