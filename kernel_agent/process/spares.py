@@ -57,6 +57,7 @@ class Spare:
         self._oom_score = make_expendable(child.pid)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(channel, self._on_word)
+        exited.add_done_callback(lambda done: child.reaped(done.result()))
 
     def _on_word(self) -> None:
         self._loop.remove_reader(self._channel)
@@ -219,7 +220,6 @@ class Spares:
     def _lose(self, spare: Spare, code: int, oom: OomCounter) -> None:
         self._spare = None
         spare.end()
-        spare.child.reaped(code)
         if code == -signal.SIGKILL:
             oom.discount()
         _log.info("the spare for the next restart has ended with %d", code)

@@ -9,6 +9,7 @@ import pytest
 from harness.agents import bundle
 from harness.agents.agent import Agent
 from harness.agents.messages import texts
+from harness.waiting import eventually
 
 pytestmark = pytest.mark.kernel
 
@@ -50,6 +51,21 @@ async def test_kernel_of_the_image_is_run(agent_file: str, language: str) -> Non
         seen = texts(await client.execute(code))
         assert seen == f"{sys.prefix} {agent.pid}\n[] 0\n"
         assert (await agent.request("POST", "/v1/restart"))[0] == 200
+        assert texts(await client.execute("print('again')")) == "again\n"
+
+
+async def test_kernel_of_the_image_restarts_from_a_spare(agent_file: str) -> None:
+    """What the spare runs comes out of the archive."""
+    async with in_image(agent_file, env={}, restart_spare=True) as agent:
+        client = await agent.connect("s")
+        await client.execute("1")
+
+        async def has_spare() -> bool:
+            return bool((await agent.state())["spare"])
+
+        await eventually(has_spare)
+        status, state = await agent.request("POST", "/v1/restart")
+        assert (status, set(state["start"]["steps"])) == (200, {"end", "spare"})
         assert texts(await client.execute("print('again')")) == "again\n"
 
 
