@@ -24,7 +24,7 @@ LONGEST_SECONDS = 30.0
 """A kernel that is never quiet gets one after so long."""
 ANSWER_SECONDS = 1.0
 """A spare that does not go on within so long is ended."""
-MEMORY_FRACTION = 16
+MEMORY_FRACTION = 8
 """It may take at most this fraction of the memory: that belongs to the kernel."""
 MAX_WORD_BYTES = 64
 

@@ -312,8 +312,8 @@ async def test_kernel_from_a_spare_is_interrupted_and_asks() -> None:
 
 
 async def test_no_spare_in_little_memory() -> None:
-    """The memory belongs to the kernel: a spare takes at most a 16th of it."""
-    with limited_memory(400 * MIB) as prefix:
+    """The memory belongs to the kernel: a spare takes at most an eighth of it."""
+    with limited_memory(256 * MIB) as prefix:
         async with Agent(settings=SPARE, prefix=prefix) as agent:
             client = await agent.connect("s")
             await client.execute("1")
