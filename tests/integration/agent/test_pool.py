@@ -56,7 +56,8 @@ async def test_taking_leaves_no_trace_in_the_kernel(agent: Agent) -> None:
         client = await pooled.connect("s")
         seen = await client.execute(INTROSPECT)
     assert texts(seen) == texts(expected)
-    assert [message.type for message in seen] == [message.type for message in expected]
+    types = [sorted(message.type for message in messages) for messages in (seen, expected)]
+    assert types[0] == types[1]
 
 
 async def test_one_of_many_takes_a_kernel() -> None:
