@@ -146,6 +146,11 @@ class Record:
         return self.workload.is_pooled and not self.is_taken
 
     @property
+    def may_have_changed_hands(self) -> bool:
+        """Whether another replica may have given it to a client, which is not known here yet."""
+        return self.phase is Phase.LAUNCHING_ELSEWHERE or self.is_pooled
+
+    @property
     def is_takeable(self) -> bool:
         """Whether it can be taken from its pool now."""
         is_ready = self.phase is Phase.READY and not self.is_silent.is_set()

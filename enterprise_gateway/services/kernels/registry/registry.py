@@ -28,7 +28,7 @@ from enterprise_gateway.services.kernels.registry.follower import WorkloadFollow
 from enterprise_gateway.services.kernels.registry.links import AgentLinks
 from enterprise_gateway.services.kernels.registry.lookup import WorkloadLookup
 from enterprise_gateway.services.kernels.registry.metrics import KernelMetrics
-from enterprise_gateway.services.kernels.registry.records import Phase, Record
+from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.recovery import LaunchRecovery
 from enterprise_gateway.services.kernels.registry.reporter import ExitReporter
 from enterprise_gateway.services.kernels.registry.reservations import LaunchReservations
@@ -117,15 +117,15 @@ class Registry:
     async def find(self, kernel_id: str) -> Record:
         """Return a kernel's record. An unknown kernel costs one engine call per process proxy.
 
-        A kernel that another replica launches, as far as is known, costs one call: that replica may
-        have told a client already that it runs.
+        A kernel that another replica launches, or that waits in a pool, as far as is known, costs
+        one call: another replica may have given it to a client already.
 
         Raises:
             NotFoundError: there is no such kernel.
             UnavailableError: an engine that may have it does not answer.
         """
         record = self._records.get(kernel_id)
-        if record is not None and record.phase is Phase.LAUNCHING_ELSEWHERE:
+        if record is not None and record.may_have_changed_hands:
             await self._rediscover(record.proxy, kernel_id)
         elif record is None and is_kernel_id(kernel_id):
             found = await self.lookup.locate(kernel_id)
