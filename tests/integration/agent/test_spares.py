@@ -31,15 +31,17 @@ IMAGES_OWN = (
 KILL = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 LOOK = """
 def look():
-    import atexit, json, os, re, resource, signal, sys, threading
+    import atexit, json, os, re, resource, signal, socket, sys, threading
     main = sys.modules["__main__"]
     files = {}
     for number in os.listdir("/proc/self/fd"):
         try:
             kind = os.readlink(f"/proc/self/fd/{number}").split(":")[0]
+            if kind == "socket":
+                kind = socket.socket(fileno=os.dup(int(number))).family.name
         except OSError:  # the one of listdir
             continue
-        if not kind.endswith("-journal"):  # of the history, which another thread writes
+        if kind in ("pipe", "AF_UNIX"):  # connections come and go, a thread writes the history
             files[kind] = files.get(kind, 0) + 1
     oom_score = open("/proc/self/oom_score_adj").read()
     status = open("/proc/self/status").read()
