@@ -90,6 +90,11 @@ class Lifecycle:
         if self.phase in (Phase.STARTING, Phase.RESTARTING):
             self.phase = Phase.RUNNING
 
+    @property
+    def is_awaiting_process(self) -> bool:
+        """Whether a process that was started in place of a former one is not ready yet."""
+        return self.phase is Phase.RESTARTING and not self._is_restart_wanted
+
     def request_restart(self, by: str) -> bool:
         """Record a request to restart; return whether the process must be ended for it.
 

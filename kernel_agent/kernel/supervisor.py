@@ -21,6 +21,7 @@ from kernel_agent.kernel.lifecycle import (
 )
 from kernel_agent.kernel.relay import Relay
 from kernel_agent.kernel.steps import END, KERNEL, SPARE, Steps
+from kernel_agent.kernel.waiters import Waiters
 from kernel_agent.launch.command import Attachment
 from kernel_agent.launch.home import enter_folder
 from kernel_agent.process.child import SpawnError
@@ -82,7 +83,7 @@ class KernelSupervisor:
         self._exited: Optional["asyncio.Future[int]"] = None
         self._held: List[Tuple[bytes, List[bytes]]] = []
         self._ending: Optional["asyncio.Task[None]"] = None
-        self._waiters: List["asyncio.Future[None]"] = []
+        self._waiters = Waiters()
         self._wake_up = asyncio.Event()
         self.backlog = Backlog()
         self.lifecycle = Lifecycle(
@@ -149,6 +150,10 @@ class KernelSupervisor:
                     reason = current
                 else:
                     reason = await self._run_process(current, on_ready)
+                    if current.was_spare and self.lifecycle.is_awaiting_process:
+                        _log.warning("the spare failed (%s); starting anew", reason.message)
+                        current = await self._respawn()
+                        continue
                 is_requested = self.lifecycle.phase is Phase.RESTARTING
                 step = self.lifecycle.process_ended(self._loop.time(), reason)
                 _log.info("kernel %s: %s", self._settings.kernel_id, reason.message)
@@ -158,7 +163,7 @@ class KernelSupervisor:
                     self._answers.refuse(self._take_held(), step)
                 while step is Next.STAY_DEAD:
                     self._announce_state(ExecutionState.DEAD)
-                    self._fail_waiters(reason)
+                    self._waiters.fail(reason)
                     self._wake_up.clear()
                     await self._wake_up.wait()
                     step = self.lifecycle.leave_death()
@@ -168,13 +173,9 @@ class KernelSupervisor:
                 # front ends show this status as a crash, so a requested restart does not send it
                 if not is_requested:
                     self._announce_state(ExecutionState.RESTARTING)
-                try:
-                    current = await self._spawner.respawn()
-                    self.steps.begin(SPARE if current.was_spare else KERNEL)
-                except SpawnError as exc:
-                    current = ExitReason(str(exc))
+                current = await self._respawn()
         finally:
-            self._fail_waiters(self.lifecycle.reason)
+            self._waiters.fail(self.lifecycle.reason)
             if self._process is not None and self._exited is not None and not self._exited.done():
                 self._process.kill()
             self._spawner.release()
@@ -228,8 +229,7 @@ class KernelSupervisor:
         """
         if self.lifecycle.phase is Phase.TERMINATING:
             raise KernelDeadError(self.lifecycle.reason)
-        waiter: "asyncio.Future[None]" = self._loop.create_future()
-        self._waiters.append(waiter)
+        waiter = self._waiters.add()
         if self.lifecycle.phase in (Phase.RUNNING, Phase.DEAD):
             self.steps = Steps(END, self._loop.time())
         if self.lifecycle.request_restart(by):
@@ -305,6 +305,14 @@ class KernelSupervisor:
             raise KernelDeadError(self.lifecycle.reason)
         return self._process
 
+    async def _respawn(self) -> "Union[KernelProcess, ExitReason]":
+        try:
+            process = await self._spawner.respawn()
+        except SpawnError as exc:
+            return ExitReason(str(exc))
+        self.steps.begin(SPARE if process.was_spare else KERNEL)
+        return process
+
     async def _run_process(
         self, process: "KernelProcess", on_ready: Callable[[], None]
     ) -> ExitReason:
@@ -336,8 +344,8 @@ class KernelSupervisor:
         reason = process.explain_exit(code, out_of_memory=self._oom.has_increased())
         if failure is not None:
             reason = ExitReason(failure, stderr=reason.stderr)
-        if not is_ready:
-            self._fail_waiters(reason)
+        if not is_ready and not process.was_spare:
+            self._waiters.fail(reason)
         return reason
 
     async def _connect(self, process: "KernelProcess") -> None:
@@ -392,10 +400,7 @@ class KernelSupervisor:
         self._record_activity()
         for channel, parts in self._take_held():
             self._send(client, channel, parts)
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-        self._waiters.clear()
+        self._waiters.release()
         _log.info("kernel %s: ready", self._settings.kernel_id)
         self._changed()
         on_ready()
@@ -449,12 +454,6 @@ class KernelSupervisor:
         held, self._held = self._held, []
         self.backlog.remove(sum(sum(map(len, parts)) for _, parts in held))
         return held
-
-    def _fail_waiters(self, reason: Optional[ExitReason]) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_exception(KernelDeadError(reason))
-        self._waiters.clear()
 
     def _end(self, *, is_requested_of_kernel: bool) -> None:
         _log.info("kernel %s: ending", self._settings.kernel_id)

@@ -177,6 +177,29 @@ async def test_restart_while_the_spare_imports_starts_a_process(tmp_path: Path) 
         await eventually(lambda: not is_running(spare))
 
 
+@pytest.mark.parametrize("autorestart", [True, False])
+async def test_spare_that_cannot_become_the_kernel_fails_no_restart(
+    autorestart: bool,  # noqa: FBT001  # a parameter
+    tmp_path: Path,
+) -> None:
+    """As when a preloaded module breaks ipykernel: the kernel is started without it."""
+    (tmp_path / "breaks.py").write_text(
+        "import os\nfrom ipykernel.kernelapp import IPKernelApp\n"
+        "IPKernelApp.init_kernel = lambda self: os._exit(3)\n"
+    )
+    settings = {**SPARE, "preload": ["breaks"], "autorestart": autorestart}
+    async with Agent(settings=settings, env={"PYTHONPATH": str(tmp_path)}) as agent:
+        client = await agent.connect("s")
+        await client.execute("1")
+        await until_spare(agent)
+        during = asyncio.create_task(restart(agent))
+        msg_id = await client.run("print('again')")
+        assert set(await during) == {"end", "spare", "kernel"}
+        assert "again" in texts(await client.finish(msg_id))
+        state = await agent.state()
+        assert (state["restarts"], state["reason"]) == (1, None)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM])
 async def test_spare_that_a_user_signals_does_no_harm(signum: int) -> None:
     """A dead one is not missed, one that was stopped goes on."""
