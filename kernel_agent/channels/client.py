@@ -46,7 +46,7 @@ class KernelClient:
         *,
         on_iopub: Callable[[List[Message]], None],
         on_reply: Callable[[Message], None],
-        on_woken: Callable[[], None],
+        on_woken: Callable[[Callable[[], None]], None],
     ) -> None:
         """Connect and start to request kernel_info.
 
@@ -56,8 +56,8 @@ class KernelClient:
             backlog: counts messages that the kernel does not take.
             on_iopub: called with batches of iopub messages, without statuses of own requests.
             on_reply: called with every reply and input request for a client.
-            on_woken: called when the kernel has answered the latest `wake`, and so has handled
-                what it was sent on shell before.
+            on_woken: called, with `wake`, when the kernel has answered the latest `wake`, and so
+                has handled what it was sent on shell before.
         """
         self._factory = factory
         self._on_iopub = on_iopub
@@ -162,7 +162,7 @@ class KernelClient:
                 self._factory.kernel_session = message.session
                 self._mark_alive(message.channel)
                 if message.parent_id == self._wake_id:
-                    self._on_woken()
+                    self._on_woken(self.wake)
             elif message.msg_type == "interrupt_reply":
                 # The kernel signals itself just before this reply.
                 self.wake()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 from kernel_agent.kernel.lifecycle import Lifecycle, Next, explain_failure
 from kernel_agent.kernel.pending import (
@@ -62,12 +62,16 @@ class Answers:
             if request is not None:
                 self._fail(request, ename, evalue)
 
-    def after_interrupt(self) -> None:
+    def after_interrupt(self, wake: Callable[[], None]) -> None:
         """Answer the requests that an interrupt ended before their code ran.
 
         ipykernel sends `idle` for them, but no reply.
+
+        Args:
+            wake: has this called again when the kernel has handled what it was sent on shell: an
+                `idle` may come later than that, and sooner than the reply before it.
         """
-        for request in self._relay.pending.pop_unreplied():
+        for request in self._relay.pending.pop_unreplied(wake):
             self._fail(request, "KeyboardInterrupt", INTERRUPTED)
 
     def after_iopub_loss(self) -> None:

@@ -10,7 +10,7 @@ Pure.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from kernel_agent.kernel.activity import Running
 from kernel_agent.wire.agent_messages import MessageFactory
@@ -43,6 +43,7 @@ class PendingRequest:
         execution_count: number of the execution, once the kernel reported it.
         is_restart: whether it is a shutdown_request for a restart.
         is_loss_reported: whether the client was sent a notice that output is lost.
+        on_idle: is called when its `idle` has passed and its reply has not.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class PendingRequest:
         "is_loss_reported",
         "is_restart",
         "msg_type",
+        "on_idle",
     )
 
     def __init__(self, channel: bytes, header: bytes, msg_type: str) -> None:
@@ -67,6 +69,7 @@ class PendingRequest:
         self.is_loss_reported = False
         self.is_restart = False
         self.execution_count: Optional[int] = None
+        self.on_idle: Optional[Callable[[], None]] = None
 
     @property
     def size(self) -> int:
@@ -114,6 +117,8 @@ class PendingRequests:
         if content.get("execution_state") == "idle":
             request.awaits_idle = False
             self._finish(key, request)
+            if request.awaits_reply and request.on_idle is not None:
+                request.on_idle()
         count = content.get("execution_count")
         if isinstance(count, int):
             request.execution_count = count
@@ -141,19 +146,23 @@ class PendingRequests:
                 break
         return described
 
-    def pop_unreplied(self) -> List[PendingRequest]:
-        """Remove and return the requests on the main shell whose `idle` passed without a reply."""
-        unreplied = [
-            (key, request)
-            for key, request in self._requests.items()
-            if request.channel == SHELL
-            and request.awaits_reply
-            and not request.awaits_idle
-            and not (decode_object(request.header) or {}).get("subshell_id")
-        ]
-        for key, _ in unreplied:
-            self._remove(key)
-        return [request for _, request in unreplied]
+    def pop_unreplied(self, on_idle: Callable[[], None]) -> List[PendingRequest]:
+        """Remove and return the requests on the main shell whose `idle` passed without a reply.
+
+        Args:
+            on_idle: is called when that becomes true of another one, whose `idle` is on its way.
+        """
+        unreplied: List[PendingRequest] = []
+        for key, request in list(self._requests.items()):
+            is_subshell = bool((decode_object(request.header) or {}).get("subshell_id"))
+            if request.channel != SHELL or not request.awaits_reply or is_subshell:
+                continue
+            if request.awaits_idle:
+                request.on_idle = on_idle
+            else:
+                self._remove(key)
+                unreplied.append(request)
+        return unreplied
 
     def pop_all(self) -> List[PendingRequest]:
         """Remove and return all requests, which the caller answers."""

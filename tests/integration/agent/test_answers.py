@@ -386,12 +386,29 @@ kernel.shell_handlers["execute_request"] = never_reach_the_code
 """
 
 
+LATE_IDLE = """
+import threading
+publish = kernel._publish_status
+def publish_late(status, channel, parent=None):
+    message = status, channel, parent or kernel.get_parent(channel)
+    if status == "idle" and message[2]["header"]["msg_type"] == "execute_request":
+        threading.Timer(1.0, publish, message).start()
+    else:
+        publish(*message)
+kernel._publish_status = publish_late
+"""
+
+
 @pytest.mark.parametrize("mode", ["signal", "message"])
-async def test_cell_interrupted_before_its_code_runs_fails(mode: str) -> None:
-    """The kernel sends `idle` and no reply then, and a front end would wait for ever."""
+@pytest.mark.parametrize("late", ["", LATE_IDLE], ids=["at once", "late idle"])
+async def test_cell_interrupted_before_its_code_runs_fails(mode: str, late: str) -> None:
+    """The kernel sends `idle` and no reply then, and a front end would wait for ever.
+
+    The `idle` may come later than what the kernel does next, on another socket.
+    """
     async with Agent(settings={"interrupt_mode": mode}) as agent:
         client = await agent.connect("s")
-        await client.execute(INTERRUPTED_EARLY)
+        await client.execute(INTERRUPTED_EARLY + late)
         msg_id = await client.run("print('late')")
         seen = await client.until(lambda m: m.type == "stream")
         assert texts(seen) == "early\n"
