@@ -20,6 +20,7 @@ from harness.gateways.gateway import Gateway
 from harness.waiting import wait_until
 
 from devtools.images import KERNEL
+from enterprise_gateway.app.secret import derive_secret
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
 from enterprise_gateway.services.processproxies.workloads.containers import CLUSTER_LABEL
 from enterprise_gateway.settings import Settings
@@ -47,7 +48,7 @@ class Cluster:
             )
         for gateway in self.gateways:
             self.edit_kernelspec(gateway, pool_env=["KERNEL_PROJECT"])
-        settings = Settings(cluster_secret=secret.encode())
+        settings = Settings(cluster_secret=derive_secret(secret, "the test"))
         self._label = f"{CLUSTER_LABEL}={settings.cluster_id}"
 
     def edit_kernelspec(self, gateway: Gateway, **config: object) -> None:
