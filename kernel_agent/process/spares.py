@@ -93,6 +93,7 @@ class Spare:
 
     def end(self) -> None:
         """End it."""
+        self.is_ready = False
         self._close()
         if not self.exited.done():
             self.child.signal_group(signal.SIGKILL)
