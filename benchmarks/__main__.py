@@ -22,6 +22,7 @@ from benchmarks.figures import (
     scale,
     sessions,
     swarm,
+    warm_start,
 )
 from benchmarks.kernelspecs import write_kernelspecs
 from benchmarks.machine import Machine, describe_machine
@@ -31,6 +32,7 @@ from benchmarks.servers import Column
 MEASUREMENTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "boot": boot.measure,
     "cold-start": cold_start.measure,
+    "warm-start": warm_start.measure,
     "restart": restart.measure,
     "round-trip": round_trip.measure,
     "relay": relay.measure,

@@ -1,7 +1,7 @@
 """The context of every measurement: folders, rounds, servers, and a list of failures."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from benchmarks.client.rest import RestError
 from benchmarks.engine import EngineMissingError
 from benchmarks.peers import PeerUnreachableError
 from benchmarks.report import Figure
-from benchmarks.servers import Column, Server, ServerError, run_server
+from benchmarks.servers import Column, Server, ServerError, local_site, run_server
 from jupyter_wire.websocket import WebSocketClosedError
 
 REASON_CHARACTERS = 600
@@ -63,9 +63,9 @@ class Bench:
                 figure.remarks.setdefault(column, remark)
 
     @contextmanager
-    def server(self, column: Column) -> Iterator[Server]:
-        """A server for the time of a block."""
-        with run_server(column, self.folder, self.jupyter_path) as server:
+    def server(self, column: Column, env: Mapping[str, str] | None = None) -> Iterator[Server]:
+        """A server for the time of a block, told `env` beyond the usual."""
+        with run_server(column, self.folder, self.jupyter_path, local_site(env)) as server:
             yield server
 
     def kernel_json(self, name: str) -> Path:

@@ -39,6 +39,10 @@ class Rest:
         )
         return model
 
+    def metrics(self) -> str:
+        """What Prometheus gets."""
+        return self._call("GET", "/metrics", None, timeout=60.0).decode()
+
     def answers(self) -> bool:
         """Whether the server is up, which is when this first succeeds."""
         try:

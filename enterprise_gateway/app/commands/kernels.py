@@ -131,7 +131,7 @@ class KernelStopApp(Command):
     ) -> bool:
         async with limit:
             try:
-                await services.kernels.shutdown(kernel_id)
+                await services.kernels.shutdown(kernel_id, is_operator=True)
             except GatewayError as exc:
                 self.log.error("%s", exc)  # noqa: TRY400 - a traceback would add nothing
                 return False

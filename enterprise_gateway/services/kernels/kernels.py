@@ -185,8 +185,12 @@ class Kernels:
         self.claim(kernel_id)
         return detailed_model(record)
 
-    async def shutdown(self, kernel_id: str) -> None:
+    async def shutdown(self, kernel_id: str, *, is_operator: bool = False) -> None:
         """End a kernel, gracefully if its agent answers. Goes on even if cancelled.
+
+        Args:
+            kernel_id: the kernel.
+            is_operator: end one that waits in a pool, too, which no client knows.
 
         Raises:
             NotFoundError: there is no such kernel.
@@ -194,7 +198,8 @@ class Kernels:
             UnavailableError: neither its agent nor its engine answers; it may still be there.
         """
         self._check_not_launching(kernel_id)
-        record = await self._look_up(kernel_id)
+        look_up = self._registry.find if is_operator else self._look_up
+        record = await look_up(kernel_id)
         self._touched = format_time(time.time())
         key = (_Operation.SHUTDOWN, record)
         await self._tasks.wait(self._tasks.begin_once(key, lambda: self._end(record)))

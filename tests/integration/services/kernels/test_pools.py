@@ -14,6 +14,8 @@ import pytest
 from harness.gateways.service import Answer, Service, serve_settings
 from harness.waiting import eventually
 
+from enterprise_gateway.errors import NotFoundError
+from enterprise_gateway.services.composition import GatewayServices
 from enterprise_gateway.settings import LiveSettings
 
 pytestmark = pytest.mark.kernel
@@ -189,3 +191,15 @@ async def test_pool_outlives_its_gateway(live: LiveSettings) -> None:
     async with pooling(live, 1) as second:
         answer = await start(second, KERNEL_USERNAME="ann")
         assert (is_warm(answer), answer.body["id"]) == (True, path.stem)
+
+
+async def test_operator_ends_kernels_in_pools(live: LiveSettings) -> None:
+    """By the same call that ends all others; a client cannot."""
+    async with pooling(live, 1):
+        (path,) = live.current.runtime_dir.glob("*.kernel")
+        services = GatewayServices(live)
+        async with services.running():
+            with pytest.raises(NotFoundError):
+                await services.kernels.shutdown(path.stem)
+            await services.kernels.shutdown(path.stem, is_operator=True)
+        await eventually(lambda: not path.exists())
