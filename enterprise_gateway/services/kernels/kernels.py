@@ -341,7 +341,7 @@ class Kernels:
         await self._registry.ensure_listed()
         deadline = asyncio.get_running_loop().time() + FIRST_STATE_SECONDS
         for record in self._registry:
-            if not record.is_known.is_set() and record.agent is not None:
+            if record.agent is not None and not (record.is_known.is_set() or record.is_pooled):
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout_at(
                         min(deadline, record.found + FIRST_STATE_SECONDS)

@@ -199,8 +199,8 @@ class Starter:
         except BaseException:
             await self._tasks.run(self._registry.end(record, DISCARD_SECONDS))
             raise
-        if is_too_many:  # the check of a launch is exact, and decides
-            self._tasks.begin(self._registry.end(record, DISCARD_SECONDS))
+        if is_too_many:  # the check of a launch is exact, and decides; it must not count this one
+            await self._tasks.run(self._registry.end(record, DISCARD_SECONDS))
             return None
         record.complete_launch(attempt.steps.end())
         return record

@@ -203,3 +203,14 @@ async def test_operator_ends_kernels_in_pools(live: LiveSettings) -> None:
                 await services.kernels.shutdown(path.stem)
             await services.kernels.shutdown(path.stem, is_operator=True)
         await eventually(lambda: not path.exists())
+
+
+async def test_last_place_goes_to_one_user(live: LiveSettings) -> None:
+    """Also if several ask for it at the same moment, and ready kernels are there for all."""
+    async with pooling(live, 3, max_kernels=2) as service:
+        assert is_warm(await start(service, KERNEL_USERNAME="ann"))
+        answers = await asyncio.gather(
+            *(start(service, KERNEL_USERNAME=f"u{number}") for number in range(2))
+        )
+        assert sorted(answer.status for answer in answers) == [201, 403]
+        assert len(await service.get("/api/kernels")) == 2
