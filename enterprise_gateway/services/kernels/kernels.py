@@ -180,7 +180,7 @@ class Kernels:
         """
         launching = self._registry.launches.get(kernel_id)
         if launching is not None:
-            return starting_model(launching)
+            return starting_model(launching, self._starter.ahead(kernel_id))
         record = await self._current_record(kernel_id)
         self.claim(kernel_id)
         return detailed_model(record)

@@ -24,6 +24,8 @@ class KernelModel(msgspec.Struct, frozen=True, omit_defaults=True):
     """Its latest start or restart, one under way up to now; left out of lists."""
     pull: ImagePull | None = None
     """While its start waits for an image that is being pulled."""
+    launches_ahead: int | None = None
+    """While its start waits for its turn: how many come before."""
 
 
 def kernel_model(record: Record) -> KernelModel:
@@ -45,7 +47,7 @@ def detailed_model(record: Record) -> KernelModel:
     return msgspec.structs.replace(kernel_model(record), start=record.start)
 
 
-def starting_model(launching: Launching) -> KernelModel:
+def starting_model(launching: Launching, launches_ahead: int | None) -> KernelModel:
     """Return the REST model of a kernel that is being launched."""
     return KernelModel(
         id=launching.launch.kernel_id,
@@ -55,6 +57,7 @@ def starting_model(launching: Launching) -> KernelModel:
         connections=0,
         start=launching.launch.steps.times(),
         pull=launching.pull,
+        launches_ahead=launches_ahead,
     )
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
 
 from enterprise_gateway.errors import UnavailableError
 
@@ -13,6 +14,14 @@ FULL = (
     "(EG_MAX_QUEUED_LAUNCHES). Try again in a moment."
 )
 FULL_RETRY_SECONDS = 10.0
+
+
+class _Place(NamedTuple):
+    """The place of a launch that waits."""
+
+    kernel_id: str
+    turn: asyncio.Future[None]
+    """Done when the launch gets its slot."""
 
 
 class LaunchQueue:
@@ -35,7 +44,7 @@ class LaunchQueue:
         """
         self._limit = limit
         self._max_waiting = max_waiting
-        self._queues: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+        self._queues: OrderedDict[str, deque[_Place]] = OrderedDict()
         """The places of each user that waits; the user whose turn is next comes first."""
         self._is_closed = False
         self.running = 0
@@ -45,11 +54,27 @@ class LaunchQueue:
         """How many launches wait."""
         return sum(map(len, self._queues.values()))
 
+    def ahead(self, kernel_id: str) -> int | None:
+        """Return how many launches get a slot before a kernel's, None if it waits for none."""
+        for order, (user, queue) in enumerate(self._queues.items()):
+            for turns, place in enumerate(queue):
+                if place.kernel_id == kernel_id:
+                    others = enumerate(other for other in self._queues if other != user)
+                    return turns + sum(
+                        min(len(self._queues[other]), turns + (before < order))
+                        for before, other in others
+                    )
+        return None
+
     @contextlib.asynccontextmanager
-    async def slot(self, user: str) -> AsyncIterator[None]:
+    async def slot(self, user: str, kernel_id: str) -> AsyncIterator[None]:
         """Wait for a slot, and hold it in this context.
 
         A cancelled caller leaves the queue, or passes its slot on.
+
+        Args:
+            user: whose turn it takes.
+            kernel_id: the kernel that is to be launched, for `ahead`.
 
         Raises:
             UnavailableError: the queue is closed, or full.
@@ -59,16 +84,16 @@ class LaunchQueue:
         waiting = self.waiting
         if 0 < self._max_waiting() <= waiting:
             raise UnavailableError(FULL.format(waiting=waiting), retry_after=FULL_RETRY_SECONDS)
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place = _Place(kernel_id, asyncio.get_running_loop().create_future())
         self._queues.setdefault(user, deque()).append(place)
         self._hand_out()
         try:
-            await place
+            await place.turn
             yield
         finally:
             if place in self._queues.get(user, ()):
                 self._leave(user, place)
-            elif not place.cancelled() and place.exception() is None:
+            elif not place.turn.cancelled() and place.turn.exception() is None:
                 self.running -= 1
             self._hand_out()
 
@@ -77,11 +102,11 @@ class LaunchQueue:
         self._is_closed = True
         for queue in self._queues.values():
             for place in queue:
-                if not place.done():
-                    place.set_exception(UnavailableError(STOPPING, retry_after=1.0))
+                if not place.turn.done():
+                    place.turn.set_exception(UnavailableError(STOPPING, retry_after=1.0))
         self._queues.clear()
 
-    def _leave(self, user: str, place: asyncio.Future[None]) -> None:
+    def _leave(self, user: str, place: _Place) -> None:
         queue = self._queues[user]
         queue.remove(place)
         if not queue:
@@ -92,8 +117,8 @@ class LaunchQueue:
             user, queue = next(iter(self._queues.items()))
             place = queue[0]
             self._leave(user, place)
-            if not place.done():
+            if not place.turn.done():
                 self.running += 1
-                place.set_result(None)
+                place.turn.set_result(None)
                 if user in self._queues:
                     self._queues.move_to_end(user)

@@ -106,6 +106,10 @@ class Starter:
                     return record
             return await self._launch(self._proxies.get(spec.proxy_class), launch, attempt)
 
+    def ahead(self, kernel_id: str) -> int | None:
+        """Return how many launches come before that of a kernel, None if it does not wait."""
+        return self._queue.ahead(kernel_id)
+
     @property
     def waiting(self) -> int:
         """How many launches wait for their turn."""
@@ -236,7 +240,7 @@ class Starter:
             if former is not None:
                 await former.proxy.remove_workload(former.workload)
             attempt.steps.begin(Step.QUEUE)
-            async with self._queue.slot(launch.username):
+            async with self._queue.slot(launch.username, launch.kernel_id):
                 attempt.steps.begin(Step.PREPARE)
                 with explain_wait(attempt):
                     workload = await proxy.launch(launch)

@@ -156,7 +156,10 @@ async def test_metrics_tell_of_the_process_and_of_no_kernels(service: Service) -
 
 
 async def test_metrics_of_the_page_are_there(service: Service, engine: FakeEngine) -> None:
-    """The metrics in docs/operations.md exist, with these labels."""
+    """The metrics in docs/operations.md exist, with these labels.
+
+    Those of pools are there with a pool: `test_pools.py`.
+    """
     await service.start_kernel()
     engine.failure = LaunchError("no")
     await service.ask("POST", "/api/kernels")
@@ -164,9 +167,9 @@ async def test_metrics_of_the_page_are_there(service: Service, engine: FakeEngin
     text = (ROOT / "docs/operations.md").read_text().partition("## Metrics\n")[2]
     section = text.partition("\n## ")[0]
     assert "scrape_configs:" in section
-    for name in set(re.findall(r"\b(?:eg|process)_\w+", section)):
+    for name in set(re.findall(r"\b(?:eg_(?!pool)|process_)\w+", section)):
         assert re.search(rf"^{name}(_bucket)?(\{{|\s)", page, re.MULTILINE), name
-    for name, labels in re.findall(r"`(eg_\w+)\{([\w,]+)\}`", section):
+    for name, labels in re.findall(r"`(eg_(?!pool)\w+)\{([\w,]+)\}`", section):
         for label in labels.split(","):
             assert re.search(rf"^{name}\w*\{{[^}}]*{label}=", page, re.MULTILINE), (name, label)
 

@@ -107,6 +107,17 @@ async def test_user_gets_a_kernel_that_was_ready(live: LiveSettings, tmp_path: P
         await until_ready(service, 1)
 
 
+async def test_metrics_tell_of_pools(live: LiveSettings) -> None:
+    """Those that docs/operations.md has, with their labels."""
+    async with pooling(live, 1) as service:
+        assert is_warm(await start(service, KERNEL_USERNAME="ann"))
+        page = (await service.ask("GET", "/metrics")).raw.decode()
+    of_kernel = f'{{kernel_name="{KERNEL}"'
+    assert f"eg_pool_size{of_kernel}}} 1.0" in page
+    assert f"eg_pool_ready{of_kernel}}} " in page
+    assert f'eg_pool_starts_total{of_kernel},outcome="taken"}} 1.0' in page
+
+
 async def test_kernels_in_pools_are_no_clients(live: LiveSettings) -> None:
     """Not listed, not found by their ids, not counted against any limit."""
     async with pooling(live, 2, max_kernels=1) as service:

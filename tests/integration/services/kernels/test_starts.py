@@ -114,6 +114,30 @@ async def test_start_that_waits_for_its_image_holds_up_no_other(
     assert await start == kernel_id
 
 
+async def test_start_that_waits_tells_how_many_come_before(
+    service: Service, engine: FakeEngine
+) -> None:
+    """In the model of a kernel whose id the client chose, until its turn has come."""
+    kernels = replace(service.live.current.kernels, max_concurrent_launches=1)
+    service.live.replace(replace(service.live.current, kernels=kernels))
+    engine.gate.clear()
+    starts = [asyncio.create_task(service.start_kernel())]
+    await eventually(lambda: len(engine.requests) == 1)
+    ids = [str(uuid.uuid4()) for _ in range(2)]
+    for number, kernel_id in enumerate(ids):
+        starts.append(asyncio.create_task(service.start_kernel(kernel_id=kernel_id)))
+        await eventually(lambda place=number, asked=kernel_id: is_ahead(service, asked, place))
+    engine.gate.set()
+    await asyncio.gather(*starts)
+    assert "launches_ahead" not in await service.get(f"/api/kernels/{ids[1]}")
+
+
+async def is_ahead(service: Service, kernel_id: str, count: int) -> bool:
+    """Say whether a kernel waits behind so many others."""
+    answer = await service.ask("GET", f"/api/kernels/{kernel_id}")
+    return bool(answer.status == 200 and answer.body.get("launches_ahead") == count)
+
+
 async def test_start_that_waits_for_its_image_is_asked_for_again(
     service: Service, engine: FakeEngine
 ) -> None:

@@ -40,7 +40,7 @@ class Crowd:
         await settle()
 
     async def _take(self, number: int, user: str) -> None:
-        async with self.queue.slot(user):
+        async with self.queue.slot(user, str(number)):
             self.begun.append(number)
             await self.ends[number].wait()
 
@@ -49,6 +49,21 @@ async def settle() -> None:
     """Let all tasks do what they can."""
     for _ in range(5):
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_place_in_the_queue_is_known(seed: int) -> None:
+    """As many get a slot before a launch as is said."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+    crowd = Crowd(1)
+    for _ in range(12):
+        await crowd.add(1, chance.choice(["ann", "bob", "eve"]))
+    assert crowd.queue.ahead("0") is None
+    said = [crowd.queue.ahead(str(number)) for number in range(1, 12)]
+    assert sorted(ahead for ahead in said if ahead is not None) == list(range(11))
+    for _ in range(11):
+        await crowd.end(crowd.begun[-1])
+    assert [crowd.begun.index(number) - 1 for number in range(1, 12)] == said
 
 
 async def test_first_come_first_served() -> None:
