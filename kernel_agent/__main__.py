@@ -22,7 +22,7 @@ from kernel_agent.launch.command import (
     with_kernel_class,
 )
 from kernel_agent.launch.connection_file import NoFolderError, PrivateFolder
-from kernel_agent.launch.home import enter_folder, is_writable, name_user, replace_home
+from kernel_agent.launch.home import enter_folder, has_name, is_writable, name_user, replace_home
 from kernel_agent.process.child import SpawnError
 from kernel_agent.process.command import CommandSpawner
 from kernel_agent.process.exits import ExitReason
@@ -83,6 +83,8 @@ def _run(
         first, kernel = kernel, Command(())
     if isinstance(kernel, Command) and kernel.interrupt_by_message:
         settings = settings._replace(interrupt_by_message=True)
+    if settings.pool_ttl and not has_name():  # its user id would be named before it has a user
+        settings = settings._replace(pool_ttl=0.0)
     steps = Steps(AGENT, process_begun())
     spawner = _make_spawner(settings, kernel, folder)
     try:

@@ -184,7 +184,9 @@ class Agent:
         kernel_info = self._supervisor.kernel_info
         is_small = len(encode_json(kernel_info)) <= KERNEL_INFO_MAX_BYTES
         self._kernel_info = kernel_info if is_small else {}
-        if self._reporting is None and self._settings.response_address:
+        if not self._settings.response_address:
+            self._pool.open()
+        elif self._reporting is None:
             self._reporting = self._loop.create_task(self._report_ready())
 
     async def _report_ready(self) -> None:
@@ -194,6 +196,7 @@ class Agent:
         answer = await self._report(status="ready", listen=listen, kernel_info=self._kernel_info)
         _log.info("kernel %s: report to the gateway: %s", self._settings.kernel_id, answer.value)
         if answer is ReportAnswer.OK:
+            self._pool.open()
             if self._pool.is_waiting and not await self._pool.wait(self._settings.pool_ttl):
                 self._supervisor.end("because no user took it from its pool in time")
                 return

@@ -64,6 +64,15 @@ def replace_home(environ: Mapping[str, str], home: str) -> Dict[str, str]:
     return result
 
 
+def has_name() -> bool:
+    """Return whether passwd(5) has a name for the own user id."""
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return False
+    return True
+
+
 def name_user(environ: Mapping[str, str], username: str, folder: str) -> Dict[str, str]:
     """Return the environment with a name for the own user id, if passwd(5) has none.
 
@@ -77,13 +86,9 @@ def name_user(environ: Mapping[str, str], username: str, folder: str) -> Dict[st
         username: `KERNEL_USERNAME`.
         folder: the private folder, for the copy.
     """
-    uid, gid = os.getuid(), os.getgid()
-    try:
-        pwd.getpwuid(uid)
-    except KeyError:
-        pass
-    else:
+    if has_name():
         return dict(environ)
+    uid, gid = os.getuid(), os.getgid()
     name = environ.get("LOGNAME") or environ.get("USER") or unix_name(username)
     result = {**environ, "USER": environ.get("USER") or name, "LOGNAME": name}
     home = environ.get("HOME", "/").replace(":", "").replace("\n", "")

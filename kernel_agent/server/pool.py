@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any, Dict, Mapping, Optional
 
 from kernel_agent.kernel.lifecycle import Phase
@@ -11,6 +12,8 @@ from kernel_agent.launch.setup_code import setup_code
 from kernel_agent.settings import SettingsError
 
 MAX_VARIABLES = 4096
+OPEN_SECONDS = 1.0
+"""How long the gateway that launched the kernel may take to answer its report."""
 
 
 class NotPooledError(Exception):
@@ -54,13 +57,18 @@ class Pool:
     def __init__(self, supervisor: KernelSupervisor, *, is_pooled: bool) -> None:
         self._supervisor = supervisor
         self._is_pooled = is_pooled
+        self._opened = asyncio.Event()
         self._is_over = asyncio.Event()
         self.taken: Optional[Takeover] = None
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the kernel waits for a user."""
+        """Whether the kernel is in a pool, and no user has taken it."""
         return self._is_pooled and self.taken is None
+
+    def open(self) -> None:
+        """Let users take the kernel: its launch has succeeded."""
+        self._opened.set()
 
     async def wait(self, seconds: float) -> bool:
         """Wait until the kernel is taken; return False if it is not, in so many seconds."""
@@ -70,14 +78,19 @@ class Pool:
             return False
         return True
 
-    def take(self, takeover: Takeover) -> None:
+    async def take(self, takeover: Takeover) -> None:
         """Give the kernel to a user. What the user sends to the kernel comes after the set-up.
+
+        This waits for the end of the launch, which must be near.
 
         Raises:
             NotPooledError: another gateway was faster, or the kernel cannot be taken.
         """
         supervisor = self._supervisor
-        if not self.is_waiting:
+        if self.is_waiting:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._opened.wait(), OPEN_SECONDS)
+        if not (self.is_waiting and self._opened.is_set()):
             raise NotPooledError("the kernel is in no pool")
         if supervisor.lifecycle.phase is not Phase.RUNNING:
             raise NotPooledError(f"the kernel is {supervisor.lifecycle.phase.value}")

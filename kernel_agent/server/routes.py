@@ -148,7 +148,7 @@ class Routes:
 
     async def _take(self, request: Request) -> Answer:
         try:
-            self._pool.take(Takeover(request.json_object()))
+            await self._pool.take(Takeover(request.json_object()))
         except SettingsError as exc:
             raise HttpError(400, str(exc)) from exc
         except NotPooledError as exc:
@@ -157,7 +157,8 @@ class Routes:
 
     async def _get_taken(self, _request: Request) -> Answer:
         taken = self._pool.taken
-        return json_response({"env": taken.env if taken is not None else {}})
+        env = taken.env if taken is not None else {}
+        return json_response({"is_taken": taken is not None, "env": env})
 
     async def _interrupt(self, _request: Request) -> Answer:
         self._state.claim()

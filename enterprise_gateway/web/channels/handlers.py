@@ -190,11 +190,11 @@ class Channels:
             for data in answers.answer_left(dead.requests, sent):
                 await client.send(data)
             async for message in client.messages():
+                for data in answers.answer(message):
+                    await client.send(data)
                 if dead.is_forgotten.is_set():
                     await client.close()
                     break
-                for data in answers.answer(message):
-                    await client.send(data)
         except ConnectionError:
             pass  # the client is gone
         finally:

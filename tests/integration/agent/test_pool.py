@@ -35,7 +35,8 @@ async def test_kernel_of_a_pool_is_its_takers(tmp_path: Path) -> None:
         assert json.loads(texts(await client.execute(SHOW))) == expected
         await agent.request("POST", "/v1/restart")
         assert json.loads(texts(await client.execute(SHOW))) == expected
-        assert (await agent.request("GET", "/v1/taken"))[1] == {"env": VARIABLES}
+        _, taken = await agent.request("GET", "/v1/taken")
+        assert taken == {"is_taken": True, "env": VARIABLES}
 
 
 INTROSPECT = """

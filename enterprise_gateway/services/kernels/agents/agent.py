@@ -24,7 +24,7 @@ from enterprise_gateway.services.kernels.agents.state import (
     AgentState,
     Annotations,
     DocumentError,
-    TakenEnvironment,
+    Taken,
     failure_message,
     parse_document,
     parse_state,
@@ -219,11 +219,11 @@ class Agent:
         _, raw = await self._call("POST", "/v1/take", body=takeover)
         return self._parse_state(raw)
 
-    async def taken_env(self) -> Mapping[str, str | None]:
-        """Return what changed in the environment when the kernel was taken from its pool."""
+    async def taken(self) -> Taken:
+        """Return whether the kernel was taken from a pool, and what changed with that."""
         _, raw = await self._call("GET", "/v1/taken")
         with self.guarded():
-            return parse_document(raw, TakenEnvironment).env
+            return parse_document(raw, Taken)
 
     async def interrupt(self) -> None:
         """Interrupt the kernel.

@@ -119,9 +119,10 @@ class AgentState(msgspec.Struct, frozen=True):
         return self.execution_state is ExecutionState.TERMINATING and self.reason is None
 
 
-class TakenEnvironment(msgspec.Struct, frozen=True):
-    """What changed in a kernel's environment when it was taken from its pool."""
+class Taken(msgspec.Struct, frozen=True):
+    """Whether a kernel was taken from a pool, and what changed with that."""
 
+    is_taken: bool
     env: Annotated[dict[str, str | None], msgspec.Meta(max_length=4096)]
     """None: the variable is unset."""
 

@@ -118,6 +118,11 @@ def merge_environment(
     return merged
 
 
+def is_steering(name: str) -> bool:
+    """Say whether a variable steers launch scripts, or the programs that run them."""
+    return _STEERING.fullmatch(name) is not None
+
+
 def changed_environment(
     env: Mapping[str, str], changes: Mapping[str, str | None]
 ) -> dict[str, str]:
@@ -161,7 +166,7 @@ def _is_wanted(name: str, client_envs: frozenset[str]) -> bool:
         return False
     if _is_named(name, client_envs):
         return True
-    return "*" in client_envs and not _STEERING.fullmatch(name)
+    return "*" in client_envs and not is_steering(name)
 
 
 def _is_named(name: str, client_envs: frozenset[str]) -> bool:

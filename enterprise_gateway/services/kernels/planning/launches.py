@@ -20,6 +20,7 @@ from enterprise_gateway.services.kernelspecs.access import Access, decide_access
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME, LaunchRequest
 from enterprise_gateway.services.processproxies.registry import LOCAL_PROCESS_PROXY
+from enterprise_gateway.services.processproxies.workloads.names import escape_username
 from enterprise_gateway.settings import KernelSettings, Settings
 
 MAX_LAUNCH_TIMEOUT_SECONDS = 3600.0
@@ -61,6 +62,8 @@ def plan_launch(start: StartRequest, spec: Kernelspec, all_settings: Settings) -
         ConfigurationError: the kernelspec is wrong.
     """
     launch = _plan(start, spec, all_settings)
+    if escape_username(launch.username) == POOL_USERNAME:
+        raise ForbiddenError(f"KERNEL_USERNAME must not be {POOL_USERNAME}, which is for pools.")
     _authorize(launch.username, spec, all_settings.kernels)
     return launch
 

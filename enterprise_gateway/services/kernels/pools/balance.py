@@ -17,6 +17,10 @@ other's kernels as fast as they launch them.
 """
 
 
+SURPLUS_SECONDS = 30.0
+"""The same for one that is too many: another gateway may have been told of a larger pool."""
+
+
 @dataclass(frozen=True, slots=True)
 class Balance:
     """What follows from the kernels that are in pools now."""
@@ -30,6 +34,7 @@ class Balance:
 def balance(
     sizes: Mapping[str, int],
     outdated: Collection[str],
+    reduced: Collection[str],
     pooled: Iterable[Workload],
     launching: Mapping[str, int],
     now: float,
@@ -39,6 +44,7 @@ def balance(
     Args:
         sizes: of the pools that there should be, by key.
         outdated: the keys of former pools of this gateway's kernelspecs.
+        reduced: the keys of pools that are smaller now than this gateway has known them.
         pooled: the living workloads that are in pools.
         launching: how many more this gateway launches, by key.
         now: seconds since the epoch.
@@ -49,7 +55,11 @@ def balance(
     surplus: list[Workload] = []
     for key, workloads in members.items():
         if key in sizes:
-            surplus.extend(sorted(workloads, key=_age_key)[sizes[key] :])
+            surplus.extend(
+                workload
+                for workload in sorted(workloads, key=_age_key)[sizes[key] :]
+                if key in reduced or now - workload.created > SURPLUS_SECONDS
+            )
         else:
             surplus.extend(
                 workload

@@ -80,9 +80,15 @@ class Pools:
                 continue
             self._reserved.add(record)
             try:
-                if await self._take(record, takeover, launch):
-                    self.last_taken = asyncio.get_running_loop().time()
-                    return record
+                await self._take(record, takeover, launch)
+            except ConflictError:  # another gateway was faster
+                continue
+            except (GatewayError, TimeoutError) as exc:
+                _log.warning("Kernel %s was not taken from its pool: %s", record.kernel_id, exc)
+                return None
+            else:
+                self.last_taken = asyncio.get_running_loop().time()
+                return record
             finally:
                 self._reserved.discard(record)
         return None
@@ -101,31 +107,24 @@ class Pools:
             _log.warning("The pool of kernelspec %s is not used: %s", spec.name, exc)
             return None
 
-    async def _take(self, record: Record, takeover: Takeover, launch: LaunchRequest) -> bool:
-        """Take one kernel; return False if that fails. What became of it then ends by itself."""
-        agent = record.agent
-        if agent is None:
-            return False
-        try:
-            async with asyncio.timeout(TAKE_SECONDS):
-                state = await agent.take(takeover)
-        except ConflictError:  # another gateway was faster
-            return False
-        except (GatewayError, TimeoutError) as exc:
-            _log.warning("Kernel %s was not taken from its pool: %s", record.kernel_id, exc)
-            return False
+    async def _take(self, record: Record, takeover: Takeover, launch: LaunchRequest) -> None:
+        """Take one kernel. If that fails half-way it is ended, by its agent at the latest.
+
+        Raises:
+            ConflictError: another gateway was faster.
+            UnavailableError, TimeoutError: agent or engine do not answer.
+        """
+        if record.agent is None:
+            raise ConflictError(f"Kernel {record.kernel_id} is in no pool any more")
+        async with asyncio.timeout(TAKE_SECONDS):
+            state = await record.agent.take(takeover)
         try:
             async with asyncio.timeout(TAKE_SECONDS):
                 workload = await record.proxy.assign(record.workload, launch.username)
-        except (GatewayError, TimeoutError) as exc:
-            _log.warning("Kernel %s was not taken from its pool: %s", record.kernel_id, exc)
-            self._tasks.begin(self._registry.end(record, DISCARD_SECONDS))
-            return False
         except BaseException:
             self._tasks.begin(self._registry.end(record, DISCARD_SECONDS))
             raise
         record.take(workload, self._own_launch(record, launch), state)
-        return True
 
     def _own_launch(self, record: Record, launch: LaunchRequest) -> LaunchRequest:
         """Return how the kernel would be launched again: with the id that it has."""

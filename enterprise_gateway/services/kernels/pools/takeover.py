@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.services.kernels.planning.environment import is_steering
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
 
 MAX_BYTES = 32 * 1024
@@ -16,16 +17,16 @@ _OWN = frozenset({"KERNEL_ID"})
 _HARMLESS = frozenset({"KERNEL_USERNAME", "KERNEL_LAUNCH_TIMEOUT", "KERNEL_WORKING_DIR"})
 _FOR_THE_START = re.compile(
     r"""
-    KERNEL_.* | EG_.* | DOCKER_.* | REMOVE_CONTAINER   # launch scripts
-    | PATH | HOME | TMPDIR | LANG | LC_.* | TZ         # any program
-    | LD_.* | MALLOC_.* | GLIBC_.* | PYTHON.* | R_.*   # loader and interpreters
-    | IPYTHON.* | JUPYTER.* | MPL.* | XDG_.*           # what a kernel imports
+    KERNEL_.*                                          # launch scripts
+    | NB_.* | CHOWN_.* | GRANT_SUDO                    # entry points of images
+    | LANG | LANGUAGE | LC_.* | TZ | MALLOC_.* | R_.*  # C library and interpreters
+    | IPYTHON.* | JUPYTER.* | MPL.*                    # what a kernel imports
     | (OMP|MKL|OPENBLAS|NUMEXPR|BLIS|VECLIB|GOTO|TBB|NUMBA|KMP)_.*
     | CUDA_.* | NVIDIA_.* | TF_.* | XLA_.* | JAX_.* | TORCH_.*
     """,
     re.VERBOSE | re.DOTALL,
 )
-"""Variables that are read when a container or a kernel starts, and not again."""
+"""Variables that are read when a container or a kernel starts, besides those that steer that."""
 
 _LATER_SETTINGS = frozenset({"pool_ttl", "ping_interval", "launch_timeout"})
 """Settings of an agent that may differ; it is told the new `ping_interval`."""
@@ -96,4 +97,4 @@ def _difference(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str
 def _is_settable(name: str, allowed: tuple[str, ...]) -> bool:
     if name in _HARMLESS or any(fnmatchcase(name, pattern) for pattern in allowed):
         return True
-    return _FOR_THE_START.fullmatch(name) is None
+    return not is_steering(name) and _FOR_THE_START.fullmatch(name) is None

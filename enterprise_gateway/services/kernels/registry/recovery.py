@@ -50,9 +50,11 @@ class LaunchRecovery:
         """Return the environment of a kernel, with what changed when it was taken from a pool."""
         workload = record.workload
         env = await record.proxy.launched_with(workload)
-        if not workload.pool or record.agent is None:
+        if not workload.pool:
             return env
-        env = changed_environment(env, await record.agent.taken_env())
+        if record.agent is None:  # what its user chose died with its agent
+            return {name: env[name] for name in ("EG_AGENT_SETTINGS",) if name in env}
+        env = changed_environment(env, (await record.agent.taken()).env)
         # whose kernel it is, the engine tells, and not its agent
         if escape_username(env.get("KERNEL_USERNAME", "")) != workload.username:
             env["KERNEL_USERNAME"] = unescape_username(workload.username)

@@ -167,7 +167,7 @@ class Registry:
         self._links.attach(record)
         return record
 
-    async def end(self, record: Record, seconds: float) -> None:
+    async def end(self, record: Record, seconds: float, *, only_pooled: bool = False) -> None:
         """End a kernel and forget it.
 
         Its agent is asked first: it ends the kernel gracefully, and tells the other replicas that
@@ -176,16 +176,20 @@ class Registry:
         Args:
             record: the kernel.
             seconds: how long its agent may take.
+            only_pooled: end it only if its agent says that it waits in a pool.
 
         Raises:
+            ConflictError: it is in no pool, or not any more.
             UnavailableError: neither the agent nor the engine answered; it may still be there.
         """
         is_ended = False
         if record.agent is not None:
             try:
-                await record.agent.shutdown(seconds)
+                await record.agent.shutdown(seconds, only_pooled=only_pooled)
                 is_ended = True
             except GatewayError as exc:
+                if only_pooled and not record.is_over.is_set():
+                    raise
                 # news of the end may arrive before the answer, and cuts the connection
                 is_ended = record.is_over.is_set()
                 if not is_ended:

@@ -8,19 +8,30 @@ import random
 import time
 import uuid
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 
-from enterprise_gateway.errors import ConfigurationError, GatewayError
+from enterprise_gateway.errors import (
+    ConfigurationError,
+    ConflictError,
+    GatewayError,
+    UnavailableError,
+)
 from enterprise_gateway.services.kernels.planning.launches import derive_agent_token
-from enterprise_gateway.services.kernels.pools.balance import balance
+from enterprise_gateway.services.kernels.pools.balance import Balance, balance
 from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool, pool_size
 from enterprise_gateway.services.kernels.pools.pools import DISCARD_SECONDS, Pools
+from enterprise_gateway.services.kernels.pools.trouble import Trouble
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
 from enterprise_gateway.services.kernels.starts.starter import Starter
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
-from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, LaunchRequest
+from enterprise_gateway.services.processproxies.contract import (
+    BaseProcessProxyABC,
+    LaunchRequest,
+    Workload,
+)
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
 from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.settings import LiveSettings
@@ -33,29 +44,8 @@ QUIET_SECONDS = 2.0
 SPREAD_SECONDS = 0.5
 """Gateways that see a gap at the same time fill it at different times, and see each other's."""
 MAX_LAUNCHES = 2
-FIRST_PAUSE_SECONDS = 2.0
-MAX_FAILURES = 5
-"""After so many in a row a pool is left alone, until its kernelspec, image or settings change."""
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _Trouble:
-    """The failures of a pool's launches in a row."""
-
-    failures: int = 0
-    next_try: float = 0.0
-    """By the event loop's clock."""
-
-    def add(self, now: float) -> None:
-        """Count one more, after which the next launch waits twice as long."""
-        self.next_try = now + FIRST_PAUSE_SECONDS * 2**self.failures
-        self.failures += 1
-
-    def may_launch(self, now: float) -> bool:
-        """Say whether another launch may be tried now."""
-        return self.failures < MAX_FAILURES and now >= self.next_try
 
 
 class PoolRefill:
@@ -79,8 +69,12 @@ class PoolRefill:
         self._tasks = BackgroundTasks()
         self._changed = asyncio.Event()
         self._launching: Counter[str] = Counter()
-        self._trouble: dict[str, _Trouble] = {}
+        self._trouble: dict[str, Trouble] = {}
         self._outdated: set[str] = set()
+        self._largest: dict[str, int] = {}
+        """The largest size of each pool so far, by key."""
+        self._given_away: set[str] = set()
+        """The ids of kernels that users have taken from pools, by whichever gateway."""
         self._reported: dict[str, str] = {}
 
     def start(self) -> None:
@@ -101,7 +95,7 @@ class PoolRefill:
                     self._changed.clear()
                     next_plan = loop.time() + PLAN_SECONDS
                     await self._plan()
-                if self._pools.current or self._outdated:
+                if self._pools.current or any(record.is_pooled for record in self._registry):
                     await self._registry.ensure_listed()
                     self._balance(loop.time())
             except GatewayError as exc:
@@ -122,6 +116,9 @@ class PoolRefill:
         self._outdated |= {pool.key for pool in self._pools.current.values()} - keys
         self._outdated -= keys
         self._trouble = {key: one for key, one in self._trouble.items() if key in keys}
+        self._largest = {
+            pool.key: max(pool.size, self._largest.get(pool.key, 0)) for pool in pools.values()
+        }
         self._pools.current = pools
 
     async def _plan_one(self, spec: Kernelspec) -> Pool | None:
@@ -147,21 +144,10 @@ class PoolRefill:
         return pool
 
     def _balance(self, now: float) -> None:
+        self._note_given_away(now)
         pools = {pool.key: pool for pool in self._pools.current.values()}
-        members = {
-            record.workload: record
-            for record in self._registry
-            if record.is_pooled and not record.is_over.is_set() and not record.is_ending
-            # one that is cut off serves no user now; it is one too many when it is back
-            if record.is_starting or not record.is_silent.is_set()
-        }
-        found = balance(
-            {key: pool.size for key, pool in pools.items()},
-            self._outdated,
-            members,
-            self._launching,
-            time.time(),
-        )
+        members = self._members()
+        found = self._find_balance(members)
         for workload in found.surplus:
             record = members[workload]
             if record.is_takeable:
@@ -173,66 +159,108 @@ class PoolRefill:
                 self._launching[key] += 1
                 self._tasks.begin(self._launch(pools[key]))
 
+    def _members(self) -> dict[Workload, Record]:
+        """Return the kernels that users can be given, now or soon.
+
+        One that is cut off is none; it is one too many when it is back.
+        """
+        return {
+            record.workload: record
+            for record in self._registry
+            if record.is_takeable
+            or (record.is_pooled and record.is_starting and not record.is_over.is_set())
+        }
+
+    def _find_balance(self, members: Iterable[Workload]) -> Balance:
+        sizes = {pool.key: pool.size for pool in self._pools.current.values()}
+        reduced = {key for key, size in sizes.items() if size < self._largest.get(key, 0)}
+        return balance(sizes, self._outdated, reduced, members, self._launching, time.time())
+
+    def _note_given_away(self, now: float) -> None:
+        """Note when any gateway has given a kernel to a user."""
+        given_away = {
+            record.kernel_id
+            for record in self._registry
+            if record.workload.pool and not record.is_pooled
+        }
+        if given_away - self._given_away:
+            self._pools.last_taken = now
+        self._given_away = given_away
+
     def _may_launch(self, key: str, now: float) -> bool:
         """Say whether a pool may be refilled now: users come first."""
         if self._launching.total() >= MAX_LAUNCHES or self._starter.waiting:
             return False
         is_quiet = now - self._pools.last_taken >= QUIET_SECONDS
-        trouble = self._trouble.get(key, _Trouble())
+        trouble = self._trouble.get(key, Trouble())
         return trouble.may_launch(now) and (is_quiet or not self._pools.ready(key))
 
     async def _launch(self, pool: Pool) -> None:
         loop = asyncio.get_running_loop()
         try:
             await asyncio.sleep(random.uniform(0, SPREAD_SECONDS))  # noqa: S311 - no secret
+            self._launching[pool.key] -= 1  # is it still missing?
+            is_missing = pool.key in self._find_balance(self._members()).missing
+            self._launching[pool.key] += 1
+            if not is_missing:
+                return
             launch = _own_launch(pool, self._live.current.cluster_secret)
             proxy = self._proxies.get(pool.proxy_class)
             record = await self._starter.launch_for_pool(proxy, launch)
-            try:
-                _check_takeable(record)
-            except ConfigurationError:
-                await self._registry.end(record, DISCARD_SECONDS)
-                raise
+            await self._check_takeable(record)
+        except ConflictError:
+            _log.info("Kernel %s was taken from its pool at once", launch.kernel_id)
         except GatewayError as exc:
-            trouble = self._trouble.setdefault(pool.key, _Trouble())
-            trouble.add(loop.time())
-            end = " It is not filled until that changes." * (trouble.failures == MAX_FAILURES)
-            _log.warning(
-                "The pool of kernelspec %s could not be filled: %s%s", pool.kernel_name, exc, end
-            )
+            self._report_failure(pool, exc, loop.time())
         else:
             self._trouble.pop(pool.key, None)
             _log.info("Kernel %s (%s) is ready in its pool", launch.kernel_id, pool.kernel_name)
         finally:
             self._launching[pool.key] -= 1
 
+    async def _check_takeable(self, record: Record) -> None:
+        """End a kernel that no gateway can take.
+
+        Raises:
+            ConflictError: it was taken.
+            ConfigurationError: none of its kind can be taken.
+        """
+        if record.is_takeable:
+            return
+        if record.agent is None or record.state is None or record.state.pooled:
+            return  # it is known to be in the pool, or will be, or is gone
+        with contextlib.suppress(UnavailableError):  # an older agent knows of no pools
+            if (await record.agent.taken()).is_taken:
+                raise ConflictError(f"Kernel {record.kernel_id} was taken")
+        await self._registry.end(record, DISCARD_SECONDS)
+        raise ConfigurationError(
+            "Its kernels cannot be given to users while they run: their launch script sets no "
+            "label enterprise-gateway.pool, their image has an older agent or no name for the "
+            "user id, or they run beside a sidecar."
+        )
+
+    def _report_failure(self, pool: Pool, error: GatewayError, now: float) -> None:
+        """Report a launch that failed; an engine that is away says nothing of the pool."""
+        trouble = self._trouble.setdefault(pool.key, Trouble())
+        trouble.add(now, is_engine_away=isinstance(error, UnavailableError))
+        end = " It is not filled until that changes." if trouble.is_given_up else ""
+        _log.warning(
+            "The pool of kernelspec %s could not be filled: %s%s", pool.kernel_name, error, end
+        )
+
     async def _end(self, record: Record) -> None:
         """End a kernel unless a user takes it first."""
-        agent = record.agent
-        if agent is None:
-            return
         try:
-            await agent.shutdown(DISCARD_SECONDS, only_pooled=True)
-            await record.proxy.remove_workload(record.workload)
+            await self._registry.end(record, DISCARD_SECONDS, only_pooled=True)
         except GatewayError as exc:
             _log.debug("Kernel %s stays in its pool: %s", record.kernel_id, exc)
         else:
             _log.info("Kernel %s was one too many in its pool", record.kernel_id)
-            self._registry.forget(record)
 
 
 def _check_keeps_pools(proxy: BaseProcessProxyABC) -> None:
     if not proxy.keeps_pools:
         raise ConfigurationError(f"{type(proxy).__name__} keeps no pools: remove pool_size.")
-
-
-def _check_takeable(record: Record) -> None:
-    if not record.is_takeable:
-        raise ConfigurationError(
-            "Its kernels cannot be given to users while they run: their launch script sets no "
-            "label enterprise-gateway.pool, their image has an older agent, or they run beside a "
-            "sidecar."
-        )
 
 
 def _own_launch(pool: Pool, cluster_secret: bytes) -> LaunchRequest:

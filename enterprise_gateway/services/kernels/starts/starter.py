@@ -203,6 +203,8 @@ class Starter:
         except BaseException:
             await self._tasks.run(self._registry.end(record, DISCARD_SECONDS))
             raise
+        if record.is_over.is_set():
+            return None
         if is_too_many:  # the check of a launch is exact, and decides; it must not count this one
             await self._tasks.run(self._registry.end(record, DISCARD_SECONDS))
             return None

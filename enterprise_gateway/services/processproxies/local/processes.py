@@ -22,9 +22,9 @@ ENDED = "the process ended"
 """The exit reason of a process that another one started: only a parent learns the status."""
 _KILL_ROUNDS = 20
 _KILL_DEADLINE_MILLISECONDS = 5000
+"""A process in uninterruptible sleep ignores even SIGKILL until its disk answers."""
 _TELL_DEADLINE_SECONDS = 5.0
 """How long the parent of an ended process may take to tell the exit reason."""
-"""A process in uninterruptible sleep ignores even SIGKILL until its disk answers."""
 
 
 @dataclass(frozen=True, slots=True)

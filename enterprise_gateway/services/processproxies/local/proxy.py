@@ -139,6 +139,9 @@ class LocalProcessProxy(ReportingProcessProxy):
 
     async def assign(self, workload: Workload, username: str) -> Workload:
         """Write the user into the kernel's record."""
+        return await self._tasks.run(self._assign(workload, username))
+
+    async def _assign(self, workload: Workload, username: str) -> Workload:
         record = await asyncio.to_thread(self._records.read, workload.kernel_id)
         if record is None:
             raise NotFoundError(f"Kernel does not exist: {workload.kernel_id}")
@@ -150,6 +153,9 @@ class LocalProcessProxy(ReportingProcessProxy):
             username=escape_username(username),
         )
         await asyncio.to_thread(self._records.write, assigned)
+        if not record.process.is_running():  # its files may have been removed meanwhile
+            await asyncio.to_thread(self._records.remove, record.kernel_id)
+            raise NotFoundError(f"Kernel does not exist: {workload.kernel_id}")
         result = _workload(assigned, WorkloadState.RUNNING)
         self._feed.publish(result)
         return result
