@@ -13,7 +13,10 @@ from harness.proxies.rigs import LAUNCH_TIMEOUT, TOKEN, ProxyRig, Watcher, ask_a
 from harness.waiting import eventually, wait_in_thread
 
 from enterprise_gateway.errors import ConflictError, LaunchError, LaunchTimeoutError
-from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
+from enterprise_gateway.services.processproxies.contract import (
+    POOL_USERNAME,
+    BaseProcessProxyABC,
+)
 from enterprise_gateway.services.processproxies.processproxy import Step, WorkloadState
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
 
@@ -46,6 +49,25 @@ async def test_agent_has_the_token_of_its_launch(rig: ProxyRig, proxy: BaseProce
     assert state["kernel_id"] == request.kernel_id
     with pytest.raises(aiohttp.ClientResponseError, match="401"):
         await ask_agent(workload.endpoint, "/v1/state")
+
+
+async def test_workload_of_a_pool_is_given_to_one_user(
+    rig: ProxyRig, proxy: BaseProcessProxyABC
+) -> None:
+    """From then on it is in no pool, whoever asks the engine; its agent goes on."""
+    env = {**rig.request().env, "KERNEL_USERNAME": POOL_USERNAME}
+    request = rig.request(username=POOL_USERNAME, pool="p", env=env)
+    try:
+        pooled = await proxy.launch(request)
+        assert (pooled.is_pooled, pooled.pool) == (True, "p")
+        assigned = await proxy.assign(pooled, rig.username)
+        assert (assigned.is_pooled, assigned.username) == (False, rig.username)
+        assert await proxy.observe(request.kernel_id) == assigned
+        with pytest.raises(ConflictError):
+            await proxy.assign(pooled, "another")
+        assert (await ask_agent(assigned.endpoint, "/v1/state"))["execution_state"] == "idle"
+    finally:
+        await proxy.remove(request.kernel_id)
 
 
 async def test_kernel_is_observed_and_listed(rig: ProxyRig, proxy: BaseProcessProxyABC) -> None:
