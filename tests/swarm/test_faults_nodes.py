@@ -8,7 +8,6 @@ from contextlib import AbstractContextManager, closing
 from typing import Any
 
 import pytest
-from harness.agents.messages import is_dead
 from harness.clients.channels import Channels
 from harness.gateways.faults import (
     SETTLED_DEADLINE,
@@ -110,7 +109,8 @@ def test_kernels_of_a_lost_node_are_dead(
                 models = replica.list_kernels()
                 assert all(victim.name in models[kernel_id]["reason"] for kernel_id in lost)
             for kernel_id in lost:
-                clients[kernel_id].receive_until(is_dead)
+                (error,) = clients[kernel_id].execute("1").of_type("error")
+                assert victim.name in error.content["evalue"]
             for kernel_id in safe:
                 assert clients[kernel_id].execute("mine").result == repr(kernel_id)
 

@@ -10,7 +10,6 @@ from typing import Any
 import docker
 import pytest
 import requests
-from harness.agents.messages import is_dead
 from harness.engines.leftovers import find_containers
 from harness.gateways.gateway import START_DEADLINE, Gateway
 from harness.waiting import wait_until
@@ -149,7 +148,8 @@ def test_dead_kernel_is_restarted_through_another(trio: Trio) -> None:
         assert client.execute("1").status == "ok"
         kill_container(first, kernel_id)
         wait_until(lambda: are_dead(trio, kernel_id), what="the death")
-        client.receive_until(is_dead)
+        (error,) = client.execute("1").of_type("error")
+        assert error.content["ename"] == "KernelDied"
         restart = second.request("POST", f"/api/kernels/{kernel_id}/restart")
         assert restart.status_code == 200, restart.text
         client.receive_until_lost()
