@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, Route, expect, sync_playwright
 
 from harness.clients.notebook_server import NotebookServer
 
@@ -38,10 +38,20 @@ def open_page() -> Iterator[Page]:
         try:
             page = browser.new_page(viewport={"width": 1280, "height": 920})
             page.set_default_timeout(DEADLINE_MS)
+            page.route("**/lab/api/themes/**", _fetch_again)
             expect.set_options(timeout=DEADLINE_MS)
             yield page
         finally:
             browser.close()
+
+
+def _fetch_again(route: Route) -> None:
+    """Fetch a file of the theme, again if its connection is reset.
+
+    The Jupyter server may close an idle connection just when the browser uses it; the browser does
+    not try stylesheets again, and JupyterLab waits behind a dialog then.
+    """
+    route.fulfill(response=route.fetch(max_retries=3))
 
 
 class Notebook:
