@@ -54,7 +54,7 @@ async def test_agent_has_the_token_of_its_launch(rig: ProxyRig, proxy: BaseProce
 async def test_workload_of_a_pool_is_given_to_one_user(
     rig: ProxyRig, proxy: BaseProcessProxyABC
 ) -> None:
-    """From then on it is in no pool, whoever asks the engine; its agent goes on."""
+    """From then on it is in no pool for any gateway that asks the engine; its agent goes on."""
     env = {**rig.request().env, "KERNEL_USERNAME": POOL_USERNAME}
     request = rig.request(username=POOL_USERNAME, pool="p", env=env)
     try:
