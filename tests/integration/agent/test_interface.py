@@ -46,6 +46,7 @@ async def test_state_document_is_complete(agent: Agent) -> None:
         "connections": 0,
         "claimed": False,
         "pooled": False,
+        "spare": False,
         "restarts": 0,
         "reason": None,
         "requests": [],

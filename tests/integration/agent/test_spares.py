@@ -193,6 +193,7 @@ async def test_spare_that_cannot_become_the_kernel_fails_no_restart(
         await client.execute("1")
         await until_spare(agent)
         during = asyncio.create_task(restart(agent))
+        await agent.until_state("restarting")
         msg_id = await client.run("print('again')")
         assert set(await during) == {"end", "spare", "kernel"}
         assert "again" in texts(await client.finish(msg_id))

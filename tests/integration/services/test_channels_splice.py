@@ -575,7 +575,7 @@ async def test_client_of_a_living_kernel_is_cut_with_its_agents_connection() -> 
 async def test_client_of_a_dead_kernel_is_answered_until_it_is_launched_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With its next message its connection closes, and the next one leads to the new agent."""
+    """After its next message its connection closes, and the next one leads to the new agent."""
     monkeypatch.setattr(handlers, "RECONNECT_SECONDS", 2 * DEADLINE)
     async with serve_channels(echo) as gateway, aiohttp.ClientSession() as http:
         dead = gateway.kernels.dead = died()
@@ -592,6 +592,8 @@ async def test_client_of_a_dead_kernel_is_answered_until_it_is_launched_again(
             gateway.kernels.dead = None
             dead.is_forgotten.set()
             await client.send_json({"channel": "shell", "header": header})
+            for awaited in ("This was not run.", "execute_reply", '"idle"'):
+                assert awaited in await client.receive_str(timeout=DEADLINE)
             assert (await client.receive(timeout=DEADLINE)).type is aiohttp.WSMsgType.CLOSE
         assert not gateway.agent.requests
 

@@ -56,16 +56,14 @@ class Pools:
         ]
         return sorted(found, key=lambda record: (record.workload.created, record.kernel_id))
 
-    async def take(self, spec: Kernelspec, launch: LaunchRequest) -> Record | None:
+    async def take(self, pool: Pool, spec: Kernelspec, launch: LaunchRequest) -> Record | None:
         """Give a user a kernel that is ready; None if none fits. A pool makes no start fail.
 
         Args:
+            pool: that of the kernelspec.
             spec: the kernelspec.
             launch: how the kernel would be launched without a pool.
         """
-        pool = self.current.get(spec.name)
-        if pool is None:
-            return None
         takeover = self._plan(pool, spec, launch)
         record = await self._take_one(pool, takeover, launch) if takeover is not None else None
         outcome = UNFIT if takeover is None else NONE_READY if record is None else TAKEN

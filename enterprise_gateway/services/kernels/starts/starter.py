@@ -193,8 +193,11 @@ class Starter:
         self, spec: Kernelspec, launch: LaunchRequest, attempt: Attempt
     ) -> Record | None:
         """Take a kernel from the pool of its kernelspec, if there is one that fits."""
+        pool = self._pools.current.get(spec.name)
+        if pool is None:
+            return None
         attempt.steps.begin(Step.POOL)
-        record = await self._pools.take(spec, launch)
+        record = await self._pools.take(pool, spec, launch)
         if record is None:
             return None
         attempt.kernel_id = record.kernel_id
