@@ -66,7 +66,8 @@ def plan_pool(spec: Kernelspec, settings: Settings, image_id: str = "") -> Pool:
     launch = plan_pooled_launch(spec, settings, settings.kernels.pool_ttl)
     env = {name: value for name, value in launch.env.items() if name not in _ITS_OWN}
     config = {key: value for key, value in launch.config.items() if key not in _OF_THE_POOL}
-    plan = [spec.proxy_class, launch.argv, env, launch.resource_dir, config]
+    # not the folder of the kernelspec: it may differ between gateways
+    plan = [spec.proxy_class, launch.argv, env, config]
     return Pool(
         spec.name,
         spec.proxy_class,

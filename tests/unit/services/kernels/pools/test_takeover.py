@@ -1,5 +1,6 @@
 """Whether a kernel of a pool can become the one that a user asks for."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,8 @@ def test_pool_is_another_when_its_launch_is() -> None:
     small, large = make_spec(pool_size=1), make_spec(pool_size=2, pool_env=["KERNEL_A"])
     assert plan_pool(small, SETTINGS).key == plan_pool(large, SETTINGS).key
     assert plan_pool(make_spec(), SETTINGS).launch.env["KERNEL_USERNAME"] == POOL_USERNAME
+    elsewhere = dataclasses.replace(make_spec(), resource_dir=Path("/opt/specs/py"))
+    assert plan_pool(elsewhere, SETTINGS).key == plan_pool(make_spec(), SETTINGS).key
 
 
 def _variants() -> list[Pool]:
