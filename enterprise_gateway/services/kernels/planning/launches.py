@@ -128,6 +128,16 @@ def _plan(start: StartRequest, spec: Kernelspec, all_settings: Settings) -> Laun
     )
 
 
+def with_kernel_id(launch: LaunchRequest, kernel_id: str, cluster_secret: bytes) -> LaunchRequest:
+    """Return the launch of a kernel that is like another one, but for its id."""
+    return replace(
+        launch,
+        kernel_id=kernel_id,
+        env={**launch.env, "KERNEL_ID": kernel_id},
+        agent_token=derive_agent_token(cluster_secret, kernel_id),
+    )
+
+
 def distinguish_launch(launch: LaunchRequest, cluster_secret: bytes) -> LaunchRequest:
     """Return a launch with an id and a token of its own, for a kernel that may be launched again.
 

@@ -15,8 +15,6 @@ FOREIGN_SECONDS = 600.0
 During an update of the gateways, an older one may know another kernelspec; they must not end each
 other's kernels as fast as they launch them.
 """
-
-
 SURPLUS_SECONDS = 30.0
 """The same for one that is too many: another gateway may have been told of a larger pool."""
 

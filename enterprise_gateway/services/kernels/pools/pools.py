@@ -3,10 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 
 from enterprise_gateway.errors import ConfigurationError, ConflictError, GatewayError
-from enterprise_gateway.services.kernels.planning.launches import derive_agent_token
+from enterprise_gateway.services.kernels.planning.launches import with_kernel_id
 from enterprise_gateway.services.kernels.pools.metrics import (
     NONE_READY,
     TAKEN,
@@ -122,14 +121,6 @@ class Pools:
         except BaseException:
             self._tasks.begin(self._registry.end(record, DISCARD_SECONDS))
             raise
-        record.take(workload, self._own_launch(record, launch), state)
-
-    def _own_launch(self, record: Record, launch: LaunchRequest) -> LaunchRequest:
-        """Return how the kernel would be launched again: with the id that it has."""
         secret = self._live.current.cluster_secret
-        return replace(
-            launch,
-            kernel_id=record.kernel_id,
-            env={**launch.env, "KERNEL_ID": record.kernel_id},
-            agent_token=derive_agent_token(secret, record.kernel_id),
-        )
+        # launched again, it keeps the id that it has
+        record.take(workload, with_kernel_id(launch, record.kernel_id, secret), state)

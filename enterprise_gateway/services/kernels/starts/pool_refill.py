@@ -17,7 +17,7 @@ from enterprise_gateway.errors import (
     GatewayError,
     UnavailableError,
 )
-from enterprise_gateway.services.kernels.planning.launches import derive_agent_token
+from enterprise_gateway.services.kernels.planning.launches import with_kernel_id
 from enterprise_gateway.services.kernels.pools.balance import Balance, balance
 from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool, pool_size
 from enterprise_gateway.services.kernels.pools.pools import DISCARD_SECONDS, Pools
@@ -29,7 +29,6 @@ from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import (
     BaseProcessProxyABC,
-    LaunchRequest,
     Workload,
 )
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
@@ -204,7 +203,9 @@ class PoolRefill:
             self._launching[pool.key] += 1
             if not is_missing:
                 return
-            launch = _own_launch(pool, self._live.current.cluster_secret)
+            secret = self._live.current.cluster_secret
+            launch = with_kernel_id(pool.launch, str(uuid.uuid4()), secret)
+            launch = replace(launch, pool=pool.key)
             proxy = self._proxies.get(pool.proxy_class)
             record = await self._starter.launch_for_pool(proxy, launch)
             await self._check_takeable(record)
@@ -261,14 +262,3 @@ class PoolRefill:
 def _check_keeps_pools(proxy: BaseProcessProxyABC) -> None:
     if not proxy.keeps_pools:
         raise ConfigurationError(f"{type(proxy).__name__} keeps no pools: remove pool_size.")
-
-
-def _own_launch(pool: Pool, cluster_secret: bytes) -> LaunchRequest:
-    kernel_id = str(uuid.uuid4())
-    return replace(
-        pool.launch,
-        kernel_id=kernel_id,
-        env={**pool.launch.env, "KERNEL_ID": kernel_id},
-        agent_token=derive_agent_token(cluster_secret, kernel_id),
-        pool=pool.key,
-    )
