@@ -12,6 +12,7 @@ from typing import Protocol
 from aiohttp import web
 
 from enterprise_gateway.errors import ForbiddenError
+from enterprise_gateway.services.users import USER, User
 
 
 class Action(StrEnum):
@@ -20,22 +21,6 @@ class Action(StrEnum):
     READ = "read"
     WRITE = "write"
     EXECUTE = "execute"
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """The user of a request, with the fields of `jupyter_server.auth.User`."""
-
-    username: str = "anonymous"
-    name: str = "Anonymous"
-    display_name: str = "Anonymous"
-    initials: str | None = None
-    avatar_url: str | None = None
-    color: str | None = None
-
-    def __str__(self) -> str:
-        """Return the user name, which Jupyter Enterprise Gateway passes to authorizers."""
-        return self.username
 
 
 class Authorizer(Protocol):
@@ -84,7 +69,7 @@ async def is_permitted(
     """Return whether the authorizer allows an action; without an authorizer all are allowed."""
     if authorizer is None:
         return True
-    user = User()
+    user = request[USER]
     answer = authorizer.is_authorized(
         RequestView(request, request.match_info, user), user, action, resource
     )

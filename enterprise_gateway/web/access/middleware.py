@@ -7,6 +7,7 @@ from aiohttp import HttpVersion11, web
 
 from enterprise_gateway.errors import ForbiddenError, InvalidRequestError
 from enterprise_gateway.services.api.handlers import PUBLIC_PATHS
+from enterprise_gateway.services.users import SHARED, USER
 from enterprise_gateway.settings import LiveSettings
 from enterprise_gateway.web.access.authorization import Authorizer, require_permission
 from enterprise_gateway.web.access.cors import is_host_local, is_loopback, is_origin_allowed
@@ -51,6 +52,7 @@ class AuthMiddleware:
         if failure is not None:
             raise failure
         path = route_path(request, settings.server.base_url)
+        request[USER] = SHARED
         if path not in PUBLIC_PATHS:
             expected = settings.access.auth_token
             if not expected:

@@ -9,8 +9,9 @@ import aiohttp
 import pytest
 from harness.gateways.web_server import TOKEN, serve_routes
 
+from enterprise_gateway.services.users import User
 from enterprise_gateway.settings import AccessSettings, LiveSettings, ServerSettings
-from enterprise_gateway.web.access.authorization import RequestView, User
+from enterprise_gateway.web.access.authorization import RequestView
 
 UPGRADE = {
     "Connection": "Upgrade",

@@ -13,8 +13,9 @@ from harness.gateways.web_server import serve_routes
 
 from enterprise_gateway import _version
 from enterprise_gateway.services import composition
+from enterprise_gateway.services.users import User
 from enterprise_gateway.settings import AccessSettings, LiveSettings, ServerSettings
-from enterprise_gateway.web.access.authorization import RequestView, User
+from enterprise_gateway.web.access.authorization import RequestView
 
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 ANONYMOUS = {**HTML, "Authorization": ""}

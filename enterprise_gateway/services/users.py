@@ -1,0 +1,73 @@
+"""Who sends a request, and what they may do. Pure."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from aiohttp import web
+
+from enterprise_gateway.services.processproxies.workloads.names import escape_username
+
+EVERYONE = "*"
+
+
+class Scope(StrEnum):
+    """What a user may do at all."""
+
+    KERNELS = "kernels"
+    """Start kernels, and use those of the users that they may act for."""
+    ADMIN = "admin"
+    """Use the kernels of all users."""
+    METRICS = "read:metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """The user of a request, with the fields of `jupyter_server.auth.User`.
+
+    Attributes:
+        username: Who it is.
+        acts_for: The users whose kernels are also theirs: a Jupyter server that serves many people
+            acts for them. `*` for everyone.
+        groups: The groups that they are in.
+        scopes: What they may do.
+        credential: Which credential they showed, in a form that opens nothing; "" for the token
+            that all share.
+    """
+
+    username: str = "anonymous"
+    name: str = "Anonymous"
+    display_name: str = "Anonymous"
+    initials: str | None = None
+    avatar_url: str | None = None
+    color: str | None = None
+    acts_for: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+    scopes: frozenset[Scope] = frozenset({Scope.KERNELS})
+    credential: str = ""
+
+    def __str__(self) -> str:
+        """Return the user name, which Jupyter Enterprise Gateway passes to authorizers."""
+        return self.username
+
+    def may_act_for(self, username: str) -> bool:
+        """Return whether a kernel may be started in the name of a user."""
+        return EVERYONE in self.acts_for or username == self.username or username in self.acts_for
+
+    def may_use(self, owner: str) -> bool:
+        """Return whether a kernel is theirs.
+
+        Args:
+            owner: Its user as in the name of its workload: escaped.
+        """
+        if EVERYONE in self.acts_for or Scope.ADMIN in self.scopes:
+            return True
+        return any(escape_username(name) == owner for name in {self.username, *self.acts_for})
+
+
+SHARED = User(acts_for=frozenset({EVERYONE}), scopes=frozenset(Scope))
+"""A client with the token that all share, or any client where there is no authentication.
+
+Who it is the gateway does not know; `KERNEL_USERNAME` is believed.
+"""
+USER: web.RequestKey[User] = web.RequestKey("user", User)
+"""The user of a request, set before any handler is called."""
