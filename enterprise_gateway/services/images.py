@@ -108,7 +108,7 @@ class KernelImages:
             request = replace(request, config={**request.config, "pull_policy": ALWAYS})
         trouble = ""
         try:
-            await self._proxies.get(spec.proxy_class).prepare(request)
+            await self._proxies.get(spec.proxy_class).pull_image(request)
         except GatewayError as exc:
             trouble = str(exc)
         found = await self._find(spec)

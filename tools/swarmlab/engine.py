@@ -10,6 +10,7 @@ from docker import DockerClient
 
 from devtools.console import SetupError, wait_until
 from devtools.private_engine import ready
+from swarmlab.lock import UNDERLAYS
 from swarmlab.machine import Machine, only_child
 
 START_TIMEOUT = 180.0
@@ -76,6 +77,7 @@ class NodeEngine:
                     f"--host={self.host}",
                     "--host=unix:///run/docker.sock",  # where containers on it look for it
                     *(f"--host=tcp://{address}:{PORT}" for address in self.listen),
+                    f"--insecure-registry={UNDERLAYS}",  # one of this machine, for tests
                     "--tls=false",  # without this it waits, so that its warning is read
                 ),
                 stdin=subprocess.DEVNULL,

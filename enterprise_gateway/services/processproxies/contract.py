@@ -240,6 +240,16 @@ class BaseProcessProxyABC(ABC):
         """Return the pull that `prepare` is waiting for, None if there is none."""
         return None
 
+    async def pull_image(self, request: LaunchRequest) -> None:
+        """Have the image that this kernel would run in pulled wherever it may run.
+
+        Called in the background and by `images pull`, for no kernel in particular.
+
+        Raises:
+            LaunchError, ConfigurationError, UnavailableError: as `prepare`.
+        """
+        await self.prepare(request)
+
     async def find_image(self, request: LaunchRequest) -> KernelImage | None:  # noqa: ARG002 - as above
         """Return the image that this kernel would run in, None if it needs none."""
         return None

@@ -51,6 +51,7 @@ from enterprise_gateway.services.processproxies.launch.service import (
     create_sidecar_service,
     describe_shortage,
 )
+from enterprise_gateway.services.processproxies.pulls.nodes import NodePulls
 from enterprise_gateway.services.processproxies.steps import Step, StepRecorder
 from enterprise_gateway.services.processproxies.watch.containers import DockerWatch
 from enterprise_gateway.services.processproxies.watch.services import SwarmWatch
@@ -67,6 +68,7 @@ from enterprise_gateway.services.processproxies.workloads.services import (
 from enterprise_gateway.services.processproxies.workloads.sidecars import PairIndex
 from enterprise_gateway.services.processproxies.workloads.swarm_objects import OWNER_LABEL
 from enterprise_gateway.settings import LiveSettings
+from enterprise_gateway.settings.parse import NEVER
 
 _OVERLAY = "--driver overlay --attachable "
 """Options of `docker network create` for a network that services and containers can share."""
@@ -212,6 +214,20 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
             injector=ConfigInjector(images, tools.bundles, config),
             create_sidecar=functools.partial(create_sidecar_service, self._services),
         )
+        self._node_pulls = NodePulls(settings, self._services, tools.pulls)
+
+    async def close(self) -> None:
+        """See the base class."""
+        await self._node_pulls.close()
+        await super().close()
+
+    async def pull_image(self, request: LaunchRequest) -> None:
+        """Have all nodes of the swarm pull the image, unless the policy is `Never`."""
+        settings = self.settings.current
+        if choose_pull_policy(request, settings.docker) == NEVER:
+            return
+        image = choose_image(request, settings.docker)
+        await self._node_pulls.pull(image, request.env.get("DOCKER_CONFIG", ""))
 
     async def assign(self, workload: Workload, username: str) -> Workload:
         """Label the service with its user; a service cannot be renamed."""

@@ -47,8 +47,16 @@ class ImageRegistry:
 
 
 @contextmanager
-def image_registry(client: docker.DockerClient, source: str) -> Iterator[ImageRegistry]:
-    """Have a registry that offers an image of an engine under a name that the engine knows not."""
+def image_registry(
+    client: docker.DockerClient, source: str, ip: str = "127.0.0.1"
+) -> Iterator[ImageRegistry]:
+    """Have a registry that offers an image of an engine under a name that the engine knows not.
+
+    Args:
+        client: of the engine.
+        source: the image.
+        ip: where the registry listens.
+    """
     blobs, manifest = _export(client, source)
     layers = {layer["digest"] for layer in json.loads(manifest)["layers"]}
 
@@ -90,8 +98,8 @@ def image_registry(client: docker.DockerClient, source: str) -> Iterator[ImageRe
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        registry = ImageRegistry(f"127.0.0.1:{server.server_address[1]}")
+    with ThreadingHTTPServer((ip, 0), Handler) as server:
+        registry = ImageRegistry(f"{ip}:{server.server_address[1]}")
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         try:

@@ -113,8 +113,12 @@ class DockerServices:
         """
         return environment_of(await self.inspect(service_id))
 
-    async def create(self, spec: Mapping[str, Any]) -> None:
+    async def create(self, spec: Mapping[str, Any], registry_auth: str = "") -> None:
         """Create a service, `POST /services/create`.
+
+        Args:
+            spec: its specification.
+            registry_auth: header `X-Registry-Auth` with which nodes pull its image, "" for none.
 
         Raises:
             ConflictError: the name is taken.
@@ -122,7 +126,10 @@ class DockerServices:
         """
         async with self._request() as docker:
             await docker._query_json(  # noqa: SLF001 - `services.create` would change the environment
-                "services/create", method="POST", data=spec
+                "services/create",
+                method="POST",
+                data=spec,
+                headers={"X-Registry-Auth": registry_auth} if registry_auth else None,
             )
 
     async def label(self, name: str, label: str, value: str) -> None:

@@ -135,6 +135,11 @@ class Pulls:
         except UnavailableError as exc:
             raise UnavailableError(str(exc)) from exc
 
+    async def credentials(self, image: str, docker_config: str = "") -> Credentials:
+        """Return what the gateway has for the registry of an image."""
+        _, folder = self._key(image, docker_config)
+        return await find_credentials(registry_of(image), folder)
+
     async def find(self, image: str) -> str:
         """Return the id of an image, "" if the engine does not have it or it is no image name."""
         return await self._images.identify(image) if is_image_name(image) else ""
@@ -200,7 +205,7 @@ class Pulls:
             LaunchError: it cannot be pulled.
             UnavailableError: the engine does not answer.
         """
-        credentials = await find_credentials(registry_of(pull.image), pull.folder)
+        credentials = await self.credentials(pull.image, str(pull.folder))
         pause = self._live.current.delays.pull_retry_seconds
         for retries_left in reversed(range(_RETRIES + 1)):
             try:

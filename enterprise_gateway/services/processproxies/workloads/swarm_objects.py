@@ -150,9 +150,21 @@ class NodeDescription(_SwarmObject, frozen=True):
     hostname: str = ""
 
 
+class NodeSpec(_SwarmObject, frozen=True):
+    """The operator's settings for a node."""
+
+    availability: str = "active"
+
+
 class Node(_SwarmObject, frozen=True):
     """An entry of `GET /nodes`."""
 
     id: str = msgspec.field(name="ID")
     status: NodeStatus
     description: NodeDescription = NodeDescription()
+    spec: NodeSpec = NodeSpec()
+
+    @property
+    def takes_tasks(self) -> bool:
+        """Whether Swarm gives it tasks now."""
+        return self.status.state == "ready" and self.spec.availability == "active"

@@ -1,0 +1,158 @@
+"""Pulls on all nodes of a Swarm.
+
+A manager cannot ask the engine of another node for anything, but it can run a task on every node,
+and a node pulls the image of a task first. So a pull is a service of the mode `global-job` (API
+1.41) whose tasks end at once: also one that cannot start has its image then.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import time
+from collections.abc import Iterable
+
+from enterprise_gateway.errors import ConflictError, LaunchError, NotFoundError
+from enterprise_gateway.services.processproxies.engine.images import (
+    canonical_name,
+    is_image_name,
+    is_in_no_registry,
+)
+from enterprise_gateway.services.processproxies.engine.services import DockerServices
+from enterprise_gateway.services.processproxies.pulls.pulls import Pulls
+from enterprise_gateway.services.processproxies.workloads.swarm_objects import Node, Service, Task
+from enterprise_gateway.services.tasks import BackgroundTasks
+from enterprise_gateway.settings import LiveSettings
+
+_POLL_SECONDS = 1.0
+"""How often the tasks are listed: Swarm reports none of their states by an event."""
+_BEFORE_THE_IMAGE = frozenset({"new", "allocated", "pending", "assigned", "accepted", "preparing"})
+"""States of a task whose node does not have the image yet; later ones follow in any case."""
+_WITHOUT_THE_IMAGE = "rejected"
+
+
+class NodePulls:
+    """Has the nodes of a Swarm pull images."""
+
+    def __init__(self, live: LiveSettings, services: DockerServices, pulls: Pulls) -> None:
+        """Contact nothing yet.
+
+        Args:
+            live: the settings.
+            services: of the manager.
+            pulls: of the gateway; they know its credentials.
+        """
+        self._live = live
+        self._services = services
+        self._pulls = pulls
+        self._tasks = BackgroundTasks()
+
+    async def close(self) -> None:
+        """Finish the removals under way."""
+        await self._tasks.finish()
+
+    async def pull(self, image: str, docker_config: str = "") -> None:
+        """Wait until every node that takes part has pulled an image, or has failed to.
+
+        A pull that another gateway has begun is waited for. Cancelling this ends it.
+
+        Args:
+            image: its name; one that is in no registry is left alone.
+            docker_config: the folder with the credentials, "" for the gateway's own.
+
+        Raises:
+            LaunchError: a node could not, or not in time.
+            NotAManagerError, UnavailableError: as always.
+        """
+        if not is_image_name(image) or is_in_no_registry(image):
+            return
+        seconds = self._live.current.docker.pull_timeout
+        service_id = await self._begin(image, docker_config, seconds)
+        tasks: list[Task] = []
+        nodes: list[Node] = []
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    nodes = [node for node in await self._services.nodes() if node.takes_tasks]
+                    tasks = await self._services.tasks_of([service_id])
+                    if not find_waiting(nodes, tasks):
+                        break
+                    await asyncio.sleep(_POLL_SECONDS)
+        except NotFoundError:
+            return  # the gateway that has begun it has seen its end
+        except TimeoutError:
+            pass
+        finally:
+            await self._tasks.run(self._services.remove(service_id))
+        failure = describe_failure(image, nodes, tasks, seconds)
+        if failure:
+            raise LaunchError(failure)
+
+    async def _begin(self, image: str, docker_config: str, seconds: float) -> str:
+        """Create the service, and return its id; one that a killed gateway has left is replaced."""
+        name = self._name(image)
+        credentials = await self._pulls.credentials(image, docker_config)
+        while True:
+            with contextlib.suppress(ConflictError):
+                await self._services.create(_service(name, image), credentials.header)
+            try:
+                service = await self._services.inspect(name)
+            except NotFoundError:  # another gateway's, which has just been removed
+                continue
+            if not _is_left_over(service, seconds):
+                return service.id
+            await self._services.remove(service.id)
+
+    def _name(self, image: str) -> str:
+        text = f"{self._live.current.cluster_id}\0{canonical_name(image)}"
+        return f"enterprise-gateway-pull-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def find_waiting(nodes: Iterable[Node], tasks: Iterable[Task]) -> list[Node]:
+    """Return the nodes that have neither pulled the image nor failed to. Pure."""
+    settled = {task.node_id for task in tasks if task.status.state not in _BEFORE_THE_IMAGE}
+    return [node for node in nodes if node.id not in settled]
+
+
+def describe_failure(
+    image: str, nodes: Iterable[Node], tasks: Iterable[Task], seconds: float
+) -> str:
+    """Return which nodes do not have the image, and why; "" if all have it. Pure."""
+    nodes = list(nodes)
+    settled = [task for task in tasks if task.status.state not in _BEFORE_THE_IMAGE]
+    done = {task.node_id for task in settled if task.status.state != _WITHOUT_THE_IMAGE}
+    # Swarm tries again by itself, so a node may have several
+    reasons = {task.node_id: task.status.err or task.status.message for task in settled}
+    without = [
+        f"{node.description.hostname or node.id}: "
+        f"{reasons.get(node.id, f'not within {seconds:g} s')}"
+        for node in nodes
+        if node.id not in done
+    ]
+    if not without:
+        return ""
+    return (
+        f"The image {image} was not pulled by {len(without)} of {len(nodes)} nodes: "
+        f"{'; '.join(without)}. Nodes do not say what their registry answered: docker pull on such "
+        "a node does."
+    )
+
+
+def _service(name: str, image: str) -> dict[str, object]:
+    """Return the specification of a service whose tasks only need the image."""
+    return {
+        "Name": name,
+        "Labels": {"app": "enterprise-gateway", "component": "image-pull"},
+        "Mode": {"GlobalJob": {}},
+        "TaskTemplate": {
+            "ContainerSpec": {
+                "Image": canonical_name(image),
+                "Command": ["/bin/true"],
+                "Healthcheck": {"Test": ["NONE"]},
+            },
+            "RestartPolicy": {"Condition": "none"},
+        },
+    }
+
+
+def _is_left_over(service: Service, seconds: float) -> bool:
+    return time.time() - service.created > seconds
