@@ -14,6 +14,7 @@ from benchmarks.bench import Bench
 from benchmarks.figures import (
     away,
     boot,
+    burst,
     cold_start,
     many,
     relay,
@@ -39,6 +40,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "sessions": sessions.measure,
     "away": away.measure,
     "many": many.measure,
+    "burst": burst.measure,
     "swarm": swarm.measure,
     "scale": scale.measure,
 }
