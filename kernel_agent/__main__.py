@@ -26,7 +26,7 @@ from kernel_agent.launch.home import enter_folder, has_name, is_writable, name_u
 from kernel_agent.process.child import SpawnError
 from kernel_agent.process.command import CommandSpawner
 from kernel_agent.process.exits import ExitReason
-from kernel_agent.server.listener import Listener
+from kernel_agent.server.listener import CertificateError, Listener
 from kernel_agent.settings import AgentSettings, SettingsError, kernel_environment, read_settings
 from kernel_agent.system.prctl import adopt_orphans, hide_process
 
@@ -51,8 +51,10 @@ def main() -> int:
         return EXIT_USAGE
     try:
         with PrivateFolder(settings.folders) as folder:
+            if settings.certificate:
+                listener.encrypt(settings.certificate, folder)
             return _run(settings, kernel, listener, folder)
-    except NoFolderError as exc:
+    except (NoFolderError, CertificateError) as exc:
         sys.stderr.write(f"kernel_agent: {exc}\n")
         return EXIT_USAGE
     except Exception as exc:  # noqa: BLE001  # users see the end of stderr: a sentence

@@ -125,7 +125,9 @@ class Agent:
         Args:
             first: the kernel's first process, or the reason why it could not be spawned.
         """
-        server = await self._loop.create_server(self._http, sock=self._listener.sock)
+        server = await self._loop.create_server(
+            self._http, sock=self._listener.sock, ssl=self._listener.context
+        )
         for signum in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(signum, self._stop, signum)
         self._culler.start()

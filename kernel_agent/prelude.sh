@@ -190,7 +190,7 @@ done
 
 # Enterprise Gateway's own images without a Python of a kernel: their launcher reports to the gateway by itself.
 if [ -x "$bootstrap" ]; then
-    unset EG_AGENT_TRIED EG_AGENT_TOKEN EG_AGENT_SETTINGS EG_AGENT_LISTEN EG_AGENT_FOLDER
+    unset EG_AGENT_TRIED EG_AGENT_TOKEN EG_AGENT_CERTIFICATE EG_AGENT_SETTINGS EG_AGENT_LISTEN EG_AGENT_FOLDER
     unset EG_AGENT_ENTERED EG_AGENT_ENTRYPOINT
     exec "$bootstrap" "$@"
 fi

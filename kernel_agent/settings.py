@@ -41,6 +41,7 @@ class AgentSettings(NamedTuple):
 
     Attributes:
         kernel: what to run; None if the agent has to find it in the image (`launch.image`).
+        certificate: base64 of the PEM of a private key and its certificate; "": no TLS.
         folders: candidates for the parent of the agent's private folder; the first writable one.
     """
 
@@ -53,6 +54,7 @@ class AgentSettings(NamedTuple):
     port_range: Tuple[int, int]
     kernel: Optional[Kernel]
     folders: Tuple[str, ...] = TEMPORARY_FOLDERS
+    certificate: str = ""
     kernel_name: str = ""
     language: str = ""
     interrupt_by_message: bool = False
@@ -109,6 +111,7 @@ def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
         listen=environ.get("EG_AGENT_LISTEN") or "tcp:0.0.0.0:8898",
         response_address=environ.get("RESPONSE_ADDRESS", ""),
         public_key=environ.get("PUBLIC_KEY", ""),
+        certificate=environ.get("EG_AGENT_CERTIFICATE", ""),
         port_range=_read_port_range(environ.get("PORT_RANGE") or "0..0"),
         kernel=kernel,
         folders=_read_folders(environ),

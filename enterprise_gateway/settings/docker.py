@@ -39,6 +39,13 @@ class DockerSettings:
         name="docker_network",
         env=("EG_DOCKER_NETWORK",),
     )
+    encrypt_agent_traffic: bool = option(
+        "Speak TLS with the agents of kernels in containers and services, each with a key of its"
+        " own. Kernels that run already are not affected. WebSockets then pass through the"
+        " gateway, also behind the stack's load balancer.",
+        default=False,
+        env=("EG_ENCRYPT_AGENT_TRAFFIC",),
+    )
     kernel_image: str = option(
         "Image of kernels if neither the kernelspec nor the request names one.",
         default="",

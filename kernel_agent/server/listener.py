@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os
 import socket
 from contextlib import suppress
+from typing import TYPE_CHECKING, Optional
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 OWNER_ONLY = 0o177
 _TCP_OPTIONS = {
@@ -21,8 +27,16 @@ While data is under way, TCP's retransmissions end it, after 15 minutes as well 
 read, and a client may pause in the middle of its output."""
 
 
+class CertificateError(ValueError):
+    """`EG_AGENT_CERTIFICATE` cannot be used."""
+
+
 class Listener:
-    """A bound socket; for a unix socket also the file, removed at the end."""
+    """A bound socket; for a unix socket also the file, removed at the end.
+
+    Attributes:
+        context: of TLS; None: connections are plain.
+    """
 
     def __init__(self, listen: str) -> None:
         """Bind to `tcp:HOST:PORT` or `unix:PATH`.
@@ -33,6 +47,7 @@ class Listener:
         """
         kind, _, rest = listen.partition(":")
         self._path = rest if kind == "unix" else ""
+        self.context: "Optional[SSLContext]" = None
         if kind == "unix":
             self.sock = _bind_unix(rest)
         elif kind == "tcp":
@@ -50,6 +65,31 @@ class Listener:
             raise ValueError("EG_AGENT_LISTEN is neither tcp:HOST:PORT nor unix:PATH")
         self.sock.listen(128)
         self.sock.setblocking(False)  # noqa: FBT003  # its only parameter
+
+    def encrypt(self, certificate: str, folder: str) -> None:
+        """Have connections speak TLS.
+
+        Args:
+            certificate: `EG_AGENT_CERTIFICATE` of the wire contract.
+            folder: a private one, in which it is for a moment: ssl loads files only.
+
+        Raises:
+            CertificateError: it is malformed.
+        """
+        import ssl  # noqa: PLC0415  # few agents need it
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        path = f"{folder}/certificate.pem"
+        try:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(base64.b64decode(certificate))
+            context.load_cert_chain(path)
+        except (ssl.SSLError, binascii.Error) as exc:
+            raise CertificateError("EG_AGENT_CERTIFICATE is malformed") from exc
+        finally:
+            os.unlink(path)
+        self.context = context
 
     def address(self) -> str:
         """Return the address, with the port that was assigned."""

@@ -354,6 +354,8 @@ def _write(transport: asyncio.Transport, pieces: Sequence[bytes]) -> None:
 
 def _read_received(transport: asyncio.Transport) -> bytes:
     """Return the bytes that a broken connection received and its transport has not read."""
+    if transport.get_extra_info("sslcontext") is not None:
+        return b""  # they are bytes of TLS
     connection = transport.get_extra_info("socket")
     try:
         return os.read(connection.fileno(), READ_BYTES)

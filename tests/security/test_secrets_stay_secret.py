@@ -12,7 +12,7 @@ from harness.engines.leftovers import find_containers, find_processes
 from harness.gateways.gateway import Gateway
 
 from enterprise_gateway.app.secret import load_or_create_secret
-from enterprise_gateway.services.kernels.planning.launches import derive_agent_token
+from enterprise_gateway.services.kernels.planning.agent_credentials import derive_agent_token
 from jupyter_wire.messages import Codec
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]

@@ -46,6 +46,8 @@ class AgentEndpoint:
     host: str = ""
     port: int = 0
     unix_path: str = ""
+    public_key: bytes = b""
+    """DER of the `SubjectPublicKeyInfo` that it must prove to hold in TLS; b"": it speaks none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,8 @@ class LaunchRequest:
     """Unique to this launch of the kernel."""
     launch_token: str = field(default="", repr=False)
     """The agent's token if its workload carries `launch_id`; earlier agents had another one."""
+    agent_certificate: str = field(default="", repr=False)
+    """`EG_AGENT_CERTIFICATE` of the wire contract, "" for an agent that is to speak no TLS."""
     pool: str = ""
     """The pool that the kernel is for, "" if it is for a user."""
     steps: StepRecorder = field(default_factory=StepRecorder, repr=False, compare=False)

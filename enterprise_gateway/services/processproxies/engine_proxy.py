@@ -316,6 +316,12 @@ class EngineProcessProxy(ReportingProcessProxy):
             raise launch_failure(
                 request, "it reported, but its container is gone or has no address."
             )
+        if request.agent_certificate and workload.launch_id != request.launch_id:
+            raise launch_failure(
+                request,
+                "its traffic would not be encrypted: its launch script does not label it with "
+                "EG_AGENT_LAUNCH. Take that from launch_docker.py of this version.",
+            )
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 _, writer = await asyncio.open_connection(endpoint.host, endpoint.port)

@@ -42,15 +42,15 @@ def is_balancer(headers: Mapping[str, str], secret: str) -> bool:
 def describe_agent(endpoint: AgentEndpoint, target: str, token: str) -> dict[str, str]:
     """Return the headers that tell the load balancer how to reach an agent.
 
-    An agent at a unix socket is out of its reach: without headers it passes the request on as any
-    other, and the gateway splices.
+    An agent at a unix socket is out of its reach, and it cannot tell whether one that speaks TLS is
+    the kernel's: without headers it passes the request on as any other, and the gateway splices.
 
     Args:
         endpoint: where the agent listens.
         target: of the upgrade request: path and query.
         token: the agent's.
     """
-    if endpoint.unix_path:
+    if endpoint.unix_path or endpoint.public_key:
         return {}
     host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
     return {

@@ -5,6 +5,7 @@ import errno
 
 from enterprise_gateway.errors import UnavailableError
 from enterprise_gateway.services.keepalive import LASTING, keep_transport_alive
+from enterprise_gateway.services.kernels.agents import connection as connections
 from enterprise_gateway.services.processproxies.contract import AgentEndpoint
 from enterprise_gateway.web.channels.upgrade import (
     HEAD_END,
@@ -28,25 +29,21 @@ async def connect(endpoint: AgentEndpoint) -> "Handshake":
     Raises:
         UnavailableError: the agent cannot be reached.
     """
-    loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            if endpoint.unix_path:
-                _, handshake = await loop.create_unix_connection(Handshake, endpoint.unix_path)
-            else:
-                handshake = await _connect_by_tcp(endpoint)
+            handshake = await _connect_patiently(endpoint)
     except (OSError, TimeoutError) as exc:
         raise UnavailableError("The kernel's agent cannot be reached", retry_after=1.0) from exc
     keep_transport_alive(handshake.transport, LASTING)
     return handshake
 
 
-async def _connect_by_tcp(endpoint: AgentEndpoint) -> "Handshake":
+async def _connect_patiently(endpoint: AgentEndpoint) -> "Handshake":
     loop = asyncio.get_running_loop()
     end = loop.time() + NETWORK_SECONDS
     while True:
         try:
-            _, handshake = await loop.create_connection(Handshake, endpoint.host, endpoint.port)
+            _, handshake = await connections.connect(endpoint, Handshake)
         except OSError as exc:
             if exc.errno != errno.EHOSTUNREACH or loop.time() >= end:
                 raise

@@ -149,6 +149,7 @@ class _End(asyncio.BufferedProtocol):
         self._peer = peer
         self._splice = splice
         self._buffer = buffer
+        self._is_tls = own.get_extra_info("sslcontext") is not None
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return the memory for one read."""
@@ -181,8 +182,7 @@ class _End(asyncio.BufferedProtocol):
 
         The other direction continues if both transports can be half closed.
         """
-        is_tls = self._own.get_extra_info("sslcontext") is not None
-        if is_tls or not self._peer.can_write_eof():
+        if self._is_tls or not self._peer.can_write_eof():
             _close(self._peer)
             return False
         may_go_on = self._splice.end_direction()
@@ -196,12 +196,14 @@ class _End(asyncio.BufferedProtocol):
         A failed write ends a transport at once, although more bytes may have arrived, such as the
         close frame that explains the failure. They are passed on first.
         """
-        if exc is not None and self._own.get_extra_info("sslcontext") is None:
+        if exc is not None:
             self._read_received()
         _close(self._peer)
         self._splice.end_lost()
 
     def _read_received(self) -> None:
+        if self._is_tls:
+            return  # it would be the bytes of TLS
         try:
             nbytes = os.readv(self._own.get_extra_info("socket").fileno(), [self._buffer.view])
         except OSError:

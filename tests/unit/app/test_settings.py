@@ -111,6 +111,7 @@ VARIABLES = [
     ("DOCKER_TLS_VERIFY", "1", "docker.tls_verify", True),
     ("DOCKER_CERT_PATH", "/certs", "docker.cert_path", "/certs"),
     ("EG_DOCKER_NETWORK", "eg", "docker.network", "eg"),
+    ("EG_ENCRYPT_AGENT_TRAFFIC", "True", "docker.encrypt_agent_traffic", True),
     ("EG_SIDECAR_IMAGE", "img:1", "docker.sidecar_image", "img:1"),
     ("EG_KERNEL_IMAGE", "img:1", "docker.kernel_image", "img:1"),
     ("EG_PULL_POLICY", "always", "docker.pull_policy", "Always"),

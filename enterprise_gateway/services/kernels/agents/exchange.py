@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import h11
 
 from enterprise_gateway.services.keepalive import keep_transport_alive
+from enterprise_gateway.services.kernels.agents.connection import NotTheAgentError, open_streams
 from enterprise_gateway.services.processproxies.contract import AgentEndpoint
 
 CONNECT_SECONDS = 5.0
@@ -234,8 +235,11 @@ async def exchange(
         OutOfContractError, ConnectionError: as `Answer.read_head`.
         OSError, TimeoutError: it cannot be reached.
     """
-    async with asyncio.timeout(CONNECT_SECONDS):
-        reader, writer = await _connect(endpoint)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            reader, writer = await open_streams(endpoint, READ_BYTES)
+    except NotTheAgentError as exc:
+        raise OutOfContractError(str(exc)) from exc
 
     def cut(_: object = None) -> None:
         writer.transport.abort()
@@ -251,11 +255,3 @@ async def exchange(
     finally:
         end.remove_done_callback(cut)
         cut()
-
-
-async def _connect(
-    endpoint: AgentEndpoint,
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    if endpoint.unix_path:
-        return await asyncio.open_unix_connection(endpoint.unix_path, limit=READ_BYTES)
-    return await asyncio.open_connection(endpoint.host, endpoint.port, limit=READ_BYTES)

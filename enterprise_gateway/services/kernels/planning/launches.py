@@ -1,6 +1,5 @@
 """From a request for a kernel to the launch request for its process proxy. Pure."""
 
-import hmac
 import math
 import secrets
 import signal
@@ -10,6 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from enterprise_gateway.errors import ConfigurationError, ForbiddenError, InvalidRequestError
+from enterprise_gateway.services.kernels.planning.agent_credentials import (
+    derive_agent_token,
+    derive_certificate,
+    mark_launch,
+)
 from enterprise_gateway.services.kernels.planning.culling import effective_culling, effective_limits
 from enterprise_gateway.services.kernels.planning.environment import (
     accept_client_env,
@@ -138,28 +142,25 @@ def with_kernel_id(launch: LaunchRequest, kernel_id: str, cluster_secret: bytes)
     )
 
 
-def distinguish_launch(launch: LaunchRequest, cluster_secret: bytes) -> LaunchRequest:
+def distinguish_launch(
+    launch: LaunchRequest, cluster_secret: bytes, *, is_encrypted: bool = False
+) -> LaunchRequest:
     """Return a launch with an id and a token of its own, for a kernel that may be launched again.
 
     A stolen token of an agent is of no use once its kernel was launched again.
-    """
-    launch_id = secrets.token_hex(8)
-    token = derive_agent_token(cluster_secret, launch.kernel_id, launch_id)
-    return replace(launch, launch_id=launch_id, launch_token=token)
-
-
-def derive_agent_token(cluster_secret: bytes, kernel_id: str, launch_id: str = "") -> str:
-    """Return the bearer token of a kernel's agent: HMAC-SHA256, in hexadecimal.
-
-    It derives from the cluster secret, so no replica has to store or share it.
 
     Args:
+        launch: the launch.
         cluster_secret: the secret that all replicas share.
-        kernel_id: the kernel.
-        launch_id: the launch, "" for a workload that carries none.
+        is_encrypted: whether the agent is to speak TLS, with a key of its own.
     """
-    message = f"{kernel_id}\0{launch_id}" if launch_id else kernel_id
-    return hmac.digest(cluster_secret, message.encode(), "sha256").hex()
+    launch_id = secrets.token_hex(8)
+    certificate = ""
+    if is_encrypted:
+        launch_id = mark_launch(launch_id)
+        certificate = derive_certificate(cluster_secret, launch.kernel_id, launch_id)
+    token = derive_agent_token(cluster_secret, launch.kernel_id, launch_id)
+    return replace(launch, launch_id=launch_id, launch_token=token, agent_certificate=certificate)
 
 
 def is_kernel_id(text: str) -> bool:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 
 from enterprise_gateway.errors import GatewayError, UnavailableError
 from enterprise_gateway.services.kernels.agents.agent import (
@@ -12,9 +13,17 @@ from enterprise_gateway.services.kernels.agents.agent import (
     BrokenAgentError,
 )
 from enterprise_gateway.services.kernels.agents.state import AgentState
-from enterprise_gateway.services.kernels.planning.launches import derive_agent_token
+from enterprise_gateway.services.kernels.planning.agent_credentials import (
+    derive_agent_token,
+    derive_public_key,
+    is_marked,
+)
 from enterprise_gateway.services.kernels.registry.records import Record
-from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
+from enterprise_gateway.services.processproxies.contract import (
+    AgentEndpoint,
+    BaseProcessProxyABC,
+    Workload,
+)
 from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.settings import LiveSettings
 
@@ -74,13 +83,12 @@ class AgentLinks:
 
     def attach(self, record: Record) -> None:
         """Connect to the agent where it is now."""
-        endpoint = record.workload.endpoint
+        secret = self._live.current.cluster_secret
+        endpoint = _identify(record.workload, secret)
         if endpoint is None or (record.agent is not None and record.agent.endpoint == endpoint):
             return
         self.detach(record)
-        token = derive_agent_token(
-            self._live.current.cluster_secret, record.kernel_id, record.workload.launch_id
-        )
+        token = derive_agent_token(secret, record.kernel_id, record.workload.launch_id)
         silence_seconds = self._live.current.delays.agent_silence_seconds
         agent = Agent(record.kernel_id, endpoint, token, silence_seconds)
         record.attach(agent)
@@ -175,3 +183,12 @@ class AgentLinks:
             _log.debug("Kernel %s: %s", record.kernel_id, exc)
         except Exception:  # noqa: BLE001 - as above
             _log.exception("Checking on kernel %s, which does not answer, failed", record.kernel_id)
+
+
+def _identify(workload: Workload, cluster_secret: bytes) -> AgentEndpoint | None:
+    """Return where an agent listens, and how it proves to be the kernel's."""
+    endpoint = workload.endpoint
+    if endpoint is None or endpoint.unix_path or not is_marked(workload.launch_id):
+        return endpoint
+    key = derive_public_key(cluster_secret, workload.kernel_id, workload.launch_id)
+    return replace(endpoint, public_key=key)

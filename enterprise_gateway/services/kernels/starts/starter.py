@@ -238,7 +238,10 @@ class Starter:
         self._registry.follow(proxy)
         if not launch.pool:
             self._check_limits_before(launch)
-        launch = distinguish_launch(launch, self._live.current.cluster_secret)
+        settings = self._live.current
+        launch = distinguish_launch(
+            launch, settings.cluster_secret, is_encrypted=settings.docker.encrypt_agent_traffic
+        )
         launch = replace(launch, steps=attempt.steps)
         with self._registry.launching(proxy, launch):
             await proxy.prepare(launch)

@@ -24,6 +24,8 @@ DEFAULT_IMAGE = f"localhost/enterprise-gateway/kernel-py:{__version__}"
 ENTRYPOINTS = ("image", "none")
 SHM_SIZE = "EG_SHM_SIZE"
 """The variable with the size of the container's /dev/shm, if not the engine's default."""
+AGENT_CERTIFICATE = "EG_AGENT_CERTIFICATE"
+"""The variable with the key and certificate of an agent that speaks TLS."""
 AGENT_LAUNCH = "EG_AGENT_LAUNCH"
 """The variable with `ID:TOKEN`: a label for the workload, and its agent's token."""
 POOL = "EG_POOL"
@@ -98,6 +100,7 @@ def launch_environment(
         ENTRYPOINT,
         SHM_SIZE,
         *(() if request.pool else (POOL,)),
+        *(() if request.agent_certificate else (AGENT_CERTIFICATE,)),
     ):  # only the process proxy sets these
         env.pop(name, None)
     if "shm_size" in request.config:
@@ -108,10 +111,12 @@ def launch_environment(
 
 
 def _launch_variables(request: LaunchRequest) -> dict[str, str]:
-    """Return the variables for labels of the workload: its launch, and its pool."""
+    """Return the variables that come with one launch, some of which become labels."""
     variables = {POOL: request.pool} if request.pool else {}
     if request.launch_id:
         variables[AGENT_LAUNCH] = f"{request.launch_id}:{request.launch_token}"
+    if request.agent_certificate:
+        variables[AGENT_CERTIFICATE] = request.agent_certificate
     return variables
 
 

@@ -16,7 +16,10 @@ from enterprise_gateway.errors import LaunchError, NotFoundError
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
 from enterprise_gateway.services.processproxies.engine.client import EngineWorkloads
 from enterprise_gateway.services.processproxies.launch.base import launch_failure
-from enterprise_gateway.services.processproxies.launch.environment import network_name
+from enterprise_gateway.services.processproxies.launch.environment import (
+    AGENT_CERTIFICATE,
+    network_name,
+)
 from enterprise_gateway.services.processproxies.launch.progress import LaunchProgress
 from enterprise_gateway.services.processproxies.responses.launcher_reports import LauncherReports
 from enterprise_gateway.services.processproxies.responses.listener import ResponseEndpoint
@@ -227,6 +230,7 @@ def plan_sidecar(
             if LAUNCH_LABEL in kernel_labels
             else request.agent_token,
             "EG_AGENT_ATTACH": attachment,
+            **({AGENT_CERTIFICATE: request.agent_certificate} if request.agent_certificate else {}),
             "KERNEL_USERNAME": request.username,
             "PUBLIC_KEY": endpoint.public_key,
             "RESPONSE_ADDRESS": endpoint.address,

@@ -22,7 +22,7 @@ from enterprise_gateway.app.commands.command import Command
 from enterprise_gateway.app.commands.kernels import KernelListApp, KernelStopApp
 from enterprise_gateway.errors import LaunchError
 from enterprise_gateway.services.kernels import handlers as kernel_handlers
-from enterprise_gateway.services.kernels.planning.launches import derive_agent_token
+from enterprise_gateway.services.kernels.planning.agent_credentials import derive_agent_token
 from enterprise_gateway.services.processproxies.contract import (
     AgentEndpoint,
     Workload,

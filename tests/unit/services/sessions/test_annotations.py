@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from enterprise_gateway.services.kernels.planning.launches import derive_agent_token
+from enterprise_gateway.services.kernels.planning.agent_credentials import derive_agent_token
 from enterprise_gateway.services.sessions.annotations import (
     Session,
     SessionStore,

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from enterprise_gateway.errors import ConfigurationError, ForbiddenError, InvalidRequestError
+from enterprise_gateway.services.kernels.planning.agent_credentials import derive_agent_token
 from enterprise_gateway.services.kernels.planning.launches import (
     StartRequest,
-    derive_agent_token,
     distinguish_launch,
     plan_launch,
 )
