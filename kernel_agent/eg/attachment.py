@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Mapping, Optional
 
 from kernel_agent.eg.comm_port import CommPort
 from kernel_agent.eg.liveness import LivenessProbe, ProbeResult
+from kernel_agent.eg.spareless import SparelessSpawner
 from kernel_agent.launch.command import Attachment
 from kernel_agent.launch.connection_info import ConnectionInfo
 from kernel_agent.process.child import OutputTail, SpawnError
@@ -132,7 +133,7 @@ class AttachedProcess:
             self._watching.cancel()
 
 
-class AttachSpawner:
+class AttachSpawner(SparelessSpawner):
     """A `spawner.KernelSpawner` that starts nothing and attaches once to a kernel.
 
     Attributes:
@@ -156,22 +157,6 @@ class AttachSpawner:
 
     def change_environment(self, changes: Mapping[str, Optional[str]]) -> None:
         """Do nothing: there are no later processes."""
-
-    @property
-    def has_spare(self) -> bool:
-        """No."""
-        return False
-
-    def prepare(self, *_: object) -> None:
-        """Do nothing: there is nothing to prepare."""
-
-    async def respawn(self) -> AttachedProcess:
-        """Do as at the first time.
-
-        Raises:
-            SpawnError: that fails.
-        """
-        return self.spawn()
 
     def release(self) -> None:
         """Do nothing: there is nothing to release."""

@@ -21,6 +21,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Dict, Mapping, Optional, Tuple
 
 from kernel_agent.eg.rsa import PrivateKey, generate_key, public_key_info
+from kernel_agent.eg.spareless import SparelessSpawner
 from kernel_agent.launch.connection_info import LOOPBACK, ConnectionInfo
 from kernel_agent.process.child import (
     LOG_TAIL_BYTES,
@@ -163,7 +164,7 @@ class BootstrapProcess:
         signal_descendants(signal.SIGTERM, {self._child.pid} if is_script else frozenset())
 
 
-class BootstrapSpawner:
+class BootstrapSpawner(SparelessSpawner):
     """A `spawner.KernelSpawner` of an image's `bootstrap-kernel.sh`.
 
     Attributes:
@@ -211,22 +212,6 @@ class BootstrapSpawner:
     def change_environment(self, changes: Mapping[str, Optional[str]]) -> None:
         """Set variables for later processes, or unset those that are None."""
         self._env = changed_environment(self._env, changes)
-
-    @property
-    def has_spare(self) -> bool:
-        """No."""
-        return False
-
-    def prepare(self, *_: object) -> None:
-        """Do nothing: there is nothing to prepare."""
-
-    async def respawn(self) -> BootstrapProcess:
-        """Do as at the first time.
-
-        Raises:
-            SpawnError: that fails.
-        """
-        return self.spawn()
 
     def release(self) -> None:
         """Close the port for the launcher's report."""
