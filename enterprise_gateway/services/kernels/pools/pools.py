@@ -69,6 +69,20 @@ class Pools:
         self._metrics.count(spec.name, outcome)
         return record
 
+    async def discard(self, record: Record) -> None:
+        """End a kernel that was launched for a pool, unless a user has it, by whichever gateway.
+
+        Raises:
+            ConflictError: a user has it.
+            UnavailableError: its agent does not answer, so a user may have it.
+        """
+        try:
+            await self._registry.end(record, DISCARD_SECONDS, only_pooled=True)
+        except ConflictError:
+            if record.agent is not None and (await record.agent.taken()).is_taken:
+                raise
+            await self._registry.end(record, DISCARD_SECONDS)  # its agent lets no user take it
+
     async def _take_one(
         self, pool: Pool, takeover: Takeover, launch: LaunchRequest
     ) -> Record | None:

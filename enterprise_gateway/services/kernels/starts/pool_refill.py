@@ -151,12 +151,19 @@ class PoolRefill:
             record = members[workload]
             if record.is_takeable:
                 self._tasks.begin_once(record, functools.partial(self._end, record))
-        for key, count in found.missing.items():
-            for _ in range(count):
-                if not self._may_launch(key, now):
-                    break
-                self._launching[key] += 1
-                self._tasks.begin(self._launch(pools[key]))
+        for key in found.missing:
+            if self._may_launch(key, now):
+                self._tasks.begin_once(key, functools.partial(self._fill, pools[key]))
+
+    async def _fill(self, pool: Pool) -> None:
+        """Launch what is missing in a pool, after a moment in which other gateways may do so."""
+        await asyncio.sleep(random.uniform(0, SPREAD_SECONDS))  # noqa: S311 - no secret
+        now = asyncio.get_running_loop().time()
+        for _ in range(self._find_balance(self._members()).missing.get(pool.key, 0)):
+            if not self._may_launch(pool.key, now):
+                break
+            self._launching[pool.key] += 1
+            self._tasks.begin(self._launch(pool))
 
     def _members(self) -> dict[Workload, Record]:
         """Return the kernels that users can be given, now or soon.
@@ -197,12 +204,6 @@ class PoolRefill:
     async def _launch(self, pool: Pool) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await asyncio.sleep(random.uniform(0, SPREAD_SECONDS))  # noqa: S311 - no secret
-            self._launching[pool.key] -= 1  # is it still missing?
-            is_missing = pool.key in self._find_balance(self._members()).missing
-            self._launching[pool.key] += 1
-            if not is_missing:
-                return
             secret = self._live.current.cluster_secret
             launch = with_kernel_id(pool.launch, str(uuid.uuid4()), secret)
             launch = replace(launch, pool=pool.key)
@@ -224,16 +225,14 @@ class PoolRefill:
 
         Raises:
             ConflictError: it was taken.
+            UnavailableError: its agent does not answer.
             ConfigurationError: none of its kind can be taken.
         """
         if record.is_takeable:
             return
         if record.agent is None or record.state is None or record.state.pooled:
             return  # it is known to be in the pool, or will be, or is gone
-        with contextlib.suppress(UnavailableError):  # an older agent knows of no pools
-            if (await record.agent.taken()).is_taken:
-                raise ConflictError(f"Kernel {record.kernel_id} was taken")
-        await self._registry.end(record, DISCARD_SECONDS)
+        await self._pools.discard(record)
         raise ConfigurationError(
             "Its kernels cannot be given to users while they run: their launch script sets no "
             "label enterprise-gateway.pool, their image has an older agent or no name for the "

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import logging
 from dataclasses import replace
 
 from enterprise_gateway.errors import (
     ConflictError,
     ForbiddenError,
+    GatewayError,
     LaunchError,
     NotFoundError,
     UnavailableError,
@@ -49,6 +51,8 @@ POLL_SECONDS = 0.2
 """The pause between two checks of a kernel that another replica launches again."""
 
 _MOVE_ATTEMPTS = 5
+
+_log = logging.getLogger(__name__)
 
 
 class Starter:
@@ -260,10 +264,20 @@ class Starter:
                 await asyncio.wait_for(record.is_known.wait(), FIRST_STATE_SECONDS)
             _check_alive(record)
         except BaseException:
-            await self._tasks.run(self._registry.end(record, DISCARD_SECONDS))
+            await self._tasks.run(self._discard(record, launch))
             raise
         record.complete_launch(attempt.steps.end())
         return record
+
+    async def _discard(self, record: Record, launch: LaunchRequest) -> None:
+        """End a kernel whose start has failed after it was launched."""
+        if not launch.pool:
+            await self._registry.end(record, DISCARD_SECONDS)
+            return
+        try:
+            await self._pools.discard(record)
+        except GatewayError as exc:
+            _log.info("Kernel %s stays, though its launch failed: %s", record.kernel_id, exc)
 
     async def _check_id_is_free(self, kernel_id: str) -> None:
         with contextlib.suppress(NotFoundError):

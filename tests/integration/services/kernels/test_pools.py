@@ -14,9 +14,13 @@ import pytest
 from harness.gateways.service import Answer, Service, serve_settings
 from harness.waiting import eventually
 
-from enterprise_gateway.errors import NotFoundError
+from enterprise_gateway.errors import ConflictError, NotFoundError
 from enterprise_gateway.services.composition import GatewayServices
+from enterprise_gateway.services.kernels.pools.pools import Pools
+from enterprise_gateway.services.kernels.registry.registry import Registry
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
+from enterprise_gateway.services.processproxies.registry import ProxyRegistry
+from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.settings import LiveSettings
 
 pytestmark = pytest.mark.kernel
@@ -235,3 +239,25 @@ async def test_last_place_goes_to_one_user(live: LiveSettings) -> None:
         )
         assert sorted(answer.status for answer in answers) == [201, 403]
         assert len(await service.get("/api/kernels")) == 2
+
+
+async def test_launch_that_is_given_up_ends_no_users_kernel(live: LiveSettings) -> None:
+    """A gateway that stops over its pool's launch may find that another has given it away."""
+    async with pooling(live, 2) as service:
+        proxies = ProxyRegistry(live)
+        registry = Registry(live, proxies)
+        pools = Pools(live, registry, BackgroundTasks())
+        await proxies.start()
+        try:
+            await registry.refresh_all()
+            known = {record.kernel_id: record for record in registry}
+            taken = (await start(service, KERNEL_USERNAME="ann")).body["id"]
+            with pytest.raises(ConflictError):
+                await pools.discard(known.pop(taken))
+            assert json.loads(await run(service, taken, SHOW))[0] == "ann"
+            (waiting,) = known.values()
+            await pools.discard(waiting)
+            assert waiting.is_over.is_set()
+        finally:
+            await registry.close()
+            await proxies.close()
