@@ -53,7 +53,7 @@ async def list_kernelspecs(
         specs = {
             name: spec
             for name, spec in specs.items()
-            if decide_access(user, spec.proxy_config, settings.kernels) is Access.GRANTED
+            if decide_access(user, spec.config, settings.kernels) is Access.GRANTED
         }
     base_url = settings.server.base_url
     return json_response(
@@ -95,9 +95,7 @@ def kernelspec_model(spec: Kernelspec, base_url: str) -> dict[str, object]:
 
 def _model_for(user: str | None, spec: Kernelspec, live: LiveSettings) -> web.Response:
     settings = live.current
-    granted = (
-        user is None or decide_access(user, spec.proxy_config, settings.kernels) is Access.GRANTED
-    )
+    granted = user is None or decide_access(user, spec.config, settings.kernels) is Access.GRANTED
     if not granted:
         raise ForbiddenError(f"User {user} is not authorized to use kernel spec {spec.name}")
     return json_response(kernelspec_model(spec, settings.server.base_url))

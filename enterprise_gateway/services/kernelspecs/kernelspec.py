@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from enterprise_gateway.services.processproxies.config import ProxyConfig, read_config
 from enterprise_gateway.services.processproxies.registry import LOCAL_PROCESS_PROXY
 
 _LOCAL_PROVISIONERS = frozenset({"", "local-provisioner"})
@@ -58,7 +59,9 @@ class Kernelspec:
     proxy_class: str
     """Dotted name of its process proxy."""
     proxy_config: dict[str, Any]
-    """`metadata.process_proxy.config`."""
+    """`metadata.process_proxy.config`, for the process proxy."""
+    config: ProxyConfig
+    """The keys in it that the gateway knows."""
     resource_names: tuple[str, ...]
     """Files that clients may want: logos, `kernel.js`, `kernel.css`."""
 
@@ -70,6 +73,7 @@ def parse_kernelspec(
 
     Raises:
         ValueError: the text is not a kernelspec; the message says why.
+        ConfigurationError: its process proxy's config is wrong.
     """
     spec = msgspec.json.decode(raw, type=KernelJson)
     mode = spec.interrupt_mode.lower()
@@ -82,6 +86,7 @@ def parse_kernelspec(
         spec=msgspec.structs.replace(spec, interrupt_mode=mode),
         proxy_class=stanza.class_name,
         proxy_config=stanza.config,
+        config=read_config(stanza.config, name),
         resource_names=resource_names,
     )
 

@@ -199,9 +199,9 @@ def _parse(name: str, folder: Path) -> Kernelspec | _Fault:
     try:
         raw = (folder / "kernel.json").read_bytes()
         spec = parse_kernelspec(name, folder, raw, _resource_names(folder))
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, ConfigurationError) as exc:
         _log.warning("Kernelspec %s is left out: %s", folder, exc)
-        return _Fault(str(exc))
+        return _Fault(str(exc).rstrip("."))
     if "executor_image_name" in spec.proxy_config:
         _log.info("Kernelspec %s: executor_image_name is ignored, no Spark executors", folder)
     return spec

@@ -19,7 +19,6 @@ from enterprise_gateway.services.kernels.planning.environment import (
     accept_client_env,
     merge_environment,
 )
-from enterprise_gateway.services.kernels.planning.spares import effective_spare
 from enterprise_gateway.services.kernelspecs.access import Access, decide_access
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME, LaunchRequest
@@ -28,11 +27,6 @@ from enterprise_gateway.services.processproxies.workloads.names import escape_us
 from enterprise_gateway.settings import KernelSettings, Settings
 
 MAX_LAUNCH_TIMEOUT_SECONDS = 3600.0
-CLAIM_SECONDS = 60.0
-"""How long a kernel that is ready waits for a client to claim it.
-
-The gateway answers its client within moments, unless it dies, and the client then connects at once.
-"""
 PING_FRACTION = 0.75
 """The part of a client's deadline after which it is pinged; the rest is for a slow network."""
 
@@ -184,7 +178,7 @@ def _kernel_id(wanted: str | None, client: Mapping[str, str]) -> str:
 
 
 def _authorize(username: str, spec: Kernelspec, settings: KernelSettings) -> None:
-    access = decide_access(username, spec.proxy_config, settings)
+    access = decide_access(username, spec.config, settings)
     if access is not Access.GRANTED:
         raise ForbiddenError(
             f"User '{username}' is {access.value} to start kernel '{spec.spec.display_name}'. "
@@ -215,21 +209,27 @@ def _agent_settings(
     return {
         "kernel_name": spec.name,
         "language": spec.spec.language,
-        "kernel_argv": _kernel_argv(spec),
+        "kernel_argv": list(spec.config.argv),
         "interrupt_mode": spec.spec.interrupt_mode,
         "interrupt_signal": _interrupt_signal(spec),
         "autorestart": settings.autorestart,
         "restart_limit": settings.restart_limit,
         "shutdown_wait_time": settings.shutdown_wait_time,
         "launch_timeout": min(timeout, settings.kernel_info_timeout),
-        "claim_timeout": _claim_timeout(spec),
+        "claim_timeout": spec.config.claim_timeout,
         "allowed_message_types": list(settings.allowed_message_types),
         "allow_tracebacks": settings.allow_tracebacks,
         "traceback_replacement_message": settings.traceback_replacement_message,
-        **effective_spare(settings, spec),
+        "restart_spare": _has_spare(settings, spec),
+        "preload": list(spec.config.preload),
         **effective_culling(settings.culling, spec.spec.metadata),
         **effective_limits(settings.limits, spec.spec.metadata),
     }
+
+
+def _has_spare(settings: KernelSettings, spec: Kernelspec) -> bool:
+    stated = spec.config.restart_spare
+    return settings.restart_spare if stated is None else stated
 
 
 def _ping_interval(env: Mapping[str, str], launch_timeout: float, interval: float) -> float:
@@ -241,27 +241,6 @@ def _ping_interval(env: Mapping[str, str], launch_timeout: float, interval: floa
     if "KERNEL_LAUNCH_TIMEOUT" not in env:
         return interval
     return min(interval, PING_FRACTION * launch_timeout)
-
-
-def _kernel_argv(spec: Kernelspec) -> list[str]:
-    """Return the command of the kernel in its image, [] if the image decides."""
-    argv = spec.proxy_config.get("argv", [])
-    if isinstance(argv, list) and all(isinstance(part, str) for part in argv):
-        return argv
-    raise ConfigurationError(
-        f"argv in metadata.process_proxy.config of kernelspec {spec.name} must be a list of "
-        'strings, such as ["python3", "-m", "ipykernel_launcher", "-f", "{connection_file}"].'
-    )
-
-
-def _claim_timeout(spec: Kernelspec) -> float:
-    seconds = spec.proxy_config.get("claim_timeout", CLAIM_SECONDS)
-    if type(seconds) in (int, float) and 0 < seconds < math.inf:
-        return float(seconds)
-    raise ConfigurationError(
-        f"claim_timeout in metadata.process_proxy.config of kernelspec {spec.name} must be a "
-        "number of seconds."
-    )
 
 
 def _interrupt_signal(spec: Kernelspec) -> str:

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 
 import msgspec
 
-from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.kernels.planning.launches import plan_pooled_launch
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
 from enterprise_gateway.settings import Settings
 
-MAX_SIZE = 1000
 _DIGEST_CHARS = 16
 _ITS_OWN = ("KERNEL_ID",)
 """Variables that differ between two kernels of one pool."""
@@ -41,19 +39,8 @@ class Pool:
 
 
 def pool_size(spec: Kernelspec, settings: Settings) -> int:
-    """Return how many kernels of a kernelspec are kept ready.
-
-    Raises:
-        ConfigurationError: the kernelspec's `pool_size` is not a number of kernels.
-    """
-    sizes = dict(settings.kernels.pool_sizes)
-    size = sizes.get(spec.name, spec.proxy_config.get("pool_size", 0))
-    if type(size) is not int or not 0 <= size <= MAX_SIZE:
-        raise ConfigurationError(
-            f"pool_size in metadata.process_proxy.config of kernelspec {spec.name} must be a "
-            f"number from 0 to {MAX_SIZE}."
-        )
-    return size
+    """Return how many kernels of a kernelspec are kept ready."""
+    return dict(settings.kernels.pool_sizes).get(spec.name, spec.config.pool_size or 0)
 
 
 def plan_pool(spec: Kernelspec, settings: Settings, image_id: str = "") -> Pool:

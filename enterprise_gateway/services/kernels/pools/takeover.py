@@ -1,11 +1,10 @@
 """What a kernel of a pool must be told to be the kernel that a user asks for. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.kernels.planning.environment import is_steering
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
 
@@ -44,45 +43,27 @@ class Takeover:
 
 
 def plan_takeover(
-    pooled: LaunchRequest, wanted: LaunchRequest, *, may_move: bool
+    pooled: LaunchRequest, wanted: LaunchRequest, pool_env: Iterable[str], *, may_move: bool
 ) -> Takeover | None:
     """Return how a kernel of a pool becomes the one that is wanted, None if it cannot.
 
     Args:
         pooled: how the kernel was launched.
         wanted: how the user's would be launched.
+        pool_env: further variables that a running kernel may be given; `*` stands for any text.
         may_move: whether users may choose the working directory.
-
-    Raises:
-        ConfigurationError: the kernelspec's `pool_env` is no list of names.
     """
     if _at_launch(pooled.agent_settings) != _at_launch(wanted.agent_settings):
         return None
     env = _difference(pooled.env, wanted.env)
     if not may_move:
         env.pop("KERNEL_WORKING_DIR", None)
-    allowed = pool_env(wanted)
-    if any(not _is_settable(name, allowed) for name in env):
+    if any(not _is_settable(name, pool_env) for name in env):
         return None
     if sum(len(name) + len((value or "").encode()) for name, value in env.items()) > MAX_BYTES:
         return None
     cwd = wanted.cwd if may_move else ""
     return Takeover(wanted.username, env, cwd, wanted.agent_settings.get("ping_interval"))
-
-
-def pool_env(launch: LaunchRequest) -> tuple[str, ...]:
-    """Return `pool_env` of the kernelspec: further variables that a running kernel may be given.
-
-    Raises:
-        ConfigurationError: it is no list of names, in which `*` stands for any text.
-    """
-    stated = launch.config.get("pool_env", [])
-    if isinstance(stated, list) and all(isinstance(name, str) for name in stated):
-        return tuple(stated)
-    raise ConfigurationError(
-        f"pool_env in metadata.process_proxy.config of kernelspec {launch.kernel_name} must be a "
-        'list of names of variables, such as ["KERNEL_PROJECT", "MY_*"].'
-    )
 
 
 def _at_launch(settings: Mapping[str, object]) -> dict[str, object]:
@@ -94,7 +75,7 @@ def _difference(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str
     return {name: after.get(name) for name in names if before.get(name) != after.get(name)}
 
 
-def _is_settable(name: str, allowed: tuple[str, ...]) -> bool:
+def _is_settable(name: str, allowed: Iterable[str]) -> bool:
     if name in _HARMLESS or any(fnmatchcase(name, pattern) for pattern in allowed):
         return True
     return not is_steering(name) and _FOR_THE_START.fullmatch(name) is None

@@ -7,6 +7,7 @@ from enum import Enum
 
 from enterprise_gateway._version import __version__
 from enterprise_gateway.errors import ConfigurationError, ForbiddenError, InvalidRequestError
+from enterprise_gateway.services.processproxies.config import read_config
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
 from enterprise_gateway.services.processproxies.engine.client import DEFAULT_HOST, is_encrypted
 from enterprise_gateway.services.processproxies.engine.images import is_image_name
@@ -21,7 +22,6 @@ from enterprise_gateway.services.processproxies.workloads.names import workload_
 from enterprise_gateway.settings import DockerSettings, Settings, parse
 
 DEFAULT_IMAGE = f"localhost/enterprise-gateway/kernel-py:{__version__}"
-ENTRYPOINTS = ("image", "none")
 SHM_SIZE = "EG_SHM_SIZE"
 """The variable with the size of the container's /dev/shm, if not the engine's default."""
 AGENT_CERTIFICATE = "EG_AGENT_CERTIFICATE"
@@ -36,8 +36,6 @@ _MAX_ID = 4294967295
 """Largest uid_t and gid_t on Linux."""
 _SCRIPTS_OWN = re.compile(r"KERNEL_.*|EG_.*|DOCKER_.*|REMOVE_CONTAINER", re.DOTALL)
 """The kernel's variables that launch scripts read; others are only for the container."""
-_SIZE = re.compile(r"[1-9][0-9]{0,17}[bkmg]?", re.IGNORECASE)
-"""A number of bytes as the Docker SDK accepts it: `docker.utils.parse_bytes`."""
 
 
 class DockerMode(Enum):
@@ -103,10 +101,11 @@ def launch_environment(
         *(() if request.agent_certificate else (AGENT_CERTIFICATE,)),
     ):  # only the process proxy sets these
         env.pop(name, None)
-    if "shm_size" in request.config:
-        env[SHM_SIZE] = _checked_size("shm_size", request)
-    if "entrypoint" in request.config:
-        env[ENTRYPOINT] = _checked_entrypoint(request)
+    config = read_config(request.config, request.kernel_name)
+    if config.shm_size is not None:
+        env[SHM_SIZE] = str(config.shm_size)
+    if config.entrypoint is not None:
+        env[ENTRYPOINT] = config.entrypoint
     return env
 
 
@@ -140,8 +139,8 @@ def choose_image(request: LaunchRequest, settings: DockerSettings) -> str:
             "team/image:tag, registry.example.org:5000/team/image:tag or image@sha256:DIGEST, in "
             "lower case except for the tag."
         )
-    stated = asked or request.config.get("image_name")
-    return str(stated or settings.kernel_image or DEFAULT_IMAGE)
+    stated = asked or read_config(request.config, request.kernel_name).image_name
+    return stated or settings.kernel_image or DEFAULT_IMAGE
 
 
 def choose_pull_policy(request: LaunchRequest, settings: DockerSettings) -> str:
@@ -150,34 +149,8 @@ def choose_pull_policy(request: LaunchRequest, settings: DockerSettings) -> str:
     Raises:
         ConfigurationError: the kernelspec's is none.
     """
-    stated = request.config.get("pull_policy", settings.pull_policy)
-    try:
-        return parse.pull_policy(str(stated))
-    except ConfigurationError as exc:
-        raise ConfigurationError(
-            f"metadata.process_proxy.config of kernelspec {request.kernel_name}: {exc}"
-        ) from exc
-
-
-def _checked_entrypoint(request: LaunchRequest) -> str:
-    stated = request.config["entrypoint"]
-    if stated not in ENTRYPOINTS:
-        raise ConfigurationError(
-            f"entrypoint in metadata.process_proxy.config of kernelspec {request.kernel_name} must "
-            f"be one of {', '.join(ENTRYPOINTS)}, but is {str(stated)[:100]!r}."
-        )
-    return str(stated)
-
-
-def _checked_size(key: str, request: LaunchRequest) -> str:
-    """Return a number of bytes from the kernelspec's `config`."""
-    stated = str(request.config[key])
-    if not _SIZE.fullmatch(stated):
-        raise ConfigurationError(
-            f"{key} in metadata.process_proxy.config of kernelspec {request.kernel_name} must be a "
-            f"number of bytes, such as 536870912, 512m or 2g, but is {stated[:100]!r}."
-        )
-    return stated
+    stated = read_config(request.config, request.kernel_name).pull_policy
+    return settings.pull_policy if stated is None else parse.pull_policy(stated)
 
 
 def _checked_id(kind: str, env: Mapping[str, str], default: str, prohibited: frozenset[int]) -> str:

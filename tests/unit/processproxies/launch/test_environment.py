@@ -152,7 +152,7 @@ def test_size_of_dev_shm_is_the_kernelspecs(size: object) -> None:
     assert "EG_SHM_SIZE" not in environment(env={"EG_SHM_SIZE": "9t"})
 
 
-@pytest.mark.parametrize("size", ["", "0", "1.5g", "1t", "much", -1, None, ["1g"], True])
+@pytest.mark.parametrize("size", ["", "0", "1.5g", "1t", "much", -1, ["1g"], True])
 def test_size_that_is_none_is_told(size: object) -> None:
     """With the kernelspec's name, for its author."""
     with pytest.raises(ConfigurationError, match=r"shm_size in .* python_docker must be a number"):
@@ -166,7 +166,7 @@ def test_pull_policy_is_the_kernelspecs_or_the_gateways() -> None:
     spec = dataclasses.replace(REQUEST, config={"pull_policy": "always"})
     assert choose_pull_policy(spec, gateway) == "Always"
     wrong = dataclasses.replace(REQUEST, config={"pull_policy": "Sometimes"})
-    with pytest.raises(ConfigurationError, match=r"python_docker: pull_policy .*'Sometimes'"):
+    with pytest.raises(ConfigurationError, match=r"pull_policy .* python_docker .*'Sometimes'"):
         choose_pull_policy(wrong, gateway)
 
 

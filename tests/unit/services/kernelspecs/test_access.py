@@ -4,6 +4,7 @@ import pytest
 
 from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.kernelspecs.access import Access, decide_access
+from enterprise_gateway.services.processproxies.config import read_config
 from enterprise_gateway.settings import KernelSettings
 
 ANY_USER = KernelSettings()
@@ -34,11 +35,11 @@ def test_access_is_by_membership(
     username: str, config: dict[str, object], settings: KernelSettings, expected: Access
 ) -> None:
     """Names are whole, denial wins, a kernelspec's authorized set replaces the global one."""
-    assert decide_access(username, config, settings) is expected
+    assert decide_access(username, read_config(config, "py"), settings) is expected
 
 
 @pytest.mark.parametrize("value", [1, {"bob": 1}, [1], None])
 def test_access_sets_of_another_type_are_a_configuration_error(value: object) -> None:
     """A kernelspec with a malformed set is not silently open to all."""
     with pytest.raises(ConfigurationError):
-        decide_access("bob", {"authorized_users": value}, ANY_USER)
+        read_config({"authorized_users": value}, "py")

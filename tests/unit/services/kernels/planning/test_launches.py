@@ -272,7 +272,7 @@ def test_names_that_are_no_modules_are_not_preloaded(preload: object) -> None:
         plan(spec=with_config(preload=preload))
 
 
-@pytest.mark.parametrize("wrong", ["yes", 1, None, []])
+@pytest.mark.parametrize("wrong", ["yes", 1, []])
 def test_spare_is_wanted_or_not(wrong: object) -> None:
     """Nothing else is guessed."""
     with pytest.raises(ConfigurationError, match="restart_spare"):
