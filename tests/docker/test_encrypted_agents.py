@@ -9,7 +9,10 @@ import pytest
 import requests
 from harness.engines.leftovers import find_kernel_containers, kill_workload
 from harness.gateways.gateway import Gateway
+from harness.kernels.site_kernels import install_site_kernelspec
 from harness.waiting import wait_until
+
+from devtools.images import KERNEL
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
@@ -68,3 +71,13 @@ def test_kernel_without_encryption_stays_usable(gateways: list[Gateway]) -> None
     kernel_id = second.start_kernel(NAME)
     with closing(first.connect(kernel_id)) as channels:
         assert channels.execute("print(6 * 7)").stdout == "42\n"
+
+
+def test_launch_that_cannot_be_encrypted_fails(gateways: list[Gateway]) -> None:
+    """A site's script that labels no launches: its kernel does not run in plain HTTP unnoticed."""
+    first = gateways[0]
+    install_site_kernelspec(first.home / "share/jupyter/kernels", "site", KERNEL.tag)
+    answer = first.request("POST", "/api/kernels", json={"name": "site"})
+    assert answer.status_code == 500
+    assert "its traffic would not be encrypted" in answer.json()["message"]
+    first.wait_until_no_kernels()
