@@ -5,9 +5,13 @@ from enum import StrEnum
 
 from aiohttp import web
 
+from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
 
 EVERYONE = "*"
+MAX_NAME_CHARS = 255
+"""Longest name of a user or group."""
+_NO_NAMES = frozenset({EVERYONE, POOL_USERNAME})
 
 
 class Scope(StrEnum):
@@ -45,6 +49,11 @@ class User:
     scopes: frozenset[Scope] = frozenset({Scope.KERNELS})
     credential: str = ""
 
+    @property
+    def is_named(self) -> bool:
+        """Whether the gateway knows who it is, by a credential that is theirs alone."""
+        return bool(self.credential)
+
     def __str__(self) -> str:
         """Return the user name, which Jupyter Enterprise Gateway passes to authorizers."""
         return self.username
@@ -52,6 +61,20 @@ class User:
     def may_act_for(self, username: str) -> bool:
         """Return whether a kernel may be started in the name of a user."""
         return EVERYONE in self.acts_for or username == self.username or username in self.acts_for
+
+    def name_for(self, wanted: str | None) -> str | None:
+        """Return the user in whose name they do what a request asks for.
+
+        Args:
+            wanted: the name in the request, such as `KERNEL_USERNAME`; None or "" if it has none.
+
+        Returns:
+            The wanted name if they may act for it, else their own. The name of a client with the
+            shared token is as it is, and None if the request has none.
+        """
+        if not self.is_named:
+            return wanted
+        return wanted if wanted and self.may_act_for(wanted) else self.username
 
     def may_use(self, owner: str) -> bool:
         """Return whether a kernel is theirs.
@@ -62,6 +85,17 @@ class User:
         if EVERYONE in self.acts_for or Scope.ADMIN in self.scopes:
             return True
         return any(escape_username(name) == owner for name in {self.username, *self.acts_for})
+
+
+def is_name(text: str) -> bool:
+    """Return whether a text can be the name of a user or group: printable, and not `*`."""
+    return (
+        0 < len(text) <= MAX_NAME_CHARS
+        and text.isprintable()
+        and text == text.strip()
+        and "`" not in text  # which no variable of a kernel may contain
+        and text not in _NO_NAMES
+    )
 
 
 SHARED = User(acts_for=frozenset({EVERYONE}), scopes=frozenset(Scope))

@@ -9,13 +9,14 @@ import functools
 from aiohttp import web
 
 from enterprise_gateway.services.kernels.kernels import Kernels
-from enterprise_gateway.services.kernels.planning.launches import StartRequest
+from enterprise_gateway.services.kernels.planning.launches import StartRequest, start_as
 from enterprise_gateway.services.rest import (
     check_listing,
     decode_body,
     json_response,
     write_response,
 )
+from enterprise_gateway.services.users import USER
 from enterprise_gateway.settings import LiveSettings
 
 
@@ -41,7 +42,8 @@ async def list_kernels(kernels: Kernels, live: LiveSettings, request: web.Reques
 
 async def start_kernel(kernels: Kernels, live: LiveSettings, request: web.Request) -> web.Response:
     """Start a kernel; answers when it is ready."""
-    model = await kernels.start_kernel(await decode_body(request, StartRequest))
+    start = start_as(request[USER], await decode_body(request, StartRequest))
+    model = await kernels.start_kernel(start)
     async with kernels.answering(model.id):
         location = f"{live.current.server.base_url}api/kernels/{model.id}"
         response = json_response(model, status=201, headers={"Location": location})

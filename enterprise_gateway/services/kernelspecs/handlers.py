@@ -17,6 +17,7 @@ from enterprise_gateway.services.kernelspecs.access import Access, decide_access
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.rest import json_response
+from enterprise_gateway.services.users import USER
 from enterprise_gateway.settings import LiveSettings
 
 PNG_MAX_AGE_SECONDS = 30 * 24 * 60 * 60
@@ -35,20 +36,21 @@ def routes(kernelspecs: Kernelspecs, live: LiveSettings) -> list[web.RouteDef]:
 async def list_kernelspecs(
     kernelspecs: Kernelspecs, live: LiveSettings, request: web.Request
 ) -> web.Response:
-    """Answer all kernelspecs, or those that `?user=` may use.
+    """Answer all kernelspecs, or those that the request's user, or `?user=`, may use.
 
     jupyter_server's gateway client asks for one kernelspec with `?user=<user>/<name>` on this path
     when `KERNEL_USERNAME` is set (it appends the name to the query). If `<name>` is a kernelspec,
     that is what it gets.
     """
     settings = live.current
-    user = request.query.get("user")
+    wanted = request.query.get("user")
     specs = await kernelspecs.all()
-    if user is not None and "/" in user:
-        head, _, name = user.rpartition("/")
+    if wanted is not None and "/" in wanted:
+        head, _, name = wanted.rpartition("/")
         spec = specs.get(unquote(name).lower())
         if spec is not None:
-            return _model_for(head, spec, live)
+            return _model_for(request[USER].name_for(head), spec, live)
+    user = request[USER].name_for(wanted)
     if user is not None:
         specs = {
             name: spec
@@ -69,7 +71,7 @@ async def get_kernelspec(
 ) -> web.Response:
     """Answer one kernelspec."""
     spec = await kernelspecs.get(request.match_info["name"])
-    return _model_for(request.query.get("user"), spec, live)
+    return _model_for(request[USER].name_for(request.query.get("user")), spec, live)
 
 
 async def get_resource(kernelspecs: Kernelspecs, request: web.Request) -> web.FileResponse:

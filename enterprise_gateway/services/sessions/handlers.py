@@ -17,6 +17,7 @@ from enterprise_gateway.services.rest import (
 )
 from enterprise_gateway.services.sessions.annotations import Session, Text
 from enterprise_gateway.services.sessions.sessions import SessionModel, Sessions, new_session_id
+from enterprise_gateway.services.users import USER
 from enterprise_gateway.settings import LiveSettings
 
 
@@ -84,7 +85,9 @@ async def create_session(
     name = None if body.name is msgspec.UNSET else body.name
     draft = Session(new_session_id(), body.path, name, body.type)
     try:
-        model = await sessions.create(draft, kernel_id=kernel.id, kernel_name=kernel.name)
+        model = await sessions.create(
+            draft, request[USER], kernel_id=kernel.id, kernel_name=kernel.name
+        )
     except NotFoundError:
         return _kernelspec_missing(kernel.name)
     async with sessions.answering(model):
@@ -117,7 +120,7 @@ async def patch_session(sessions: Sessions, request: web.Request) -> web.Respons
         raise InvalidRequestError(f"No such kernel: {kernel.id}")
     try:
         model = await sessions.update(
-            session_id, change, kernel_id=kernel.id, kernel_name=kernel.name
+            session_id, change, request[USER], kernel_id=kernel.id, kernel_name=kernel.name
         )
     except NotFoundError:
         return _kernelspec_missing(kernel.name)

@@ -22,7 +22,7 @@ from enterprise_gateway.errors import (
 )
 from enterprise_gateway.services.kernels.agents.state import Annotations
 from enterprise_gateway.services.kernels.kernels import Kernels
-from enterprise_gateway.services.kernels.planning.launches import StartRequest
+from enterprise_gateway.services.kernels.planning.launches import StartRequest, start_as
 from enterprise_gateway.services.kernels.registry.models import KernelModel
 from enterprise_gateway.services.sessions import claims
 from enterprise_gateway.services.sessions.annotations import (
@@ -30,6 +30,7 @@ from enterprise_gateway.services.sessions.annotations import (
     SessionStore,
 )
 from enterprise_gateway.services.sessions.claims import Decision
+from enterprise_gateway.services.users import User
 from enterprise_gateway.settings import LiveSettings
 
 _ADDRESSABLE = re.compile(r"\w+(-\w+){4}")
@@ -101,12 +102,13 @@ class Sessions:
         raise NotFoundError(f"Session not found: session_id={session_id!r}")
 
     async def create(
-        self, draft: Session, *, kernel_id: str | None, kernel_name: str | None
+        self, draft: Session, user: User, *, kernel_id: str | None, kernel_name: str | None
     ) -> SessionModel:
         """Create a session, or return the one that its path has or gets at the same time.
 
         Args:
             draft: the session, but for its id.
+            user: who asks for it, and gets the kernel.
             kernel_id: the kernel; if it does not exist, one is started under this id. An id that no
                 URL accepts is ignored.
             kernel_name: the kernelspec to start a kernel of, None for the default one.
@@ -126,7 +128,8 @@ class Sessions:
             if kernel_id is not None and await self.has_kernel(kernel_id):
                 return await self._claim(draft, kernel_id)
             wanted = kernel_id if _ADDRESSABLE.fullmatch(kernel_id or "") else None
-            return await self._claim_with_new_kernel(draft, StartRequest(kernel_name, wanted))
+            start = start_as(user, StartRequest(kernel_name, wanted))
+            return await self._claim_with_new_kernel(draft, start)
 
     async def has_kernel(self, kernel_id: str) -> bool:
         """Say whether there is such a kernel."""
@@ -139,6 +142,7 @@ class Sessions:
         self,
         session_id: str,
         change: Callable[[SessionModel], Session],
+        user: User,
         *,
         kernel_id: str | None,
         kernel_name: str | None,
@@ -150,6 +154,7 @@ class Sessions:
         Args:
             session_id: the session.
             change: makes the new session from the present one.
+            user: who asks for it, and gets the kernel if another one is started.
             kernel_id: another kernel for it.
             kernel_name: the kernelspec to start another kernel of, if `kernel_id` is None.
 
@@ -164,7 +169,9 @@ class Sessions:
             if kernel_id is not None:
                 model = await self._write(changed, kernel_id)
             elif kernel_name is not None:
-                model = await self._write_with_new_kernel(changed, kernel_name)
+                model = await self._write_with_new_kernel(
+                    changed, start_as(user, StartRequest(kernel_name))
+                )
             else:
                 model = await self._write(changed, before)
             if model.kernel.id != before:
@@ -274,10 +281,8 @@ class Sessions:
         kernel = await self._kernels.annotate(kernel_id, change)
         return session_model(session, kernel)
 
-    async def _write_with_new_kernel(
-        self, session: Session, kernel_name: str | None
-    ) -> SessionModel:
-        kernel = await self._kernels.start_kernel(StartRequest(kernel_name))
+    async def _write_with_new_kernel(self, session: Session, start: StartRequest) -> SessionModel:
+        kernel = await self._kernels.start_kernel(start)
         try:
             return await self._write(session, kernel.id)
         except BaseException:

@@ -1,10 +1,10 @@
 """Unit tests of users: for whom they may act, and whose kernels they may use."""
 
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
-from enterprise_gateway.services.users import SHARED, Scope, User
+from enterprise_gateway.services.users import SHARED, Scope, User, is_name
 
-ANN = User("ann@example.org")
-SERVER = User("jupyter", acts_for=frozenset({"ann@example.org"}))
+ANN = User("ann@example.org", credential="token:1")
+SERVER = User("jupyter", acts_for=frozenset({"ann@example.org"}), credential="token:2")
 
 
 def test_user_uses_own_kernels_only() -> None:
@@ -31,3 +31,24 @@ def test_holder_of_the_shared_token_acts_for_all() -> None:
     """The shared token opens everything, as in Jupyter Enterprise Gateway."""
     assert SHARED.may_act_for("bob")
     assert SHARED.may_use("bob")
+
+
+def test_user_who_is_known_wins_over_the_name_in_a_request() -> None:
+    """Unless they act for the one that is named; what the shared token's holder says is so."""
+    assert ANN.name_for("bob") == "ann@example.org"
+    assert ANN.name_for(None) == "ann@example.org"
+    assert SERVER.name_for("ann@example.org") == "ann@example.org"
+    assert SERVER.name_for("bob") == "jupyter"
+    assert SERVER.name_for("") == "jupyter"
+    everyone = User("hub", acts_for=frozenset({"*"}), credential="token:3")
+    assert (everyone.name_for("bob"), everyone.name_for(None)) == ("bob", "hub")
+    assert (SHARED.name_for("bob"), SHARED.name_for(None)) == ("bob", None)
+
+
+def test_names_are_printable_and_mean_one_user() -> None:
+    """`*` is no user, nor is that of the pools; a kernel's variable holds every name."""
+    for name in ("ann", "ann@example.org", "josé", "Ann Smith", "service:lab", "a" * 255):
+        assert is_name(name), name
+    for name in ("", "*", " ann", "ann ", "a\nb", "a\x00", "a`b", "\udcff", "a" * 256):
+        assert not is_name(name), name
+    assert not is_name("enterprise-gateway-pool")

@@ -24,6 +24,7 @@ from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME, LaunchRequest
 from enterprise_gateway.services.processproxies.registry import LOCAL_PROCESS_PROXY
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
+from enterprise_gateway.services.users import User
 from enterprise_gateway.settings import KernelSettings, Settings
 
 MAX_LAUNCH_TIMEOUT_SECONDS = 3600.0
@@ -49,6 +50,20 @@ class StartRequest:
     def has_kernel_id(self) -> bool:
         """Whether the client has chosen the kernel's id."""
         return bool(self.kernel_id) or "KERNEL_ID" in (self.env or {})
+
+
+def start_as(user: User, start: StartRequest) -> StartRequest:
+    """Return a request for a kernel with the `KERNEL_USERNAME` that its user may have.
+
+    The user that the gateway knows wins over what the request says, unless they act for the one
+    that it names. What a client with the shared token says is believed.
+    """
+    if not user.is_named:
+        return start
+    env = start.env or {}
+    wanted = env.get("KERNEL_USERNAME")
+    name = user.name_for(wanted if isinstance(wanted, str) else None)
+    return replace(start, env={**env, "KERNEL_USERNAME": name})
 
 
 def plan_launch(start: StartRequest, spec: Kernelspec, all_settings: Settings) -> LaunchRequest:
