@@ -37,6 +37,7 @@ from enterprise_gateway.app.secret import (
 )
 from enterprise_gateway.errors import ConfigurationError, GatewayError
 from enterprise_gateway.settings import LiveSettings, Settings
+from enterprise_gateway.settings.access import STRONG_CHARS
 from enterprise_gateway.settings.option import keep_start_values
 
 _ALL_INTERFACES = frozenset({"", "*", "0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
@@ -84,6 +85,10 @@ jupyter enterprisegateway kernels list"""
         "images": (
             "enterprise_gateway.app.commands.images.ImagesApp",
             "List and pull the images of kernelspecs.",
+        ),
+        "tokens": (
+            "enterprise_gateway.app.commands.tokens.TokensApp",
+            "Make, list and remove the tokens of users.",
         ),
         "kernelspecs": (
             "enterprise_gateway.app.commands.kernelspecs.KernelspecsApp",
@@ -133,6 +138,7 @@ jupyter enterprisegateway kernels list"""
     # of the settings: HasOptions makes these traits, like all others
     auth_token: str | None
     authorizer_class: str
+    user_tokens_file: str
 
     @default("config_file_name")
     def _default_config_file_name(self) -> str:
@@ -211,8 +217,14 @@ jupyter enterprisegateway kernels list"""
         host = "127.0.0.1" if ip in _ALL_INTERFACES else f"[{ip}]" if ":" in ip else ip
         url = f"{scheme}://{host}:{port}{settings.server.base_url}"
         self.log.info("Enterprise Gateway %s is available at %s", __version__, url)
-        if not settings.access.auth_token:
+        if not settings.is_authentication_on:
             self.log.warning("Authentication is off: everyone who can reach %s can run code.", url)
+        elif settings.access.is_auth_token_weak:
+            self.log.warning(
+                "The token is short enough to be found by trying: take %d random characters or "
+                "more.",
+                STRONG_CHARS,
+            )
         elif self.auth_token is None and not self.auth_token_file:
             # to the operator, not to the log, which others may read
             sys.stdout.write(

@@ -9,6 +9,7 @@ from traitlets import HasTraits
 
 from enterprise_gateway.app.configuration.compatibility import LAUNCH_VARIABLES
 from enterprise_gateway.app.configuration.environment import make_delay_settings
+from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.processproxies.launch.kernelspec import resolve_port_range
 from enterprise_gateway.settings import DockerSettings, HostSettings, Settings
 from enterprise_gateway.settings.option import APPLICATION, find_groups, find_options
@@ -67,6 +68,7 @@ def compose_settings(
         default_username=kernels.default_username or _usable_name(username),
     )
     resolve_port_range({}, kernels)  # raises if no kernel could be started with it
+    check_identity(settings)
     return replace(
         settings,
         access=replace(settings.access, auth_token=auth_token),
@@ -75,6 +77,30 @@ def compose_settings(
         host=host,
         delays=make_delay_settings(environ),
     )
+
+
+def check_identity(settings: Settings) -> None:
+    """Check that each way of knowing users has what makes it safe.
+
+    Raises:
+        ConfigurationError: one has not.
+    """
+    identity, server = settings.identity, settings.server
+    if identity.oidc_issuer and not identity.oidc_audience:
+        raise ConfigurationError(
+            "oidc_issuer needs oidc_audience (EG_OIDC_AUDIENCE): without it, tokens that users "
+            "have given to other programs would open the gateway."
+        )
+    if identity.certificate_username and not (server.client_ca and server.certfile):
+        raise ConfigurationError(
+            "certificate_username needs TLS with client_ca (EG_CLIENT_CA, EG_CERTFILE): the "
+            "authority whose certificates are believed."
+        )
+    if identity.proxy_user_header and not server.trusted_proxies:
+        raise ConfigurationError(
+            "proxy_user_header needs trusted_proxies (EG_TRUSTED_PROXIES): the addresses of the "
+            "proxies that are believed. Any client can send such a header."
+        )
 
 
 def read_group(cls: type[T], sections: Mapping[str, HasTraits]) -> T:

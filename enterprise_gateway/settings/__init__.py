@@ -8,6 +8,7 @@ sizes bytes. Each option is declared once, by the field that it sets (see `optio
 from enterprise_gateway.settings.access import AccessSettings
 from enterprise_gateway.settings.delays import DelaySettings
 from enterprise_gateway.settings.docker import DockerSettings
+from enterprise_gateway.settings.identity import IdentitySettings
 from enterprise_gateway.settings.kernels import CullingSettings, KernelSettings
 from enterprise_gateway.settings.limits import LimitSettings
 from enterprise_gateway.settings.response import ResponseSettings
@@ -20,6 +21,7 @@ __all__ = [
     "DelaySettings",
     "DockerSettings",
     "HostSettings",
+    "IdentitySettings",
     "KernelSettings",
     "LimitSettings",
     "LiveSettings",

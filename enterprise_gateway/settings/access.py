@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from enterprise_gateway.settings import parse
 from enterprise_gateway.settings.option import option
 
+STRONG_CHARS = 22
+"""How long a token is that is not found by trying: 128 random bits in base64."""
+
 
 @dataclass(frozen=True, slots=True)
 class AccessSettings:
     """Who may use the gateway."""
 
     auth_token: str = option(
-        "Token that every request must carry. Without one, and without `auth_token_file`, a token"
-        " is derived from the cluster secret and printed; an explicit empty one switches"
-        " authentication off.",
+        "Token that all clients share, and that opens everything. Without one, and without"
+        " `auth_token_file`, a token is derived from the cluster secret and printed; an explicit"
+        " empty one switches it off, and authentication, too, unless users are known in another"
+        " way.",
         default=None,
         takes=str | None,
         parse=parse.text_or_empty,
@@ -21,7 +25,8 @@ class AccessSettings:
         secret=True,
         env=("EG_AUTH_TOKEN", "KG_AUTH_TOKEN"),
     )
-    """The token in force, also if it is derived or read from a file; "": no authentication."""
+    """The token in force, also if it is derived or read from a file; "": none, see
+    `Settings.is_authentication_on`."""
     allow_credentials: str = option(
         "Value of the header Access-Control-Allow-Credentials. By default it is not sent.",
         default="",
@@ -66,3 +71,8 @@ class AccessSettings:
         default=False,
         env=("EG_LIST_KERNELS", "KG_LIST_KERNELS"),
     )
+
+    @property
+    def is_auth_token_weak(self) -> bool:
+        """Whether the token is so short that it may be found by trying."""
+        return 0 < len(self.auth_token) < STRONG_CHARS

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from urllib.parse import urlsplit
 
 from enterprise_gateway.errors import ConfigurationError
 
@@ -10,6 +11,16 @@ IF_NOT_PRESENT = "IfNotPresent"
 ALWAYS = "Always"
 NEVER = "Never"
 PULL_POLICIES = (IF_NOT_PRESENT, ALWAYS, NEVER)
+
+CERTIFICATE_NAMES = ("common_name", "dns", "email")
+JWT_ALGORITHMS = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    *("ES256", "ES384", "ES512", "EdDSA"),
+)
+"""The asymmetric ones of RFC 7518 section 3.1 and RFC 8037 section 3.1."""
+
+_HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+_OWN_HEADERS = frozenset({"authorization", "cookie", "host", "origin", "x-request-id"})
 
 
 def text_or_empty(text: str | None) -> str:
@@ -122,3 +133,91 @@ def pull_policy(text: str) -> str:
             f"pull_policy must be one of {', '.join(PULL_POLICIES)}, but is {text[:100]!r}."
         )
     return found
+
+
+def http_url(text: str) -> str:
+    """Return the URL of an HTTP server without slashes at its end; "" as it is.
+
+    Raises:
+        ConfigurationError: the text is another kind of URL, or none.
+    """
+    return issuer_url(text).rstrip("/")
+
+
+def issuer_url(text: str) -> str:
+    """Return the URL of an HTTP server as it is; "", too.
+
+    Raises:
+        ConfigurationError: the text is another kind of URL, or none.
+    """
+    stripped = text.strip()
+    try:
+        parts = urlsplit(stripped)
+        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:  # such as http://[bad
+        is_usable = False
+    if stripped and not is_usable:
+        raise ConfigurationError(
+            f"{stripped[:100]!r} is not a URL that begins with https:// or http://."
+        )
+    return stripped
+
+
+def jwt_algorithms(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of signature algorithms as they are.
+
+    Raises:
+        ConfigurationError: there is none, or one is not asymmetric: with HS256 the provider's
+            public key would be the secret, and `none` needs no key.
+    """
+    found = tuple(filter(None, names))
+    unknown = [name for name in found if name not in JWT_ALGORITHMS]
+    if unknown or not found:
+        raise ConfigurationError(
+            f"oidc_algorithms must be some of {', '.join(JWT_ALGORITHMS)}, but "
+            f"{f'has {unknown[0][:100]!r}' if unknown else 'is empty'}."
+        )
+    return found
+
+
+def certificate_name(text: str) -> str:
+    """Return the kind of name in a certificate, "" for none.
+
+    Raises:
+        ConfigurationError: there is no such kind.
+    """
+    if text not in {"", *CERTIFICATE_NAMES}:
+        raise ConfigurationError(
+            f"certificate_username must be one of {', '.join(CERTIFICATE_NAMES)}, but is "
+            f"{text[:100]!r}."
+        )
+    return text
+
+
+def header_name(text: str) -> str:
+    """Return the name of an HTTP header that the gateway does not use itself; "" as it is.
+
+    Raises:
+        ConfigurationError: it is no name of a header, or one that has a meaning of its own.
+    """
+    if text and (not _HEADER_NAME.fullmatch(text) or text.lower() in _OWN_HEADERS):
+        raise ConfigurationError(
+            f"proxy_user_header {text[:100]!r} is not the name of a header for user names, such as "
+            "X-Forwarded-User."
+        )
+    return text
+
+
+def name_pairs(texts: Iterable[str]) -> frozenset[tuple[str, str]]:
+    """Parse `NAME=OTHER`; a name may come several times.
+
+    Raises:
+        ConfigurationError: a text has another form.
+    """
+    pairs = set()
+    for text in filter(None, texts):
+        name, _, other = (part.strip() for part in text.partition("="))
+        if not name or not other:
+            raise ConfigurationError(f"acts_for {text[:100]!r} is not of the form SERVICE=USER.")
+        pairs.add((name, other))
+    return frozenset(pairs)

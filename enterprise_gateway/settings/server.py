@@ -76,7 +76,8 @@ class ServerSettings:
     )
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = option(
         "Addresses or networks, such as '10.0.1.0/24', of the proxies whose headers are trusted if"
-        " `trust_xheaders` is set. By default those of every peer are.",
+        " `trust_xheaders` is set, by default those of every peer; and of those that sign users in"
+        " (`proxy_user_header`).",
         default=(),
         takes=list[str],
         parse=parse.networks,

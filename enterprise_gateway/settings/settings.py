@@ -10,6 +10,7 @@ from pathlib import Path
 from enterprise_gateway.settings.access import AccessSettings
 from enterprise_gateway.settings.delays import DelaySettings
 from enterprise_gateway.settings.docker import DockerSettings
+from enterprise_gateway.settings.identity import IdentitySettings
 from enterprise_gateway.settings.kernels import KernelSettings
 from enterprise_gateway.settings.option import fixed, group
 from enterprise_gateway.settings.response import ResponseSettings
@@ -37,6 +38,7 @@ class Settings:
 
     server: ServerSettings = group(ServerSettings, start_only=True)
     access: AccessSettings = group(AccessSettings)
+    identity: IdentitySettings = group(IdentitySettings, start_only=True)
     kernels: KernelSettings = group(KernelSettings)
     response: ResponseSettings = group(ResponseSettings)
     docker: DockerSettings = group(DockerSettings)
@@ -48,6 +50,11 @@ class Settings:
     """What the load balancer knows that connects clients with agents; "": there is none."""
     runtime_dir: Path = fixed(Path())
     """Sockets and records of this cluster's local kernels; only the gateway's user may enter it."""
+
+    @property
+    def is_authentication_on(self) -> bool:
+        """Whether clients must show who they are, by the shared token or in another way."""
+        return bool(self.access.auth_token) or self.identity.is_configured
 
     @property
     def cluster_id(self) -> str:

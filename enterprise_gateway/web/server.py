@@ -20,8 +20,10 @@ from enterprise_gateway.services.kernelspecs import handlers as kernelspec_handl
 from enterprise_gateway.services.request_scope import REQUEST_ID_HEADER
 from enterprise_gateway.services.sessions import handlers as session_handlers
 from enterprise_gateway.settings import LiveSettings, ServerSettings
+from enterprise_gateway.web.access.authentication import Authentication
 from enterprise_gateway.web.access.authorization import Authorizer, is_permitted
 from enterprise_gateway.web.access.cors import cors_headers
+from enterprise_gateway.web.access.identity.identities import Identities
 from enterprise_gateway.web.access.middleware import AuthMiddleware
 from enterprise_gateway.web.access.xheaders import is_trusted
 from enterprise_gateway.web.accesslog import SCOPE, AccessLog
@@ -39,6 +41,8 @@ SHUTDOWN_SECONDS = 3.0
 """How long a request may take to end once the gateway has cancelled it."""
 CLEANUP_SECONDS = 15.0
 """How long the services may take to close before the gateway exits without them."""
+
+IDENTITIES = web.AppKey("identities", Identities)
 
 _SEQUENTIAL_PORTS = 5
 _RANDOM_PORT_SPREAD = 2
@@ -92,16 +96,20 @@ def make_application(
     server = live.current.server
     answers = Counter("eg_http_responses", "HTTP responses.", ["status"], registry=metrics)
     drain = drain or RequestDrain()
+    identities = Identities(live)
+    access = AuthMiddleware(live, Authentication(live, identities), authorizer)
     app = web.Application(
         client_max_size=server.max_body_bytes,
         middlewares=[
             drain.middleware,
             home.ErrorPages(server.base_url).middleware,
             answer_errors,
-            AuthMiddleware(live, authorizer).middleware,
+            access.middleware,
         ],
     )
     app[DRAIN] = drain
+    app[IDENTITIES] = identities
+    app.cleanup_ctx.append(identities.running)
     app.add_routes(mount(routes, server.base_url))
     app.add_routes(home.redirects(server.base_url))
 

@@ -16,6 +16,7 @@ from enterprise_gateway.services.kernels.kernels import Kernels
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
 from enterprise_gateway.services.rest import decode_json, json_response
+from enterprise_gateway.services.users import USER
 
 ENGINE_CHECK_SECONDS = 5.0
 """How long an engine may take to answer a readiness check."""
@@ -24,20 +25,13 @@ Permits = Callable[[web.Request, str, str], Awaitable[bool]]
 """Returns whether the user of a request may do an action (`read`) on a resource (`kernels`)."""
 
 PUBLIC_PATHS = frozenset({"/api", "/healthz", "/readyz"})
-"""Paths, relative to the base URL, that need no token: probes have none."""
+"""Paths, relative to the base URL, that need no authentication: probes have none."""
 
 JUPYTER_SERVER_VERSION = "2.21.1"
 """The release of jupyter_server whose kernel interface this is; `version` in `/api`."""
 
-ANONYMOUS = {
-    "username": "anonymous",
-    "name": "Anonymous",
-    "display_name": "Anonymous",
-    "initials": None,
-    "avatar_url": None,
-    "color": None,
-}
-"""The identity of every authenticated client: there is one token."""
+_IDENTITY = ("username", "name", "display_name", "initials", "avatar_url", "color")
+"""The fields of `jupyter_server.auth.User`."""
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -92,8 +86,9 @@ async def get_identity(permits: Permits, request: web.Request) -> web.Response:
         resource: [action for action in actions if await permits(request, action, resource)]
         for resource, actions in wanted.items()
     }
+    identity = {name: getattr(request[USER], name) for name in _IDENTITY}
     return json_response(
-        {"identity": ANONYMOUS, "permissions": {**permissions, "updatable_fields": []}}
+        {"identity": identity, "permissions": {**permissions, "updatable_fields": []}}
     )
 
 

@@ -6,21 +6,14 @@ The interface is that of `jupyter_server.auth.Authorizer`, which is not imported
 import inspect
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Protocol
 
 from aiohttp import web
 
 from enterprise_gateway.errors import ForbiddenError
 from enterprise_gateway.services.users import USER, User
-
-
-class Action(StrEnum):
-    """An action of a request, in jupyter_server's words."""
-
-    READ = "read"
-    WRITE = "write"
-    EXECUTE = "execute"
+from enterprise_gateway.web.access.actions import classify
+from enterprise_gateway.web.access.scopes import may_use
 
 
 class Authorizer(Protocol):
@@ -47,29 +40,15 @@ class RequestView:
     current_user: User
 
 
-def classify(method: str, path: str) -> tuple[Action, str]:
-    """Return the action of a request and the resource that it is about.
-
-    Args:
-        method: The HTTP method.
-        path: The route's path relative to the base URL, with a leading slash.
-    """
-    segments = path[1:].split("/")
-    named = segments[1] if segments[0] == "api" and len(segments) > 1 else segments[0]
-    resource = named if named in {"kernels", "kernelspecs", "sessions"} else "api"
-    is_execution = segments[3:4] == ["executions"] and len(segments) > 4
-    if resource == "kernels" and (segments[-1] in {"channels", "execute"} or is_execution):
-        return Action.EXECUTE, resource
-    return (Action.READ if method in {"GET", "HEAD", "OPTIONS"} else Action.WRITE), resource
-
-
 async def is_permitted(
     authorizer: Authorizer | None, request: web.Request, action: str, resource: str
 ) -> bool:
-    """Return whether the authorizer allows an action; without an authorizer all are allowed."""
+    """Return whether the user's scopes and the authorizer, if there is one, allow an action."""
+    user = request[USER]
+    if not may_use(user, resource):
+        return False
     if authorizer is None:
         return True
-    user = request[USER]
     answer = authorizer.is_authorized(
         RequestView(request, request.match_info, user), user, action, resource
     )

@@ -1,17 +1,18 @@
-"""Authentication and authorization: certificate, token, origin and authorizer of a request."""
+"""Access: certificate, user, scope, origin and authorizer of a request."""
 
 import asyncio
-from http import HTTPStatus
 
 from aiohttp import HttpVersion11, web
 
 from enterprise_gateway.errors import ForbiddenError, InvalidRequestError
 from enterprise_gateway.services.api.handlers import PUBLIC_PATHS
+from enterprise_gateway.services.request_scope import set_user
 from enterprise_gateway.services.users import SHARED, USER
 from enterprise_gateway.settings import LiveSettings
+from enterprise_gateway.web.access.authentication import ACCEPTED_TOKEN, Authentication
 from enterprise_gateway.web.access.authorization import Authorizer, require_permission
 from enterprise_gateway.web.access.cors import is_host_local, is_loopback, is_origin_allowed
-from enterprise_gateway.web.access.tokens import describe_tokens, is_authenticated
+from enterprise_gateway.web.access.scopes import require_scope
 from enterprise_gateway.web.access.xheaders import (
     forwarded_remote,
     forwarded_scheme,
@@ -19,7 +20,7 @@ from enterprise_gateway.web.access.xheaders import (
 )
 from enterprise_gateway.web.accesslog import REMOTE
 from enterprise_gateway.web.connections.tls import names_host
-from enterprise_gateway.web.errors import ErrorResponse, Handler
+from enterprise_gateway.web.errors import Handler
 from enterprise_gateway.web.mount import route_path
 
 BODY_TIMEOUT_SECONDS = 30.0
@@ -29,21 +30,26 @@ BODY_TIMEOUT_SECONDS = 30.0
 class AuthMiddleware:
     """Passes permitted requests to the handlers and refuses all others.
 
-    Probes, preflight requests and unknown paths, whose 404 tells nothing, need no token. Without a
-    configured token, pages of other sites are refused as jupyter_server does: with 404, or 403 for
-    a WebSocket. With a token the origin does not matter: there are no cookies, so a browser never
-    adds a credential by itself.
+    Probes, preflight requests and unknown paths, whose 404 tells nothing, need no authentication.
+    Without authentication, pages of other sites are refused as jupyter_server does: with 404, or
+    403 for a WebSocket; so they are if a user is known by a certificate or a proxy, since browsers
+    add the one, and cookies for the other, to what other sites ask for. With a token the origin
+    does not matter: browsers never add it by themselves.
     """
 
-    def __init__(self, live: LiveSettings, authorizer: Authorizer | None) -> None:
+    def __init__(
+        self, live: LiveSettings, authentication: Authentication, authorizer: Authorizer | None
+    ) -> None:
         self._live = live
+        self._authentication = authentication
         self._authorizer = authorizer
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Refuse a request, or read its body and pass it on."""
         settings = self._live.current
-        if is_trusted(settings.server, request.remote or ""):
+        peer = request.remote or ""
+        if is_trusted(settings.server, peer):
             request = _apply_forwarded(request)
         self._require_certificate(request)
         failure = request.match_info.http_exception
@@ -54,24 +60,28 @@ class AuthMiddleware:
         path = route_path(request, settings.server.base_url)
         request[USER] = SHARED
         if path not in PUBLIC_PATHS:
-            expected = settings.access.auth_token
-            if not expected:
+            if not settings.is_authentication_on:
+                self._require_own_host(request)
                 self._require_own_page(request)
-            elif not is_authenticated(request, expected):
-                response = ErrorResponse(HTTPStatus.UNAUTHORIZED, describe_tokens(request))
-                response.headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 section 15.5.2
-                return response
+            else:
+                refusal = await self._authentication.authenticate(request, peer)
+                if refusal is not None:
+                    return refusal
+                if not request[ACCEPTED_TOKEN]:
+                    self._require_own_page(request)
+            user = request[USER]
+            if user.is_named:
+                set_user(user.username)
+            require_scope(user, path)
             await require_permission(self._authorizer, request, path)
             await self._read_body(request)
         return await handler(request)
 
-    def _require_own_page(self, request: web.Request) -> None:
-        """Refuse a request that a browser makes for a page of another site.
+    def _require_own_host(self, request: web.Request) -> None:
+        """Refuse a request that a browser may make for a site whose name leads here.
 
         Raises:
             ForbiddenError: Its `Host` is a name that another site's DNS may have pointed here.
-            HTTPForbidden: A page of another site asks for a WebSocket.
-            HTTPNotFound: A page of another site asks for anything else.
         """
         settings = self._live.current
         host = request.headers.get("Host")
@@ -81,7 +91,15 @@ class AuthMiddleware:
                 "Without a token, a gateway on a loopback address answers only requests for an IP "
                 "address, localhost, and the names in local_hostnames (EG_LOCAL_HOSTNAMES)."
             )
-        if not is_origin_allowed(request.headers, settings.access.allow_origin):
+
+    def _require_own_page(self, request: web.Request) -> None:
+        """Refuse a request that a browser makes for a page of another site.
+
+        Raises:
+            HTTPForbidden: A page of another site asks for a WebSocket.
+            HTTPNotFound: A page of another site asks for anything else.
+        """
+        if not is_origin_allowed(request.headers, self._live.current.access.allow_origin):
             is_upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
             raise web.HTTPForbidden if is_upgrade else web.HTTPNotFound
 

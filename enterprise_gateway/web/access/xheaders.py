@@ -10,8 +10,11 @@ def is_trusted(server: ServerSettings, address: str) -> bool:
     """Return whether a peer is a proxy whose headers are trusted."""
     if not server.trust_xheaders:
         return False
-    if not server.trusted_proxies:
-        return True
+    return not server.trusted_proxies or is_listed(server, address)
+
+
+def is_listed(server: ServerSettings, address: str) -> bool:
+    """Return whether a peer is one of `trusted_proxies`."""
     try:
         peer = ipaddress.ip_address(address)
     except ValueError:

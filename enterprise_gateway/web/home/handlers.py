@@ -17,7 +17,9 @@ from enterprise_gateway.services.api.handlers import Permits
 from enterprise_gateway.services.kernels.agents.state import ExecutionState
 from enterprise_gateway.services.kernels.kernels import Kernels
 from enterprise_gateway.services.rest import json_response
+from enterprise_gateway.services.users import USER, User
 from enterprise_gateway.settings import LiveSettings
+from enterprise_gateway.web.access.authentication import ACCEPTED_TOKEN
 from enterprise_gateway.web.access.tokens import present_tokens
 from enterprise_gateway.web.errors import ErrorResponse, Handler
 from enterprise_gateway.web.home.clients import make_snippets
@@ -57,17 +59,25 @@ async def get_home(
         response.headers["Vary"] = "Accept"
         return response
     settings = live.current
-    token = settings.access.auth_token
+    user = request[USER]
+    token = request.get(ACCEPTED_TOKEN, "")
     is_listing = settings.access.list_kernels
     may_list = is_listing and await permits(request, "read", "kernels")
     return page_response(
         load_page().welcome(
             version=__version__,
-            needs_token=bool(token),
+            standing=_standing(user, token),
             kernels=await _count_running(kernels) if may_list else None,
             snippets=make_snippets(_base_address(request, live), token, is_listing=is_listing),
         )
     )
+
+
+def _standing(user: User, token: str) -> tuple[str, bool]:
+    """Return what the page says of the user's credentials, and whether there are any."""
+    if user.is_named:
+        return f"You are {user.display_name}.", True
+    return ("The token is right.", True) if token else ("This gateway asks for no token.", False)
 
 
 class ErrorPages:

@@ -48,7 +48,7 @@ class Page:
         self,
         *,
         version: str,
-        needs_token: bool,
+        standing: tuple[str, bool],
         kernels: int | None,
         snippets: Iterable[Snippet],
     ) -> str:
@@ -56,15 +56,12 @@ class Page:
 
         Args:
             version: The gateway's.
-            needs_token: Whether the gateway asks for a token.
+            standing: What the page says of the user's credentials, and whether they have shown any.
             kernels: How many run; None if that is not known, or not for this user.
             snippets: How clients connect.
         """
-        facts = [
-            self._fill("fact", kind="on", text="The token is right.")
-            if needs_token
-            else self._fill("fact", kind="off", text="This gateway asks for no token.")
-        ]
+        text, has_credentials = standing
+        facts = [self._fill("fact", kind="on" if has_credentials else "off", text=text)]
         if kernels is not None:
             kind = "on" if kernels else "off"
             facts.append(self._fill("fact", kind=kind, text=_count_kernels(kernels)))

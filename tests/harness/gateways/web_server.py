@@ -11,9 +11,16 @@ import aiohttp
 from aiohttp import web
 
 from enterprise_gateway.errors import ConflictError, UnavailableError
-from enterprise_gateway.settings import AccessSettings, LiveSettings, ServerSettings, Settings
+from enterprise_gateway.services.users import USER
+from enterprise_gateway.settings import (
+    AccessSettings,
+    IdentitySettings,
+    LiveSettings,
+    ServerSettings,
+    Settings,
+)
 from enterprise_gateway.web.access.authorization import Authorizer
-from enterprise_gateway.web.server import make_application, serve
+from enterprise_gateway.web.server import IDENTITIES, make_application, serve
 
 TOKEN = "correct-token"
 ANSWER_DEADLINE = 60.0
@@ -27,6 +34,7 @@ class Served:
         self.port = port
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
+        self.revoked: list[str] = []
         self.finishing = asyncio.Event()
         """Set, `/waiting` answers."""
 
@@ -76,16 +84,19 @@ async def serve_routes(
     server: ServerSettings | None = None,
     access: AccessSettings | None = None,
     authorizer: Authorizer | None = None,
+    identity: IdentitySettings | None = None,
 ) -> AsyncIterator[Served]:
     """Serve the routes of `make_routes`, by default on any free port with a token."""
     live = LiveSettings(
         Settings(
             server=server or ServerSettings(port=0),
             access=access or AccessSettings(auth_token=TOKEN),
+            identity=identity or IdentitySettings(),
         )
     )
     served = Served(live, 0)
     app = make_application(live, make_routes(served), authorizer)
+    app[IDENTITIES].revocations.subscribe(served.revoked.append)
     async with serve(app, live) as served.port:
         yield served
 
@@ -99,6 +110,10 @@ def make_routes(served: Served) -> list[web.RouteDef]:
                 "body": len(await request.read()),
                 "remote": request.remote,
                 "scheme": request.scheme,
+                "user": request[USER].username,
+                "groups": sorted(request[USER].groups),
+                "scopes": sorted(request[USER].scopes),
+                "credential": request[USER].credential,
                 "id": request.match_info.get("kernel_id"),
             }
         )
@@ -136,6 +151,9 @@ def make_routes(served: Served) -> list[web.RouteDef]:
         web.get("/api/kernels/{kernel_id}", plain),
         web.get("/api/kernels/{kernel_id}/channels", channels),
         web.get("/api/kernelspecs", plain),
+        web.get("/api/me", plain),
+        web.get("/api/status", plain),
+        web.get("/metrics", plain),
         web.get("/conflict", conflict),
         web.get("/unavailable", unavailable),
         web.get("/broken", broken),

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from harness.gateways.web_server import ANSWER_DEADLINE, TOKEN, Served, serve_routes
 
-from enterprise_gateway.settings import ServerSettings
+from enterprise_gateway.settings import AccessSettings, IdentitySettings, ServerSettings
 
 HEADERS = {"Authorization": f"token {TOKEN}"}
 CLIENT_NAME = "proxy.example"
@@ -225,3 +225,47 @@ async def test_peers_that_never_finish_their_handshake_hold_up_no_other(
         finally:
             for writer in writers:
                 writer.close()
+
+
+@pytest.mark.parametrize("kind", ["common_name", "dns"])
+async def test_certificate_names_its_user(
+    authority: Authority, secured: ServerSettings, kind: str
+) -> None:
+    """It takes the place of a token, and a token comes before it."""
+    server = replace(secured, client_ca=authority.certificate)
+    async with serve_routes(
+        server,
+        access=AccessSettings(auth_token=TOKEN),
+        identity=IdentitySettings(certificate_username=kind),
+    ) as served:
+        options = {
+            "ssl": make_client(authority, authority.issue("ann.example")),
+            "server_hostname": "localhost",
+        }
+        told = await (await served.ask("/api/kernels", **options)).json()
+        assert told["user"] == "ann.example"
+        assert told["credential"].startswith("certificate:")
+        told = await (await served.ask("/api/kernels", headers=HEADERS, **options)).json()
+        assert told["user"] == "anonymous"
+        foreign = {"Origin": "https://evil.example"}
+        assert (await served.ask("/api/kernels", "POST", headers=foreign, **options)).status == 404
+
+
+async def test_certificate_of_another_authority_names_no_user(
+    authority: Authority, secured: ServerSettings, tmp_path: Path
+) -> None:
+    """The connection does not come about."""
+    server = replace(secured, client_ca=authority.certificate)
+    folder = tmp_path / "other"
+    folder.mkdir()
+    forged = Authority(folder).issue("ann.example")
+    async with serve_routes(
+        server,
+        access=AccessSettings(),
+        identity=IdentitySettings(certificate_username="common_name"),
+    ) as served:
+        for files in (forged, None):
+            with pytest.raises((aiohttp.ClientError, OSError)):
+                await served.ask(
+                    "/api/kernels", ssl=make_client(authority, files), server_hostname="localhost"
+                )

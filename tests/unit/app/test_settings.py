@@ -55,6 +55,22 @@ VARIABLES = [
     ("EG_MAX_AGE", "60", "access.max_age", "60"),
     ("EG_AUTHORIZER_CLASS", "my.Authorizer", "access.authorizer_class", "my.Authorizer"),
     ("EG_LIST_KERNELS", "True", "access.list_kernels", True),
+    ("EG_USER_TOKENS_FILE", "/t.json", "identity.user_tokens_file", "/t.json"),
+    (
+        "EG_JUPYTERHUB_API_URL",
+        "http://hub:8081/hub/api/",
+        "identity.jupyterhub_api_url",
+        "http://hub:8081/hub/api",
+    ),
+    ("EG_JUPYTERHUB_SERVICE", "gateway", "identity.jupyterhub_service", "gateway"),
+    ("EG_OIDC_JWKS_URL", "https://id/keys", "identity.oidc_jwks_url", "https://id/keys"),
+    ("EG_OIDC_AUDIENCE", "gateway", "identity.oidc_audience", "gateway"),
+    ("EG_OIDC_ALGORITHMS", "ES384,EdDSA", "identity.oidc_algorithms", ("ES384", "EdDSA")),
+    ("EG_OIDC_USERNAME_CLAIM", "email", "identity.oidc_username_claim", "email"),
+    ("EG_OIDC_GROUPS_CLAIM", "roles", "identity.oidc_groups_claim", "roles"),
+    ("EG_ADMIN_USERS", "root,ann", "identity.admin_users", {"root", "ann"}),
+    ("EG_ADMIN_GROUPS", "staff", "identity.admin_groups", {"staff"}),
+    ("EG_ACTS_FOR", "lab=ann,lab=*", "identity.acts_for", {("lab", "ann"), ("lab", "*")}),
     ("EG_DEFAULT_KERNEL_NAME", "r", "kernels.default_kernel_name", "r"),
     ("EG_MAX_KERNELS", "3", "kernels.max_kernels", 3),
     ("EG_MAX_KERNELS", "", "kernels.max_kernels", None),
@@ -196,6 +212,7 @@ def test_every_variable_of_an_option_is_tested() -> None:
         "EG_INHERITED_ENVS", "EG_ENV_PROCESS_WHITELIST",
         "EG_DYNAMIC_CONFIG_INTERVAL", "EG_CLUSTER_SECRET", "EG_CLUSTER_SECRET_FILE", "EG_LOG_JSON",
         "EG_AUTH_TOKEN_FILE", "EG_BALANCER_SECRET_FILE", "EG_LOG_LEVEL",
+        "EG_OIDC_ISSUER", "EG_CERTIFICATE_USERNAME", "EG_PROXY_USER_HEADER",
     }  # fmt: skip
     declared = {
         variable
@@ -204,6 +221,89 @@ def test_every_variable_of_an_option_is_tested() -> None:
         for variable in trait.metadata.get("env", ())
     }
     assert declared - known - tested_elsewhere == set()
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"EG_OIDC_ISSUER": "https://id"}, "EG_OIDC_AUDIENCE"),
+        ({"EG_OIDC_ISSUER": "id.example", "EG_OIDC_AUDIENCE": "x"}, "'id.example' is not a URL"),
+        ({"EG_OIDC_ISSUER": "http://[", "EG_OIDC_AUDIENCE": "x"}, "is not a URL"),
+        ({"EG_JUPYTERHUB_API_URL": "file:///etc/passwd"}, "is not a URL"),
+        ({"EG_OIDC_ALGORITHMS": "RS256,HS256"}, "oidc_algorithms .* has 'HS256'"),
+        ({"EG_OIDC_ALGORITHMS": "none"}, "oidc_algorithms .* has 'none'"),
+        ({"EG_OIDC_ALGORITHMS": ""}, "oidc_algorithms .* is empty"),
+        ({"EG_CERTIFICATE_USERNAME": "common_name"}, "EG_CLIENT_CA"),
+        ({"EG_CERTIFICATE_USERNAME": "CN", "EG_CLIENT_CA": "c"}, "certificate_username .* 'CN'"),
+        ({"EG_PROXY_USER_HEADER": "X-Forwarded-User"}, "EG_TRUSTED_PROXIES"),
+        ({"EG_PROXY_USER_HEADER": "X-Forwarded-User", "EG_TRUST_XHEADERS": "1"}, "TRUSTED_PROXIES"),
+        ({"EG_PROXY_USER_HEADER": "X User", "EG_TRUSTED_PROXIES": "10.0.0.1"}, "name of a header"),
+        ({"EG_PROXY_USER_HEADER": "Cookie", "EG_TRUSTED_PROXIES": "10.0.0.1"}, "name of a header"),
+        ({"EG_ACTS_FOR": "lab"}, "SERVICE=USER"),
+    ],
+)
+def test_way_of_knowing_users_that_is_not_safe_ends_the_start(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], named: str
+) -> None:
+    """With what is missing."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=named):
+        make_app().read_settings()
+
+
+@pytest.mark.parametrize(
+    ("variables", "setting", "wanted"),
+    [
+        (
+            {"EG_OIDC_ISSUER": "https://id/", "EG_OIDC_AUDIENCE": "x"},
+            "identity.oidc_issuer",
+            "https://id/",
+        ),
+        (
+            {
+                "EG_CERTIFICATE_USERNAME": "dns",
+                "EG_CLIENT_CA": "/ca.pem",
+                "EG_CERTFILE": "/c.pem",
+            },
+            "identity.certificate_username",
+            "dns",
+        ),
+        (
+            {"EG_PROXY_USER_HEADER": "X-User", "EG_TRUSTED_PROXIES": "10.0.0.1"},
+            "identity.proxy_user_header",
+            "X-User",
+        ),
+        ({"EG_USER_TOKENS_FILE": "t"}, "identity.user_tokens_file", "t"),
+        ({"EG_JUPYTERHUB_API_URL": "http://h"}, "identity.jupyterhub_api_url", "http://h"),
+    ],
+)
+def test_each_way_of_knowing_users_switches_authentication_on(
+    make_app: MakeApp,
+    monkeypatch: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    setting: str,
+    wanted: str,
+) -> None:
+    """Also where the shared token is switched off; the derived one stays otherwise."""
+    monkeypatch.setenv("EG_AUTH_TOKEN", "")
+    assert not make_app().read_settings().is_authentication_on
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    settings = make_app().read_settings()
+    assert attrgetter(setting)(settings) == wanted
+    assert settings.is_authentication_on
+    monkeypatch.delenv("EG_AUTH_TOKEN")
+    assert make_app().read_settings().access.auth_token
+
+
+def test_ways_of_knowing_users_change_at_a_start_only(
+    make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload switches none on or off."""
+    before = make_app().read_settings()
+    monkeypatch.setenv("EG_USER_TOKENS_FILE", "t")
+    assert make_app().read_settings(before).identity == before.identity
 
 
 def test_launches_at_once_follow_the_number_of_cpus(make_app: MakeApp) -> None:

@@ -93,7 +93,9 @@ def test_need_of_a_list_is_told() -> None:
 def test_page_shows_the_lines_and_runs_one_script(page: Page, token: str) -> None:
     """No token breaks out of the page."""
     snippets = make_snippets(URL, token, is_listing=True)
-    text = page.welcome(version="1.0", needs_token=True, kernels=2, snippets=snippets)
+    text = page.welcome(
+        version="1.0", standing=("The token is right.", True), kernels=2, snippets=snippets
+    )
     read = Reader(text)
     assert read.codes == [text_of(snippet) for snippet in snippets]
     assert len(read.scripts) == 1
@@ -108,7 +110,12 @@ def test_page_shows_the_lines_and_runs_one_script(page: Page, token: str) -> Non
 )
 def test_page_counts_kernels(page: Page, kernels: int | None, expected: str | None) -> None:
     """In words, or not at all if the user may not know."""
-    text = page.welcome(version="1", needs_token=False, kernels=kernels, snippets=())
+    text = page.welcome(
+        version="1",
+        standing=("This gateway asks for no token.", False),
+        kernels=kernels,
+        snippets=(),
+    )
     assert "asks for no token" in text
     assert re.findall(r"[^>]* running\.", text) == ([expected] if expected else [])
 

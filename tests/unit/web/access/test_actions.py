@@ -2,7 +2,7 @@
 
 import pytest
 
-from enterprise_gateway.web.access.authorization import Action, classify
+from enterprise_gateway.web.access.actions import Action, classify
 
 
 @pytest.mark.parametrize(

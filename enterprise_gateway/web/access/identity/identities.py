@@ -1,0 +1,159 @@
+"""All ways of knowing users, in the order in which they are asked."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from enterprise_gateway.errors import UnavailableError
+from enterprise_gateway.services.users import User
+from enterprise_gateway.settings import LiveSettings
+from enterprise_gateway.web.access.identity.certificate import CertificateIdentity
+from enterprise_gateway.web.access.identity.contract import (
+    ExpiredError,
+    Sender,
+    SenderIdentity,
+    TokenIdentity,
+)
+from enterprise_gateway.web.access.identity.json_client import JSONClient
+from enterprise_gateway.web.access.identity.jupyterhub import JupyterHubTokens
+from enterprise_gateway.web.access.identity.jwks import ProviderKeys
+from enterprise_gateway.web.access.identity.openid import OpenIDTokens
+from enterprise_gateway.web.access.identity.proxy_header import ProxyHeaderIdentity
+from enterprise_gateway.web.access.identity.revocations import Revocations
+from enterprise_gateway.web.access.identity.shared_token import SharedToken
+from enterprise_gateway.web.access.identity.token_file import TokenFile
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the credentials of a request have shown.
+
+    Attributes:
+        user: Who sends it; None: that is not known.
+        token: The token by which that is known; "" if it is by other means.
+        wrong: The tokens that are not known.
+        expired: What to tell the owner of a token that has expired; "" if none has.
+    """
+
+    user: User | None
+    token: str = ""
+    wrong: tuple[str, ...] = ()
+    expired: str = ""
+
+
+class Identities:
+    """Asks each way that the settings configure.
+
+    Attributes:
+        revocations: Tells of a token that has left the file, has other rights there or has expired;
+            and of one that JupyterHub does not know any more, once it is shown again.
+    """
+
+    def __init__(self, live: LiveSettings) -> None:
+        settings, server = live.current.identity, live.current.server
+        self.revocations = Revocations()
+        self._client = JSONClient()
+        self._file: TokenFile | None = None
+        self._hub: JupyterHubTokens | None = None
+        self._keys: ProviderKeys | None = None
+        # those that only look something up come before those that may have to ask another server
+        self._by_token: list[TokenIdentity] = [SharedToken(live)]
+        self._by_sender: list[SenderIdentity] = []
+        if settings.user_tokens_file:
+            self._file = TokenFile(Path(settings.user_tokens_file), self.revocations)
+            self._by_token.append(self._file)
+        if settings.oidc_issuer:
+            self._keys = ProviderKeys(settings, self._client)
+            self._by_token.append(OpenIDTokens(settings, self._keys))
+        if settings.jupyterhub_api_url:
+            self._hub = JupyterHubTokens(settings, self._client, self.revocations)
+            self._by_token.append(self._hub)
+        if settings.certificate_username:
+            self._by_sender.append(CertificateIdentity(settings))
+        if settings.proxy_user_header:
+            self._by_sender.append(ProxyHeaderIdentity(settings, server))
+
+    @asynccontextmanager
+    async def running(self, _app: web.Application) -> AsyncIterator[None]:
+        """Follow the file of tokens, and close all connections in the end.
+
+        Raises:
+            ConfigurationError: The file cannot be read.
+        """
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._client.close)
+            for each in (self._hub, self._keys):
+                if each is not None:
+                    stack.push_async_callback(each.close)
+            if self._file is not None:
+                self._file.load()
+                watch = asyncio.create_task(self._file.watch(), name="user tokens")
+                stack.push_async_callback(_end, watch)
+            yield
+
+    async def identify(self, tokens: Iterable[str], sender: Sender, *, is_suspect: bool) -> Finding:
+        """Return who sends a request.
+
+        The tokens are tried in their order, and then what else is known of the sender: a token is
+        what the client itself has chosen to show.
+
+        Raises:
+            UnavailableError: No credential is known, and one cannot be known now.
+        """
+        wrong: list[str] = []
+        expired = ""
+        fault: UnavailableError | None = None
+        for token in tokens:
+            try:
+                user = await self._find(token, is_suspect=is_suspect)
+            except ExpiredError as exc:
+                expired = str(exc)
+            except UnavailableError as exc:
+                fault = exc
+            else:
+                if user is not None:
+                    return Finding(user, token, tuple(wrong))
+                wrong.append(token)
+        for way in self._by_sender:
+            user = way.identify(sender)
+            if user is not None:
+                return Finding(user, wrong=tuple(wrong))
+        if fault is not None and not expired:
+            raise fault
+        return Finding(None, wrong=tuple(wrong), expired=expired)
+
+    async def _find(self, token: str, *, is_suspect: bool) -> User | None:
+        """Return the user of a token.
+
+        Raises:
+            ExpiredError: It has expired.
+            UnavailableError: It may be one that cannot be known now.
+        """
+        fault: UnavailableError | None = None
+        for way in self._by_token:
+            try:
+                user = await way.identify(token, is_suspect=is_suspect)
+            except UnavailableError as exc:
+                _log.warning("A token cannot be judged: %s", exc)
+                fault = exc
+                continue
+            if user is not None:
+                return user
+        if fault is not None:
+            raise UnavailableError(
+                "The server that knows the users' tokens does not answer. Try again.",
+                retry_after=fault.retry_after,
+            ) from fault
+        return None
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])

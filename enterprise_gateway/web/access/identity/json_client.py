@@ -1,0 +1,72 @@
+"""Reads JSON from servers that the operator has named, within bounds."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+
+from enterprise_gateway.errors import UnavailableError
+
+TIMEOUT_SECONDS = 5.0
+MAX_BYTES = 1024 * 1024
+
+_REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
+
+T = TypeVar("T")
+
+
+class JSONClient:
+    """A client for HTTP servers. It follows no redirects: they could lead a token elsewhere."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(
+        self, what: str, url: str, kind: type[T], headers: Mapping[str, str] | None = None
+    ) -> T | None:
+        """Return the JSON at a URL as a `kind`; None if the server refuses it: 401, 403, 404.
+
+        Args:
+            what: The server's name, for messages.
+            url: Where it is.
+            kind: The shape of the JSON.
+            headers: Headers of the request.
+
+        Raises:
+            UnavailableError: The server does not answer, or answers something else.
+        """
+        if self._session is None:
+            # without cookies: a server's must not go with the next user's token
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(TIMEOUT_SECONDS), cookie_jar=aiohttp.DummyCookieJar()
+            )
+        try:
+            async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
+                if answer.status in _REFUSALS:
+                    return None
+                if answer.status != HTTPStatus.OK:
+                    raise UnavailableError(f"{what} answers {answer.status} at {url}.")
+                raw = await _read(answer)
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            cause = "not in time" if isinstance(exc, TimeoutError) else str(exc)
+            raise UnavailableError(f"{what} does not answer at {url}: {cause}.") from exc
+        try:
+            return msgspec.json.decode(raw, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise UnavailableError(f"{what} answers nothing usable at {url}: {exc}.") from exc
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in answer.content.iter_any():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise ValueError(f"the answer has more than {MAX_BYTES} bytes")
+    return bytes(body)

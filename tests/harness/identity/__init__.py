@@ -1,0 +1,1 @@
+"""Those who know users: a JupyterHub, OpenID Connect providers."""
