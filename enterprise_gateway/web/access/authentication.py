@@ -51,6 +51,8 @@ class Authentication:
             request[USER] = found.user
             request[ACCEPTED_TOKEN] = found.token
             return None
+        if found.fault is not None:
+            raise found.fault
         for count in filter(None, counts):
             _report(address, count)
         return self._refuse(request, address, found)

@@ -38,14 +38,16 @@ class Finding:
     Attributes:
         user: Who sends it; None: that is not known.
         token: The token by which that is known; "" if it is by other means.
-        wrong: The tokens that are not known.
+        wrong: The tokens that are not known, or cannot be known now.
         expired: What to tell the owner of a token that has expired; "" if none has.
+        fault: Why the user cannot be known now, if that is so.
     """
 
     user: User | None
     token: str = ""
     wrong: tuple[str, ...] = ()
     expired: str = ""
+    fault: UnavailableError | None = None
 
 
 class Identities:
@@ -103,9 +105,6 @@ class Identities:
 
         The tokens are tried in their order, and then what else is known of the sender: a token is
         what the client itself has chosen to show.
-
-        Raises:
-            UnavailableError: No credential is known, and one cannot be known now.
         """
         wrong: list[str] = []
         expired = ""
@@ -117,6 +116,7 @@ class Identities:
                 expired = str(exc)
             except UnavailableError as exc:
                 fault = exc
+                wrong.append(token)  # those who guess while a server is away must be counted
             else:
                 if user is not None:
                     return Finding(user, token, tuple(wrong))
@@ -125,9 +125,7 @@ class Identities:
             user = way.identify(sender)
             if user is not None:
                 return Finding(user, wrong=tuple(wrong))
-        if fault is not None and not expired:
-            raise fault
-        return Finding(None, wrong=tuple(wrong), expired=expired)
+        return Finding(None, wrong=tuple(wrong), expired=expired, fault=fault)
 
     async def _find(self, token: str, *, is_suspect: bool) -> User | None:
         """Return the user of a token.

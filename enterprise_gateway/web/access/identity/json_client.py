@@ -45,7 +45,10 @@ class JSONClient:
         if self._session is None:
             # without cookies: a server's must not go with the next user's token
             self._session = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(TIMEOUT_SECONDS), cookie_jar=aiohttp.DummyCookieJar()
+                timeout=aiohttp.ClientTimeout(TIMEOUT_SECONDS),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,  # a small answer must not become a large one
+                headers={"Accept-Encoding": "identity"},
             )
         try:
             async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
