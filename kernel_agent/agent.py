@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import time
 from typing import TYPE_CHECKING, Any, Dict, Optional, Sequence, Union
@@ -12,10 +13,11 @@ from kernel_agent.kernel.activity import ExecutionState, Running
 from kernel_agent.kernel.culler import Culler
 from kernel_agent.kernel.culling import Usage
 from kernel_agent.kernel.executions import Executions
-from kernel_agent.kernel.lifecycle import BY_CLIENT, KernelDeadError, Next
+from kernel_agent.kernel.lifecycle import BY_CLIENT, EndedBy, KernelDeadError, Next
 from kernel_agent.kernel.pending import EXECUTE_REQUEST
 from kernel_agent.kernel.steps import REPORT, Steps
 from kernel_agent.kernel.supervisor import KernelSupervisor
+from kernel_agent.launch.command import Attachment
 from kernel_agent.process.exits import ExitReason
 from kernel_agent.server.executions import ExecutionRoutes
 from kernel_agent.server.executor import Executor
@@ -29,6 +31,7 @@ from kernel_agent.settings import AgentSettings
 from kernel_agent.system.cgroup import memory_limit
 from kernel_agent.system.reaper import Reaper
 from kernel_agent.system.spill_files import SpillFiles, find_folder
+from kernel_agent.system.usage import UsageMeter, read_descendants, read_own_group
 from kernel_agent.wire.agent_messages import MessageFactory, timestamp
 from kernel_agent.wire.client_sessions import ClientSession, ClientSessions, Replay
 from kernel_agent.wire.codec import Request
@@ -53,6 +56,7 @@ EXIT_CODES = {Next.END: 0, Next.FAIL: 1, Next.LOSE: 3, Next.STOP: 143}
 GOING_AWAY = 1001
 LEAST_EXPIRY_SECONDS = 1.0
 """Shortest time between two looks for what is too old."""
+USAGE_INTERVAL_SECONDS = 60.0
 MEMORY_FRACTION = 16
 """The log takes at most this fraction of the container's memory: it belongs to the kernel."""
 LEAST_LOG_BYTES = 1024 * 1024
@@ -84,6 +88,8 @@ class Agent:
         self._sessions = ClientSessions(self._log, self._factory.loss)
         self._sessions.subscribe(self._on_progress)
         self._connections = 0
+        self._meter = _make_meter(settings)
+        self._usage_timer: Optional[asyncio.TimerHandle] = None
         self._state = State(self._describe)
         self._reaper = Reaper()
         self._supervisor = KernelSupervisor(
@@ -132,6 +138,7 @@ class Agent:
             self._loop.add_signal_handler(signum, self._stop, signum)
         self._culler.start()
         self._expire()
+        self._tell_usage()
         try:
             end = await self._supervisor.run(first, self._on_ready)
             if end is Next.FAIL:
@@ -144,7 +151,7 @@ class Agent:
 
     def _describe(self) -> Dict[str, Any]:
         settings, supervisor = self._settings, self._supervisor
-        reason = supervisor.lifecycle.reason
+        reason, ended_by = supervisor.lifecycle.reason, supervisor.lifecycle.ended_by
         return {
             "version": VERSION,
             "kernel_id": settings.kernel_id,
@@ -161,6 +168,8 @@ class Agent:
             "requests": supervisor.open_requests,
             "start": supervisor.start,
             "spare": self._spawner.has_spare,
+            "ended_by": ended_by.value if ended_by is not None else "",
+            "usage": self._meter.describe() if self._meter is not None else None,
             "kernel_info": self._kernel_info,
         }
 
@@ -200,11 +209,11 @@ class Agent:
         if answer is ReportAnswer.OK:
             self._pool.open()
             if self._pool.is_waiting and not await self._pool.wait(self._settings.pool_ttl):
-                self._supervisor.end("because no user took it from its pool in time")
+                self._supervisor.end("because no user took it from its pool in time", EndedBy.AGENT)
                 return
             await self._wait_for_claim()
         elif answer is ReportAnswer.REJECTED or not self._state.claimed.is_set():
-            self._supervisor.end("because the gateway gave up its launch")
+            self._supervisor.end("because the gateway gave up its launch", EndedBy.AGENT)
 
     async def _wait_for_claim(self) -> None:
         """End a kernel that no client claims, as when the gateway that launched it has died."""
@@ -219,7 +228,7 @@ class Agent:
                 self._settings.kernel_id,
                 seconds,
             )
-            self._supervisor.end("because no client claimed it")
+            self._supervisor.end("because no client claimed it", EndedBy.AGENT)
 
     async def _report_failure(self, reason: Optional[ExitReason]) -> None:
         if reason is not None and self._settings.response_address:
@@ -295,7 +304,7 @@ class Agent:
         if is_shutdown:
             content = decode_object(request.parts[3]) or {}
             if not content.get("restart"):
-                self._supervisor.end(BY_CLIENT, is_requested_of_kernel=True)
+                self._supervisor.end(BY_CLIENT, EndedBy.CLIENT, is_requested_of_kernel=True)
             elif not self._supervisor.lifecycle.can_start_again:
                 _log.warning(
                     "a client asked to restart a kernel that cannot be started from here: it ends"
@@ -323,7 +332,7 @@ class Agent:
             self._settings.kernel_id,
             idle_seconds,
         )
-        self._supervisor.end(f"because it was idle for {idle_seconds:.0f} s")
+        self._supervisor.end(f"because it was idle for {idle_seconds:.0f} s", EndedBy.CULLER)
 
     def _on_progress(self) -> None:
         """Handle progress of the client sessions: something acknowledged, opened or closed."""
@@ -339,6 +348,11 @@ class Agent:
         delay = max(self._log.expire(), LEAST_EXPIRY_SECONDS)
         self._expiry = self._loop.call_later(delay, self._expire)
 
+    def _tell_usage(self) -> None:
+        """Tell what the kernel has used, also while it computes in silence."""
+        self._state.mark_changed()
+        self._usage_timer = self._loop.call_later(USAGE_INTERVAL_SECONDS, self._tell_usage)
+
     async def _finish(self) -> None:
         """Close all connections, once clients have what they are owed.
 
@@ -353,6 +367,8 @@ class Agent:
         is_requested = self._supervisor.lifecycle.reason is None
         last = [self._factory.status(ExecutionState.DEAD.value)] if is_requested else []
         self._sessions.broadcast(last, request_ack=True)
+        if self._meter is not None:
+            self._meter.refresh()
         self._state.end()
         self._on_progress()
         try:
@@ -363,8 +379,9 @@ class Agent:
             )
         self._sessions.close_all(GOING_AWAY, "the kernel has ended")
         await self._http.close(CLOSE_TIMEOUT_SECONDS)
-        if self._expiry is not None:
-            self._expiry.cancel()
+        for timer in (self._expiry, self._usage_timer):
+            if timer is not None:
+                timer.cancel()
 
 
 async def run(
@@ -376,6 +393,14 @@ async def run(
 ) -> int:
     """Run the agent; return its exit code."""
     return await Agent(settings, spawner, listener, steps).run(first)
+
+
+def _make_meter(settings: AgentSettings) -> Optional[UsageMeter]:
+    """Return what measures the kernel's usage; None: the kernel is in another container."""
+    if isinstance(settings.kernel, Attachment):
+        return None
+    is_container = os.getpid() == 1
+    return UsageMeter(read_own_group if is_container else read_descendants)
 
 
 def _make_log(settings: AgentSettings, factory: MessageFactory) -> MessageLog:

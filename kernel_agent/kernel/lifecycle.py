@@ -18,6 +18,16 @@ BY_GATEWAY = "by a request to the gateway"
 BY_CLIENT = "by a shutdown_request of a client"
 
 
+class EndedBy(Enum):
+    """What requested the end of a kernel; the values are those of the state document."""
+
+    GATEWAY = "gateway"
+    CLIENT = "client"
+    CULLER = "culler"
+    AGENT = "agent"
+    """By itself, since no client came."""
+
+
 class Phase(Enum):
     """The phases of a kernel's life."""
 
@@ -82,6 +92,8 @@ class Lifecycle:
         self.reason: Optional[ExitReason] = None
         self.requested_by = ""
         """Who requested the latest restart or end, as the end of a passive sentence."""
+        self.ended_by: Optional[EndedBy] = None
+        """What requested the end first; None: it is not requested."""
 
     def become_ready(self, now: float) -> None:
         """Record that the process answered kernel_info and its iopub is live."""
@@ -113,8 +125,9 @@ class Lifecycle:
         self.phase = Phase.RESTARTING
         return has_process
 
-    def request_end(self, by: str) -> None:
+    def request_end(self, by: str, ended_by: EndedBy) -> None:
         """Record a request to end the kernel, by whom; such an end has no reason."""
+        self.ended_by = self.ended_by or ended_by
         if self.phase is not Phase.TERMINATING or self.reason is not None:
             self.requested_by = by
         self._is_restart_wanted = False

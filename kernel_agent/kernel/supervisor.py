@@ -13,6 +13,7 @@ from kernel_agent.kernel.activity import ExecutionState, Running
 from kernel_agent.kernel.answers import Answers
 from kernel_agent.kernel.interrupts import NO_REACTION, REACTION_SECONDS, InterruptWatch
 from kernel_agent.kernel.lifecycle import (
+    EndedBy,
     KernelDeadError,
     Lifecycle,
     Next,
@@ -238,15 +239,16 @@ class KernelSupervisor:
         self._changed()
         await waiter
 
-    def end(self, by: str, *, is_requested_of_kernel: bool = False) -> None:
+    def end(self, by: str, ended_by: EndedBy, *, is_requested_of_kernel: bool = False) -> None:
         """End the kernel for good, as requested; `run` returns when it has ended.
 
         Args:
             by: who requested it, as the end of a passive sentence.
+            ended_by: what requested it.
             is_requested_of_kernel: whether a client already sent the kernel a shutdown_request.
         """
         is_ending = self.lifecycle.phase is Phase.TERMINATING
-        self.lifecycle.request_end(by)
+        self.lifecycle.request_end(by, ended_by)
         self._changed()
         if not is_ending:
             self._end(is_requested_of_kernel=is_requested_of_kernel)

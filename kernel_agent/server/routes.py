@@ -6,7 +6,7 @@ import asyncio
 from typing import AsyncGenerator, Awaitable, Callable, Dict, Tuple
 
 from kernel_agent.kernel.culler import Culler
-from kernel_agent.kernel.lifecycle import BY_GATEWAY, KernelDeadError, Phase
+from kernel_agent.kernel.lifecycle import BY_GATEWAY, EndedBy, KernelDeadError, Phase
 from kernel_agent.kernel.supervisor import KernelSupervisor
 from kernel_agent.process.child import LOG_TAIL_BYTES, OutputTail
 from kernel_agent.server import executions
@@ -183,7 +183,7 @@ class Routes:
     async def _shutdown(self, request: Request) -> Answer:
         if request.json_object().get("only_pooled") is True and not self._pool.is_waiting:
             raise HttpError(409, "the kernel is in no pool")
-        self._supervisor.end(BY_GATEWAY)
+        self._supervisor.end(BY_GATEWAY, EndedBy.GATEWAY)
         await self._state.wait_for_end()
         await self._executions.finish()
         return Response(204)

@@ -11,7 +11,8 @@ from kernel_agent.wire.message import encode_json
 COALESCE_SECONDS = 0.05
 """Changes within this period are published together."""
 ACTIVITY_INTERVAL_SECONDS = 1.0
-"""Minimum interval of publications of `last_activity` alone."""
+"""Minimum interval of publications of `last_activity` and `usage` alone."""
+_FREQUENT = ("last_activity", "usage")
 
 
 class Annotations:
@@ -118,8 +119,8 @@ class State:
         document = self.document()
         if document == self._published:
             return
-        last_activity = self._published.get("last_activity")
-        is_activity_alone = {**document, "last_activity": last_activity} == self._published
+        former = {name: self._published.get(name) for name in _FREQUENT}
+        is_activity_alone = {**document, **former} == {**former, **self._published}
         due = self._published_at + ACTIVITY_INTERVAL_SECONDS
         if is_activity_alone and self._loop.time() < due - COALESCE_SECONDS:
             self._timer = self._loop.call_at(due, self._publish)

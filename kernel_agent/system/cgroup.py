@@ -61,6 +61,33 @@ def parse_oom_kills(text: str) -> int:
     return 0
 
 
+def group_folders(
+    controller: str, proc_cgroup: Path = PROC_CGROUP, root: Path = CGROUP_ROOT
+) -> List[Path]:
+    """Return where the own control group of a controller may be, most specific first.
+
+    In a container the path in /proc/self/cgroup may be the host's while the mount shows the
+    container's own group as root.
+
+    Args:
+        controller: its name in version 1, such as `memory`; version 2 has one group for all.
+        proc_cgroup: that file.
+        root: where control groups are mounted.
+    """
+    try:
+        text = proc_cgroup.read_text()
+    except OSError:
+        return []
+    folders: List[Path] = []
+    for line in text.splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        if controller in controllers.split(","):
+            folders += [root / controller / path.lstrip("/"), root / controller]
+        elif line.startswith("0::"):
+            folders += [root / path.lstrip("/"), root]
+    return folders
+
+
 def counter_candidates(proc_cgroup: str, root: Path) -> List[Path]:
     """Return candidates for the counter's file by /proc/self/cgroup, most specific first.
 

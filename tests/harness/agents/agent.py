@@ -143,6 +143,14 @@ class Events:
                     return
         raise AssertionError(f"the agent has ended, and was never {execution_state}")
 
+    async def last(self) -> dict[str, Any]:
+        """Return the state that the agent ends with."""
+        state: dict[str, Any] = {}
+        async with asyncio.timeout(DEADLINE):
+            async for line in self._response.content:
+                state = json.loads(line) if line.strip() else state
+        return state
+
 
 class Agent:
     """An agent process with a unix socket (or TCP, if `listen` says so)."""

@@ -504,8 +504,28 @@ async def test_idle_kernel_culls_itself() -> None:
     """After the idle timeout without connections the kernel and the agent are gone."""
     settings = {"cull_idle_timeout": 1, "cull_interval": 1}
     async with Agent(settings=settings) as agent:
+        await eventually(agent.is_listening)
+        async with agent.events() as events:
+            last = await events.last()
+        assert (last["ended_by"], last["reason"]) == ("culler", None)
         assert await agent.wait() == 0
         assert re.search(r"idle for \d+ s", agent.log())
+
+
+async def test_usage_counts_what_the_kernel_has_burnt(agent: Agent) -> None:
+    """In the last state document at the latest, also of processes that the kernel has started."""
+    client = await agent.connect("s")
+    burn = "import time\nwhile time.process_time() < 1: pass"
+    await client.execute(
+        f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {burn!r}])"
+    )
+    async with agent.events() as events:
+        ending = asyncio.create_task(agent.request("POST", "/v1/shutdown"))
+        last = await events.last()
+        assert (await ending)[0] == 204
+    assert last["ended_by"] == "gateway"
+    assert 1.0 <= last["usage"]["cpu_seconds"] < 60.0
+    assert last["usage"]["memory_peak_bytes"] > 10_000_000
 
 
 async def test_culling_spares_connected_and_busy_kernels(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from kernel_agent.kernel.lifecycle import (
     BY_CLIENT,
     BY_GATEWAY,
     STABLE_SECONDS,
+    EndedBy,
     Lifecycle,
     Next,
     Phase,
@@ -106,12 +107,12 @@ def test_end_wins_over_everything() -> None:
     """Once the end was asked for nothing starts again."""
     lifecycle = running()
     lifecycle.request_restart(BY_GATEWAY)
-    lifecycle.request_end(BY_GATEWAY)
+    lifecycle.request_end(BY_GATEWAY, EndedBy.GATEWAY)
     assert not lifecycle.request_restart(BY_GATEWAY)
     assert lifecycle.process_ended(1.0, REASON) is Next.END
     dead = running(autorestart=False)
     dead.process_ended(1.0, REASON)
-    dead.request_end(BY_GATEWAY)
+    dead.request_end(BY_GATEWAY, EndedBy.GATEWAY)
     assert dead.leave_death() is Next.END
 
 
@@ -145,7 +146,7 @@ def test_end_asked_for_counts_more_than_a_stop(*, is_stopped_first: bool) -> Non
     lifecycle = running()
     if is_stopped_first:
         lifecycle.request_stop(STOP)
-    lifecycle.request_end(BY_GATEWAY)
+    lifecycle.request_end(BY_GATEWAY, EndedBy.GATEWAY)
     lifecycle.request_stop(STOP)
     assert lifecycle.process_ended(1.0, REASON) is Next.END
     assert lifecycle.reason is None
@@ -156,14 +157,14 @@ def test_end_asked_for_forgets_an_earlier_crash() -> None:
     lifecycle = running()
     lifecycle.process_ended(1.0, REASON)
     lifecycle.become_ready(1.0)
-    lifecycle.request_end(BY_GATEWAY)
+    lifecycle.request_end(BY_GATEWAY, EndedBy.GATEWAY)
     assert lifecycle.reason is None
 
 
 def test_ready_while_ending_does_not_revive() -> None:
     """A process that becomes ready after the end was asked for stays marked."""
     lifecycle = Lifecycle(autorestart=True, restart_limit=5)
-    lifecycle.request_end(BY_GATEWAY)
+    lifecycle.request_end(BY_GATEWAY, EndedBy.GATEWAY)
     lifecycle.become_ready(1.0)
     assert lifecycle.phase is Phase.TERMINATING
 
@@ -177,7 +178,7 @@ def test_kernel_that_cannot_be_started_again_is_lost() -> None:
     assert lifecycle.reason == REASON
     asked = Lifecycle(autorestart=True, restart_limit=5, can_start_again=False)
     asked.become_ready(0.0)
-    asked.request_end(BY_GATEWAY)
+    asked.request_end(BY_GATEWAY, EndedBy.GATEWAY)
     assert asked.process_ended(1.0, REASON) is Next.END
 
 
@@ -188,11 +189,12 @@ def test_notice_under_an_interrupted_cell_says_who_ends_the_kernel() -> None:
     assert announce_end(lifecycle, is_restart=True) == (
         "The kernel is being restarted by a shutdown_request of a client.\n"
     )
-    lifecycle.request_end(BY_GATEWAY)
-    lifecycle.request_end(BY_CLIENT)
+    lifecycle.request_end(BY_GATEWAY, EndedBy.GATEWAY)
+    lifecycle.request_end(BY_CLIENT, EndedBy.CLIENT)
     assert announce_end(lifecycle, is_restart=False) == (
         "The kernel is being shut down by a request to the gateway.\n"
     )
+    assert lifecycle.ended_by is EndedBy.GATEWAY
     stopped = running()
     stopped.request_stop(STOP)
     assert announce_end(stopped, is_restart=False) == ("The kernel was told to stop (SIGTERM).\n")
