@@ -36,6 +36,7 @@ from enterprise_gateway.app.secret import (
     read_shared_text,
 )
 from enterprise_gateway.errors import ConfigurationError, GatewayError
+from enterprise_gateway.services.events.signature import read_key
 from enterprise_gateway.settings import LiveSettings, Settings
 from enterprise_gateway.settings.access import STRONG_CHARS
 from enterprise_gateway.settings.option import keep_start_values
@@ -94,6 +95,10 @@ jupyter enterprisegateway kernels list"""
             "enterprise_gateway.app.commands.kernelspecs.KernelspecsApp",
             "Install kernelspecs for kernels in containers.",
         ),
+        "usage": (
+            "enterprise_gateway.app.commands.usage.UsageApp",
+            "Sum what users have used.",
+        ),
     }
 
     log_level = Enum(
@@ -134,6 +139,12 @@ jupyter enterprisegateway kernels list"""
         may then connect clients' WebSockets to kernel agents by itself. By default all WebSockets
         pass through the gateway.""",
     ).tag(config=True, env=("EG_BALANCER_SECRET_FILE",))
+
+    event_webhook_secret_file = Unicode(
+        "",
+        help="""File that holds the secret with which requests to `event_webhook_url` are signed:
+        base64 of 24 to 64 bytes, with or without `whsec_` before it.""",
+    ).tag(config=True, env=("EG_EVENT_WEBHOOK_SECRET_FILE",))
 
     # of the settings: HasOptions makes these traits, like all others
     auth_token: str | None
@@ -179,7 +190,10 @@ jupyter enterprisegateway kernels list"""
         if previous is not None:
             return keep_start_values(settings, previous)
         settings = replace(
-            settings, cluster_secret=secret, balancer_secret=self._find_balancer_secret()
+            settings,
+            cluster_secret=secret,
+            balancer_secret=self._find_balancer_secret(),
+            event_webhook_key=self._find_webhook_key(settings.events.webhook_url),
         )
         kernels = _make_private(self._find_folder("runtime_dir") / "enterprise_gateway")
         # as with containers, gateways with another secret have nothing to do with these kernels
@@ -257,6 +271,20 @@ jupyter enterprisegateway kernels list"""
     def _find_balancer_secret(self) -> str:
         path = self.balancer_secret_file
         return read_shared_text(Path(path), "balancer secret") if path else ""
+
+    def _find_webhook_key(self, url: str) -> bytes:
+        path = self.event_webhook_secret_file
+        if not url:
+            return b""
+        if not path:
+            raise ConfigurationError(
+                "event_webhook_url needs event_webhook_secret_file, so that the receiver can tell "
+                "the gateway's events from forged ones."
+            )
+        try:
+            return read_key(read_shared_text(Path(path), "webhook secret"))
+        except ValueError as exc:
+            raise ConfigurationError(f"The webhook secret of {path} is wrong: {exc}.") from exc
 
     def _find_cluster_secret(self) -> bytes:
         if self.cluster_secret:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.services.events.bus import EventBus
 from enterprise_gateway.services.images import KernelImages
 from enterprise_gateway.services.kernels.kernels import Kernels
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
@@ -14,12 +15,18 @@ from enterprise_gateway.settings import LiveSettings
 
 
 class GatewayServices:
-    """Everything behind the HTTP interface. Nothing is contacted before `running`."""
+    """Everything behind the HTTP interface. Nothing is contacted before `running`.
+
+    Attributes:
+        events: spreads the events of kernels; who runs the services connects the sinks.
+    """
 
     def __init__(self, live: LiveSettings) -> None:
         self.proxies = ProxyRegistry(live)
         self.kernelspecs = Kernelspecs(live, self.proxies)
-        self.kernels = Kernels(live, self.proxies, self.kernelspecs)
+        self.events = EventBus()
+        self.kernels = Kernels(live, self.proxies, self.kernelspecs, self.events)
+        self.events.export(self.kernels.metrics)
         self.images = KernelImages(live, self.proxies, self.kernelspecs)
         self.sessions = Sessions(self.kernels, live)
 

@@ -23,6 +23,8 @@ class RequestScope:
     request_id: str
     user: str = ""
     """The user of its kernel, "" if that is not known: a name that authorizes nothing."""
+    requester: str = ""
+    """The user whose request it is, "" before that is known."""
     is_over: bool = False
 
 
@@ -49,6 +51,12 @@ def set_user(username: str) -> None:
     scope = current_scope()
     if scope is not None:
         scope.user = username
+
+
+def current_requester() -> str:
+    """Return the user whose request this task serves, "" if there is none."""
+    scope = current_scope()
+    return scope.requester if scope is not None else ""
 
 
 @contextmanager

@@ -8,6 +8,7 @@ sizes bytes. Each option is declared once, by the field that it sets (see `optio
 from enterprise_gateway.settings.access import AccessSettings
 from enterprise_gateway.settings.delays import DelaySettings
 from enterprise_gateway.settings.docker import DockerSettings
+from enterprise_gateway.settings.events import EventSettings
 from enterprise_gateway.settings.identity import IdentitySettings
 from enterprise_gateway.settings.kernels import CullingSettings, KernelSettings
 from enterprise_gateway.settings.limits import LimitSettings
@@ -20,6 +21,7 @@ __all__ = [
     "CullingSettings",
     "DelaySettings",
     "DockerSettings",
+    "EventSettings",
     "HostSettings",
     "IdentitySettings",
     "KernelSettings",

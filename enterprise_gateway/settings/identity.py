@@ -34,7 +34,7 @@ class IdentitySettings:
         "URL of an OpenID Connect provider, exactly as in the claim iss of its tokens; its JWTs"
         " are then accepted.",
         default="",
-        parse=parse.issuer_url,
+        parse=parse.exact_http_url,
         env=("EG_OIDC_ISSUER",),
     )
     oidc_audience: str = option(

@@ -141,25 +141,24 @@ def http_url(text: str) -> str:
     Raises:
         ConfigurationError: the text is another kind of URL, or none.
     """
-    return issuer_url(text).rstrip("/")
+    return exact_http_url(text).rstrip("/")
 
 
-def issuer_url(text: str) -> str:
+def exact_http_url(text: str) -> str:
     """Return the URL of an HTTP server as it is; "", too.
 
     Raises:
-        ConfigurationError: the text is another kind of URL, or none.
+        ConfigurationError: the text is another kind of URL, or none. The message leaves it out,
+            since it may hold a password.
     """
     stripped = text.strip()
     try:
-        parts = urlsplit(stripped)
-        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        url = urlsplit(stripped)
+        is_usable = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
     except ValueError:  # such as http://[bad
         is_usable = False
     if stripped and not is_usable:
-        raise ConfigurationError(
-            f"{stripped[:100]!r} is not a URL that begins with https:// or http://."
-        )
+        raise ConfigurationError("It is not a URL that begins with https:// or http://.")
     return stripped
 
 

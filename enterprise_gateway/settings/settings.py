@@ -10,6 +10,7 @@ from pathlib import Path
 from enterprise_gateway.settings.access import AccessSettings
 from enterprise_gateway.settings.delays import DelaySettings
 from enterprise_gateway.settings.docker import DockerSettings
+from enterprise_gateway.settings.events import EventSettings
 from enterprise_gateway.settings.identity import IdentitySettings
 from enterprise_gateway.settings.kernels import KernelSettings
 from enterprise_gateway.settings.option import fixed, group
@@ -42,12 +43,15 @@ class Settings:
     kernels: KernelSettings = group(KernelSettings)
     response: ResponseSettings = group(ResponseSettings)
     docker: DockerSettings = group(DockerSettings)
+    events: EventSettings = group(EventSettings, start_only=True)
     host: HostSettings = group(HostSettings, start_only=True)
     delays: DelaySettings = group(DelaySettings)
     cluster_secret: bytes = fixed(b"", secret=True)
     """32 bytes that all replicas share; the tokens of agents derive from them."""
     balancer_secret: str = fixed("", secret=True)
     """What the load balancer knows that connects clients with agents; "": there is none."""
+    event_webhook_key: bytes = fixed(b"", secret=True)
+    """What gateways sign events with; b"": there is no webhook."""
     runtime_dir: Path = fixed(Path())
     """Sockets and records of this cluster's local kernels; only the gateway's user may enter it."""
 

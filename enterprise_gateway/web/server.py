@@ -14,7 +14,9 @@ from prometheus_client import CollectorRegistry, Counter, disable_created_metric
 
 from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.api import handlers as api
+from enterprise_gateway.services.api.events import EventStreams
 from enterprise_gateway.services.composition import GatewayServices
+from enterprise_gateway.services.events import sinks
 from enterprise_gateway.services.kernels import handlers as kernel_handlers
 from enterprise_gateway.services.kernelspecs import handlers as kernelspec_handlers
 from enterprise_gateway.services.request_scope import REQUEST_ID_HEADER
@@ -25,6 +27,7 @@ from enterprise_gateway.web.access.authorization import Authorizer, is_permitted
 from enterprise_gateway.web.access.cors import cors_headers
 from enterprise_gateway.web.access.identity.identities import Identities
 from enterprise_gateway.web.access.middleware import AuthMiddleware
+from enterprise_gateway.web.access.requester import note_requester
 from enterprise_gateway.web.access.xheaders import is_trusted
 from enterprise_gateway.web.accesslog import SCOPE, AccessLog
 from enterprise_gateway.web.channels.handlers import Channels
@@ -58,12 +61,14 @@ def build(live: LiveSettings, authorizer: Authorizer | None = None) -> web.Appli
     kernels = services.kernels
     channels = Channels(kernels, live.current.balancer_secret)
     executions = Executions(kernels)
+    streams = EventStreams(services.events)
     drain = RequestDrain()
-    drain.closers += [kernels.refuse_launches, channels.close, executions.close]
+    drain.closers += [kernels.refuse_launches, channels.close, executions.close, streams.close]
     permits = partial(is_permitted, authorizer)
     routes = [
         *home.routes(kernels, live, permits),
         *api.routes(kernels, services.proxies, permits, lambda: drain.is_stopping),
+        *streams.routes(),
         *kernel_handlers.routes(kernels, live),
         *kernelspec_handlers.routes(services.kernelspecs, live),
         *session_handlers.routes(services.sessions, live),
@@ -72,7 +77,7 @@ def build(live: LiveSettings, authorizer: Authorizer | None = None) -> web.Appli
     ]
 
     async def run_services(_app: web.Application) -> AsyncIterator[None]:
-        async with services.running():
+        async with sinks.running(services.events, live.current), services.running():
             await kernels.start()
             await services.kernelspecs.warn_of_local_kernels()
             services.images.start()
@@ -105,6 +110,7 @@ def make_application(
             home.ErrorPages(server.base_url).middleware,
             answer_errors,
             access.middleware,
+            note_requester,
         ],
     )
     app[DRAIN] = drain

@@ -18,6 +18,7 @@ from enterprise_gateway.errors import (
     NotFoundError,
     UnavailableError,
 )
+from enterprise_gateway.services.events.bus import EventBus
 from enterprise_gateway.services.kernels.agents.agent import Agent, NotInPlaceError
 from enterprise_gateway.services.kernels.agents.state import Annotations, OpenRequest, format_time
 from enterprise_gateway.services.kernels.planning.launches import StartRequest
@@ -36,7 +37,7 @@ from enterprise_gateway.services.kernels.starts.starter import DISCARD_SECONDS, 
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
-from enterprise_gateway.services.request_scope import set_user
+from enterprise_gateway.services.request_scope import current_requester, set_user
 from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.settings import LiveSettings
 
@@ -76,12 +77,16 @@ class Kernels:
     """All kernels of the cluster, whichever replica started them."""
 
     def __init__(
-        self, live: LiveSettings, proxies: ProxyRegistry, kernelspecs: Kernelspecs
+        self,
+        live: LiveSettings,
+        proxies: ProxyRegistry,
+        kernelspecs: Kernelspecs,
+        events: EventBus,
     ) -> None:
         self._live = live
         self._proxies = proxies
         self._tasks = BackgroundTasks()
-        self._registry = Registry(live, proxies)
+        self._registry = Registry(live, proxies, events)
         pools = Pools(live, self._registry, self._tasks)
         self._starter = Starter(live, proxies, kernelspecs, self._registry, pools, self._tasks)
         self._refill = PoolRefill(live, proxies, kernelspecs, self._registry, pools, self._starter)
@@ -201,6 +206,7 @@ class Kernels:
         look_up = self._registry.find if is_operator else self._look_up
         record = await look_up(kernel_id)
         self._touched = format_time(time.time())
+        record.note_request(current_requester())
         key = (_Operation.SHUTDOWN, record)
         await self._tasks.wait(self._tasks.begin_once(key, lambda: self._end(record)))
 
@@ -229,7 +235,8 @@ class Kernels:
         if self._is_shutting_down(record):
             raise _ending_error(record)
         key = (_Operation.RESTART, record)
-        await self._tasks.wait(self._tasks.begin_once(key, lambda: self._restart(record)))
+        by = current_requester()
+        await self._tasks.wait(self._tasks.begin_once(key, lambda: self._restart(record, by)))
         return await self.get(kernel_id)
 
     async def agent(self, kernel_id: str) -> Agent:
@@ -399,7 +406,7 @@ class Kernels:
         await self._registry.end(record, 1.5 * wait_time + GRACE_SECONDS)
         _log.info("Kernel %s was shut down", record.kernel_id)
 
-    async def _restart(self, record: Record) -> None:
+    async def _restart(self, record: Record, by: str) -> None:
         if record.is_dead:
             await self._starter.start_again(record)
         else:
@@ -407,6 +414,7 @@ class Kernels:
         known = self._registry.get(record.kernel_id)
         if known is not None:
             self._claim(known)
+            self._registry.events.restarted(known, by, start=known.start)
         start = known.start if known is not None else None
         duration = f" in {start}" if start is not None else ""
         _log.info("Kernel %s was restarted%s", record.kernel_id, duration)

@@ -1,5 +1,6 @@
 """Every option reaches its setting, from every place, in the documented order of precedence."""
 
+import base64
 import json
 import logging
 import os
@@ -136,6 +137,7 @@ VARIABLES = [
     ("EG_MIRROR_WORKING_DIRS", "True", "docker.mirror_working_dirs", True),
     ("EG_REMOVE_CONTAINER", "False", "docker.remove_container", False),
     ("REMOVE_CONTAINER", "False", "docker.remove_container", False),
+    ("EG_EVENT_LOG", "/var/log/events.jsonl", "events.log", "/var/log/events.jsonl"),
 ]
 FALLBACKS = [
     "IP", "PORT", "PORT_RETRIES", "BASE_URL", "AUTH_TOKEN", "ALLOW_CREDENTIALS", "ALLOW_HEADERS",
@@ -213,6 +215,7 @@ def test_every_variable_of_an_option_is_tested() -> None:
         "EG_DYNAMIC_CONFIG_INTERVAL", "EG_CLUSTER_SECRET", "EG_CLUSTER_SECRET_FILE", "EG_LOG_JSON",
         "EG_AUTH_TOKEN_FILE", "EG_BALANCER_SECRET_FILE", "EG_LOG_LEVEL",
         "EG_OIDC_ISSUER", "EG_CERTIFICATE_USERNAME", "EG_PROXY_USER_HEADER",
+        "EG_EVENT_WEBHOOK_URL", "EG_EVENT_WEBHOOK_SECRET_FILE",
     }  # fmt: skip
     declared = {
         variable
@@ -227,7 +230,7 @@ def test_every_variable_of_an_option_is_tested() -> None:
     ("variables", "named"),
     [
         ({"EG_OIDC_ISSUER": "https://id"}, "EG_OIDC_AUDIENCE"),
-        ({"EG_OIDC_ISSUER": "id.example", "EG_OIDC_AUDIENCE": "x"}, "'id.example' is not a URL"),
+        ({"EG_OIDC_ISSUER": "id.example", "EG_OIDC_AUDIENCE": "x"}, "is not a URL"),
         ({"EG_OIDC_ISSUER": "http://[", "EG_OIDC_AUDIENCE": "x"}, "is not a URL"),
         ({"EG_JUPYTERHUB_API_URL": "file:///etc/passwd"}, "is not a URL"),
         ({"EG_OIDC_ALGORITHMS": "RS256,HS256"}, "oidc_algorithms .* has 'HS256'"),
@@ -444,6 +447,32 @@ def test_balancer_secret_is_that_of_its_file(
     path.write_text("\n")
     with pytest.raises(ConfigurationError, match="balancer secret"):
         make_app().read_settings()
+
+
+def test_webhook_needs_a_url_and_a_secret(
+    make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event that a receiver cannot tell from a forged one is worth nothing: no start then."""
+    path = tmp_path / "secret"
+    monkeypatch.setenv("EG_EVENT_WEBHOOK_URL", "https://hooks.example/kernels")
+    with pytest.raises(ConfigurationError, match="event_webhook_secret_file"):
+        make_app().read_settings()
+    monkeypatch.setenv("EG_EVENT_WEBHOOK_SECRET_FILE", str(path))
+    for text in ("too short", "c2hvcnQ=", "%" * 40):
+        path.write_text(text)
+        with pytest.raises(ConfigurationError, match=str(path)) as failure:
+            make_app().read_settings()
+        assert text not in str(failure.value)
+    secret = base64.b64encode(bytes(range(32))).decode()
+    for prefix in ("", "whsec_"):
+        path.write_text(f"{prefix}{secret}\n")
+        settings = make_app().read_settings()
+        assert settings.event_webhook_key == bytes(range(32))
+        assert secret not in repr(settings)
+    for url in ("hooks.example", "ftp://hooks.example/", "https:///kernels", "http://[::1/"):
+        monkeypatch.setenv("EG_EVENT_WEBHOOK_URL", url)
+        with pytest.raises(ConfigurationError, match="event_webhook_url"):
+            make_app().read_settings()
 
 
 def test_requests_without_user_name_get_one_that_may_start_kernels(

@@ -67,6 +67,13 @@ class OpenRequest(msgspec.Struct, frozen=True):
     header: dict[str, object]
 
 
+class Usage(msgspec.Struct, frozen=True):
+    """What the workload has used since it was launched."""
+
+    cpu_seconds: Annotated[float, msgspec.Meta(ge=0, le=1e12)] = 0.0
+    memory_peak_bytes: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 0
+
+
 class AgentState(msgspec.Struct, frozen=True):
     """The state document of a kernel agent."""
 
@@ -88,6 +95,10 @@ class AgentState(msgspec.Struct, frozen=True):
     """The latest start or restart; None before the first has ended, and from older agents."""
     kernel_info: dict[str, object] = {}
     """The content of the newest kernel_info reply, with which a gateway answers then."""
+    ended_by: Annotated[str, msgspec.Meta(max_length=32)] = ""
+    """What requested the end, once it is requested; "" before, and from older agents."""
+    usage: Usage | None = None
+    """None: it is not measured, or by an older agent."""
 
     def __post_init__(self) -> None:
         """Check that the time is one."""

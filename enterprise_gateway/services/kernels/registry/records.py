@@ -80,6 +80,8 @@ class Record:
     """The newest state document."""
     launched: StartTimes | None = None
     """How long its launch took, if it was launched and measured here."""
+    requested_by: str = ""
+    """The user who last asked this replica to restart or end it, "" if none has."""
     death: str | None = None
     """Why its workload died; None: it did not."""
     was_stopped: bool = False
@@ -193,6 +195,10 @@ class Record:
         """Remember that a client knows the kernel."""
         self.is_claimed = True
 
+    def note_request(self, by: str) -> None:
+        """Remember who asks for its restart or end, for the event that tells of it."""
+        self.requested_by = by
+
     def apply_workload(self, workload: Workload, launch_timeout: float) -> None:
         """Apply the engine's report of the workload.
 
@@ -265,6 +271,8 @@ class Record:
                 requests=(),
                 restarts=0,
                 start=None,
+                ended_by="",
+                usage=None,
                 annotations=Annotations(document=former.state.annotations.document),
             )
 

@@ -14,12 +14,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from enterprise_gateway.errors import GatewayError, NotFoundError, UnavailableError
+from enterprise_gateway.services.events.bus import EventBus
 from enterprise_gateway.services.kernels.planning.launches import is_kernel_id
 from enterprise_gateway.services.kernels.registry.ended import (
     RELAUNCH_SECONDS,
     TOMBSTONE_SECONDS,
     EndedKernels,
 )
+from enterprise_gateway.services.kernels.registry.events import KernelEvents
 from enterprise_gateway.services.kernels.registry.exits import (
     decide_exit,
     is_orphan,
@@ -55,9 +57,11 @@ class Registry:
         launches: the kernels that this replica is launching.
         lookup: asks the engines for workloads.
         metrics: counts starts, deaths and automatic restarts.
+        events: tells what happens to kernels.
     """
 
-    def __init__(self, live: LiveSettings, proxies: ProxyRegistry) -> None:
+    def __init__(self, live: LiveSettings, proxies: ProxyRegistry, events: EventBus) -> None:
+        self.events = KernelEvents(events)
         self.launches = LaunchReservations()
         self.lookup = WorkloadLookup(live, proxies)
         self.metrics = KernelMetrics()
@@ -65,7 +69,7 @@ class Registry:
         self._records: dict[str, Record] = {}
         self._ended = EndedKernels()
         self._recovery = LaunchRecovery(live)
-        self._reporter = ExitReporter(self.metrics)
+        self._reporter = ExitReporter(self.metrics, self.events)
         self._follower = WorkloadFollower(self.lookup, self._apply)
         self._links = AgentLinks(
             live, self._reporter.report_state, self._apply_final_state, self._check_unresponsive
@@ -199,6 +203,8 @@ class Registry:
         except UnavailableError:
             if not is_ended:
                 raise
+        if not record.is_dead:
+            self.events.ended(record)
         self.forget(record)
 
     def forget(self, record: Record) -> None:
@@ -343,6 +349,7 @@ class Registry:
                 "Kernel %s is removed: its workload runs without an agent", record.kernel_id
             )
             await record.proxy.remove_workload(record.workload)
+            self.events.ended(record)
             self.forget(record)
 
     async def _recheck_engine(self, record: Record) -> None:

@@ -1,4 +1,4 @@
-"""Reports deaths and automatic restarts of kernels to the operator: log lines and metrics."""
+"""Reports deaths, ends and automatic restarts of kernels: log lines, metrics and events."""
 
 import asyncio
 import logging
@@ -7,6 +7,7 @@ import weakref
 from dataclasses import dataclass
 
 from enterprise_gateway.services.kernels.agents.state import AgentState
+from enterprise_gateway.services.kernels.registry.events import KernelEvents
 from enterprise_gateway.services.kernels.registry.exits import (
     Death,
     Exit,
@@ -39,8 +40,9 @@ class _Reported:
 class ExitReporter:
     """Reports each death and each automatic restart once."""
 
-    def __init__(self, metrics: KernelMetrics) -> None:
+    def __init__(self, metrics: KernelMetrics, events: KernelEvents) -> None:
         self._metrics = metrics
+        self._events = events
         self._reported: weakref.WeakKeyDictionary[Record, _Reported] = weakref.WeakKeyDictionary()
 
     def report_state(self, record: Record, state: AgentState) -> None:
@@ -62,12 +64,14 @@ class ExitReporter:
                 record.kernel_id,
                 reason.message[:MAX_REASON_CHARS],
             )
+            self._events.restarted(record, "agent", reason.message)
 
     def report_end(self, record: Record, decision: Exit) -> None:
         """Report the exit of a kernel that no client asks about."""
         reason = decision.death.reason if decision.death is not None else "no client came"
         detail = "" if decision.is_known else f" before a client knew it: {reason}"
         _log.info("Kernel %s ended%s", record.kernel_id, detail)
+        self._events.ended(record)
 
     def report_death(self, record: Record, death: Death) -> None:
         """Report a death, unless it was reported before."""
@@ -76,6 +80,7 @@ class ExitReporter:
             reported.is_death_reported = True
             self._metrics.count_death(death.cause)
             _log.warning("Kernel %s died: %s", record.kernel_id, death.reason[:MAX_REASON_CHARS])
+            self._events.dead(record, death)
 
 
 def _may_report(reported: _Reported) -> bool:

@@ -6,11 +6,20 @@ from asyncio import CancelledError
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from enterprise_gateway.errors import LaunchTimeoutError
+from enterprise_gateway.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidRequestError,
+    LaunchTimeoutError,
+    NotFoundError,
+)
+from enterprise_gateway.services.kernels.registry.events import KernelEvents
 from enterprise_gateway.services.kernels.registry.metrics import KernelMetrics
 from enterprise_gateway.services.processproxies.steps import Step, StepRecorder
 
 MAX_CAUSE_CHARS = 2000
+_REFUSALS = (InvalidRequestError, ForbiddenError, NotFoundError, ConflictError)
+"""Errors after which nothing was launched, or not for long."""
 
 _log = logging.getLogger(__name__)
 
@@ -19,7 +28,8 @@ _log = logging.getLogger(__name__)
 class Attempt:
     """One attempt to start a kernel."""
 
-    kernel_id: str = "of no id yet"
+    kernel_id: str = ""
+    """"" until it has one."""
     kernel_name: str = ""
     """The kernelspec's name; "" until it is known to exist."""
     username: str = ""
@@ -32,8 +42,10 @@ class Attempt:
 
 
 @contextlib.contextmanager
-def report_outcome(attempt: Attempt, metrics: KernelMetrics) -> Iterator[None]:
-    """Count an attempt by how this context ends, and log in one line why it failed."""
+def report_outcome(
+    attempt: Attempt, metrics: KernelMetrics, events: KernelEvents
+) -> Iterator[None]:
+    """Count an attempt by how this context ends; log in one line, and tell, why it failed."""
     try:
         yield
     except BaseException as exc:
@@ -41,9 +53,17 @@ def report_outcome(attempt: Attempt, metrics: KernelMetrics) -> Iterator[None]:
         error = "ClientLeft" if is_given_up else type(exc).__name__
         cause = "its client left" if is_given_up else " ".join(str(exc).split()) or error
         metrics.count_failure(attempt.kernel_name, error)
+        events.not_started(
+            attempt.kernel_id,
+            attempt.kernel_name,
+            attempt.username,
+            error=error,
+            reason=cause,
+            is_refusal=isinstance(exc, _REFUSALS),
+        )
         _log.warning(
             "Kernel %s (%s) of user %s did not start: it failed in step %s after %s: %s",
-            attempt.kernel_id,
+            attempt.kernel_id or "of no id yet",
             attempt.kernel_name or "no kernelspec yet",
             attempt.username or "unknown",
             attempt.steps.step,

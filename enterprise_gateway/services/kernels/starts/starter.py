@@ -77,6 +77,7 @@ class Starter:
             lambda: live.current.kernels.max_concurrent_launches,
             lambda: live.current.kernels.max_queued_launches,
         )
+        self._events = registry.events
         self.metrics = registry.metrics
         self.metrics.watch_launches(lambda: self._queue.running, lambda: self._queue.waiting)
 
@@ -93,7 +94,7 @@ class Starter:
             LaunchError: the kernel did not come up.
         """
         attempt = Attempt()
-        with report_outcome(attempt, self.metrics):
+        with report_outcome(attempt, self.metrics, self._events):
             settings = self._live.current
             name = start.name or await self._kernelspecs.default_name()
             spec = await self._kernelspecs.get(name)
@@ -101,6 +102,7 @@ class Starter:
             launch = plan_launch(start, spec, settings)
             attempt.kernel_id, attempt.username = launch.kernel_id, launch.username
             set_user(launch.username)
+            self._events.requested(launch.kernel_id, spec.name, launch.username)
             if start.has_kernel_id:
                 await self._check_id_is_free(launch.kernel_id)
             else:
@@ -146,7 +148,7 @@ class Starter:
                 proxy, launch = await self._plan_again(record)
             attempt = Attempt(launch.kernel_id, launch.kernel_name, launch.username)
             with contextlib.suppress(ConflictError):  # another replica was faster
-                with report_outcome(attempt, self.metrics):
+                with report_outcome(attempt, self.metrics, self._events):
                     new = await self._launch(proxy, launch, attempt, record)
                 await _move_annotations(record, new)
                 return
@@ -216,6 +218,7 @@ class Starter:
             await self._tasks.run(self._registry.end(record, DISCARD_SECONDS))
             return None
         record.complete_launch(attempt.steps.end())
+        self._events.claimed(record, attempt.steps.times())
         return record
 
     async def _is_one_too_many(self, record: Record, launch: LaunchRequest) -> bool:
@@ -267,6 +270,7 @@ class Starter:
             await self._tasks.run(self._discard(record, launch))
             raise
         record.complete_launch(attempt.steps.end())
+        self._events.ready(record, attempt.steps.times())
         return record
 
     async def _discard(self, record: Record, launch: LaunchRequest) -> None:

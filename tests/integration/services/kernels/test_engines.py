@@ -10,6 +10,7 @@ from harness.engines.fake_engine import FakeEngine
 from harness.gateways.service import UNKNOWN_ID, Service, is_state, serve_settings, state_of
 from harness.waiting import eventually
 
+from enterprise_gateway.services.events.bus import EventBus
 from enterprise_gateway.services.kernels.registry.registry import Registry
 from enterprise_gateway.settings import DockerSettings, LiveSettings
 
@@ -123,7 +124,7 @@ async def test_kernel_that_one_engine_has_needs_no_other(
     """Local kernels need no Docker engine."""
     away = FakeEngine(live, tmp_path)
     proxies = SimpleNamespace(all=lambda: [engine, away])
-    kernels = Registry(live, proxies)
+    kernels = Registry(live, proxies, EventBus())
     await kernels.lookup.list_around(0.0)
     away.is_down = True
     kernel_id = str(uuid.uuid4())

@@ -4,8 +4,10 @@ import logging
 
 import pytest
 
+from enterprise_gateway.services.events.bus import EventBus
 from enterprise_gateway.services.kernels.agents.state import AgentState, ExecutionState, ExitReason
 from enterprise_gateway.services.kernels.registry import reporter as reporter_module
+from enterprise_gateway.services.kernels.registry.events import KernelEvents
 from enterprise_gateway.services.kernels.registry.exits import Cause, Death
 from enterprise_gateway.services.kernels.registry.metrics import KernelMetrics
 from enterprise_gateway.services.kernels.registry.records import Record
@@ -20,7 +22,7 @@ class Kernel:
 
     def __init__(self, caplog: pytest.LogCaptureFixture, *, is_claimed: bool = True) -> None:
         self.metrics = KernelMetrics()
-        self.reporter = ExitReporter(self.metrics)
+        self.reporter = ExitReporter(self.metrics, KernelEvents(EventBus()))
         workload = Workload("k", "ann-k", "ann", WorkloadState.RUNNING, 0.0)
         self.record = Record(None, workload, is_claimed=is_claimed)  # type: ignore[arg-type] # no engine is asked
         self.caplog = caplog

@@ -1,0 +1,1 @@
+"""What happens to kernels, as events: their types, the bus that spreads them, and the sinks."""
