@@ -375,7 +375,15 @@ def error_response(error: HttpError) -> Response:
 
 
 def _make_request(event: h11.Request, body: bytes) -> Request:
-    target = urlsplit(bytes(event.target).decode("latin-1"))
+    """Return the request that h11 has read.
+
+    Raises:
+        HttpError: its target is no URL.
+    """
+    try:
+        target = urlsplit(bytes(event.target).decode("latin-1"))
+    except ValueError as exc:
+        raise HttpError(400, "the target of the request is no URL") from exc
     query = parse_qs(target.query, keep_blank_values=True)
     headers: List[Tuple[str, str]] = [
         (bytes(name).decode("latin-1"), bytes(value).decode("latin-1"))

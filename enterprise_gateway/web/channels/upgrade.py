@@ -20,6 +20,7 @@ REPLAY_MAX_CHARS = 1024
 _PARAMETERS = ("session_id", "replay")
 _FORWARDED = frozenset({"user-agent", "origin"})
 _FORWARDED_PREFIX = "sec-websocket-"
+_STATUS = re.compile(rb"[1-9]\d\d")
 _FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e]*")
 """A header field of an answer, RFC 9110 section 5, without obsolete forms."""
 
@@ -78,7 +79,7 @@ def upgrade_request(headers: Iterable[tuple[str, str]], target: str, token: str)
 def answer_status(head: bytes) -> int:
     """Return the status code of a response's head, 0 if it is not HTTP."""
     parts = head.split(b" ", 2)
-    if len(parts) < 2 or not parts[0].startswith(b"HTTP/1.") or not parts[1].isdigit():
+    if len(parts) < 2 or not parts[0].startswith(b"HTTP/1.") or not _STATUS.fullmatch(parts[1]):
         return 0
     return int(parts[1])
 
