@@ -1,6 +1,7 @@
 """Settings of the events of kernels."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from enterprise_gateway.settings import parse
 from enterprise_gateway.settings.option import option
@@ -22,6 +23,6 @@ class EventSettings:
         " `event_webhook_secret_file`. By default none is.",
         default="",
         name="event_webhook_url",
-        parse=parse.exact_http_url,
+        parse=partial(parse.http_url, "event_webhook_url"),
         env=("EG_EVENT_WEBHOOK_URL",),
     )

@@ -1,6 +1,7 @@
 """Settings of the ways by which the gateway knows its users, besides the shared token."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from enterprise_gateway.settings import parse
 from enterprise_gateway.settings.option import option
@@ -20,7 +21,7 @@ class IdentitySettings:
         "URL of JupyterHub's API, such as 'http://hub:8081/hub/api'; its users' tokens are then"
         " accepted.",
         default="",
-        parse=parse.http_url,
+        parse=partial(parse.base_http_url, "jupyterhub_api_url"),
         env=("EG_JUPYTERHUB_API_URL",),
     )
     """Without a slash at its end."""
@@ -34,7 +35,7 @@ class IdentitySettings:
         "URL of an OpenID Connect provider, exactly as in the claim iss of its tokens; its JWTs"
         " are then accepted.",
         default="",
-        parse=parse.exact_http_url,
+        parse=partial(parse.http_url, "oidc_issuer"),
         env=("EG_OIDC_ISSUER",),
     )
     oidc_audience: str = option(
@@ -46,7 +47,7 @@ class IdentitySettings:
     oidc_jwks_url: str = option(
         "URL of the provider's keys. By default its configuration document names it.",
         default="",
-        parse=parse.http_url,
+        parse=partial(parse.base_http_url, "oidc_jwks_url"),
         env=("EG_OIDC_JWKS_URL",),
     )
     oidc_algorithms: tuple[str, ...] = option(

@@ -135,17 +135,12 @@ def pull_policy(text: str) -> str:
     return found
 
 
-def http_url(text: str) -> str:
-    """Return the URL of an HTTP server without slashes at its end; "" as it is.
-
-    Raises:
-        ConfigurationError: the text is another kind of URL, or none.
-    """
-    return exact_http_url(text).rstrip("/")
-
-
-def exact_http_url(text: str) -> str:
+def http_url(name: str, text: str) -> str:
     """Return the URL of an HTTP server as it is; "", too.
+
+    Args:
+        name: the option's.
+        text: its value.
 
     Raises:
         ConfigurationError: the text is another kind of URL, or none. The message leaves it out,
@@ -158,8 +153,13 @@ def exact_http_url(text: str) -> str:
     except ValueError:  # such as http://[bad
         is_usable = False
     if stripped and not is_usable:
-        raise ConfigurationError("It is not a URL that begins with https:// or http://.")
+        raise ConfigurationError(f"{name} is not a URL that begins with https:// or http://.")
     return stripped
+
+
+def base_http_url(name: str, text: str) -> str:
+    """Return the URL of an HTTP server without slashes at its end; see `http_url`."""
+    return http_url(name, text).rstrip("/")
 
 
 def jwt_algorithms(names: Iterable[str]) -> tuple[str, ...]:

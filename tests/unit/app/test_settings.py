@@ -230,7 +230,7 @@ def test_every_variable_of_an_option_is_tested() -> None:
     ("variables", "named"),
     [
         ({"EG_OIDC_ISSUER": "https://id"}, "EG_OIDC_AUDIENCE"),
-        ({"EG_OIDC_ISSUER": "id.example", "EG_OIDC_AUDIENCE": "x"}, "is not a URL"),
+        ({"EG_OIDC_ISSUER": "id.example", "EG_OIDC_AUDIENCE": "x"}, "oidc_issuer is not a URL"),
         ({"EG_OIDC_ISSUER": "http://[", "EG_OIDC_AUDIENCE": "x"}, "is not a URL"),
         ({"EG_JUPYTERHUB_API_URL": "file:///etc/passwd"}, "is not a URL"),
         ({"EG_OIDC_ALGORITHMS": "RS256,HS256"}, "oidc_algorithms .* has 'HS256'"),

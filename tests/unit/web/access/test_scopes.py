@@ -18,8 +18,9 @@ NEEDED = {
     "/api/spec.yaml": ALL,
     "/metrics": {METRICS},
     "/api/status": {METRICS, KERNELS},
+    "/api/events": frozenset(),
 }
-"""What is no resource of kernels; the first five tell nothing of them."""
+"""What is no resource of kernels; the first five tell nothing of them, the last is for admins."""
 PUBLIC = {"/api", "/healthz", "/readyz"}
 
 
