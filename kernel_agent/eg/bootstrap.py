@@ -125,6 +125,8 @@ class BootstrapProcess:
 
     def explain_exit(self, code: int, *, out_of_memory: bool) -> ExitReason:
         """Return why the script ended: by itself, or with the kernel."""
+        from kernel_agent.system.cgroup import memory_limit  # noqa: PLC0415  # the kernel boots
+
         stderr = self.stderr()
         who = "the kernel"
         if code >= 0 and self._kernel_pid != self._child.pid:
@@ -137,6 +139,7 @@ class BootstrapProcess:
             stderr=stderr,
             who=who,
             shared_memory=read_shared_memory(),
+            memory_limit=memory_limit(),
         )
         if self._has_reported:
             return reason

@@ -21,6 +21,7 @@ from kernel_agent.kernel.lifecycle import (
     announce_end,
 )
 from kernel_agent.kernel.relay import Relay
+from kernel_agent.kernel.shortages import ShortageWatch
 from kernel_agent.kernel.steps import END, KERNEL, SPARE, Steps
 from kernel_agent.kernel.waiters import Waiters
 from kernel_agent.launch.command import Attachment
@@ -28,12 +29,12 @@ from kernel_agent.launch.home import enter_folder
 from kernel_agent.process.child import SpawnError
 from kernel_agent.process.exits import ExitReason
 from kernel_agent.settings import AgentSettings
-from kernel_agent.system.cgroup import OomCounter
+from kernel_agent.system.cgroup import OomCounter, PidsCounter
 from kernel_agent.system.reaper import Reaper
 from kernel_agent.wire.agent_messages import MessageFactory, timestamp
 from kernel_agent.wire.backlog import Backlog
 from kernel_agent.wire.client_sessions import ClientSessions
-from kernel_agent.wire.message import CONTROL, SHELL, Message
+from kernel_agent.wire.message import CONTROL, EMPTY, SHELL, Message
 
 if TYPE_CHECKING:
     from kernel_agent.process.spawner import KernelProcess, KernelSpawner
@@ -77,6 +78,11 @@ class KernelSupervisor:
         self._active = active
         self._loop = asyncio.get_running_loop()
         self._oom = OomCounter()
+        self._shortages = ShortageWatch(
+            self._oom, PidsCounter(), self._is_busy, self._is_alive, self.notify
+        )
+        self._has_own_group = not settings.listen.startswith("unix:")
+        """Local kernels, whose agents have unix sockets, share their control group with others."""
         self._interrupts = InterruptWatch()
         self._reaction_timer: Optional[asyncio.TimerHandle] = None
         self._client: Optional[KernelClient] = None
@@ -179,7 +185,14 @@ class KernelSupervisor:
             self._waiters.fail(self.lifecycle.reason)
             if self._process is not None and self._exited is not None and not self._exited.done():
                 self._process.kill()
+            self._shortages.stop()
             self._spawner.release()
+
+    def notify(self, text: str) -> None:
+        """Show clients a text, below the request that runs if there is one."""
+        running = self._running_request
+        header = running.header if running is not None else EMPTY
+        self._relay.send_own([self._factory.stderr(text, header)])
 
     def submit(self, channel: bytes, parts: List[bytes], *, may_wait: bool) -> None:
         """Send a client's message to the kernel.
@@ -412,11 +425,19 @@ class KernelSupervisor:
         if self._is_set_up:
             self._spawner.prepare(self._reaper, self._oom, self._is_quiet, self._changed)
 
+    def _is_busy(self) -> bool:
+        return self._relay.activity.is_busy
+
+    def _is_alive(self) -> bool:
+        return self._exited is not None and not self._exited.done()
+
     def _is_quiet(self, seconds: float) -> bool:
         is_idle = not self._relay.activity.is_busy
         return is_idle and self._loop.time() >= self.idle_since + seconds
 
     def _on_activity(self) -> None:
+        if self._has_own_group:
+            self._shortages.begin()
         self._record_activity()
         self._active()
 

@@ -14,6 +14,7 @@ import time
 from typing import IO, AbstractSet, Callable, Dict, List, Mapping, Optional, Sequence
 
 from kernel_agent.system.descendants import end_descendants, signal_descendants
+from kernel_agent.system.memory import end_before_agent
 
 LOG_TAIL_BYTES = 65536
 STDERR_TAIL_BYTES = 4096
@@ -103,6 +104,7 @@ class Child:
         except (OSError, ValueError) as exc:
             raise SpawnError(f"the kernel's command {argv[0]!r} cannot be started: {exc}") from exc
         self.pid = self._popen.pid
+        end_before_agent(self.pid)
         self.spared = spared
         self._stderr_tail = OutputTail(STDERR_TAIL_BYTES)
         tails = [log, self._stderr_tail]

@@ -78,11 +78,14 @@ class CommandProcess:
 
     def explain_exit(self, code: int, *, out_of_memory: bool) -> ExitReason:
         """Return why the process ended."""
+        from kernel_agent.system.cgroup import memory_limit  # noqa: PLC0415  # kernel first
+
         return explain_exit(
             code,
             out_of_memory=out_of_memory,
             stderr=self.stderr(),
             shared_memory=read_shared_memory(),
+            memory_limit=memory_limit(),
         )
 
     def stderr(self) -> str:

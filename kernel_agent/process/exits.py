@@ -44,6 +44,12 @@ def read_shared_memory() -> Optional[SharedMemory]:
     return SharedMemory(found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail)
 
 
+def in_binary_unit(size: int) -> str:
+    """Return a number of bytes in GiB if they are so many, else in MiB."""
+    power, unit = (3, "GiB") if size >= 1024**3 else (2, "MiB")
+    return f"{size / 1024**power:.2f}".rstrip("0").rstrip(".") + f" {unit}"
+
+
 def explain_exit(
     code: int,
     *,
@@ -51,8 +57,18 @@ def explain_exit(
     stderr: str,
     who: str = "the kernel",
     shared_memory: Optional[SharedMemory] = None,
+    memory_limit: Optional[int] = None,
 ) -> ExitReason:
-    """Describe an exit code, negative for a signal."""
+    """Describe an exit code, negative for a signal.
+
+    Args:
+        code: the exit code.
+        out_of_memory: whether a process was killed because memory ran out.
+        stderr: the last lines of its stderr.
+        who: what has ended.
+        shared_memory: /dev/shm, if known.
+        memory_limit: the bytes that all processes may take together, if they are limited.
+    """
     if code >= 0:
         return ExitReason(f"{who} exited with code {code}", exit_code=code, stderr=stderr)
     try:
@@ -60,11 +76,12 @@ def explain_exit(
     except ValueError:
         name = f"signal {-code}"
     is_oom = out_of_memory and -code == signal.SIGKILL
-    suffix = " (out of memory)" if is_oom else ""
+    limit = f": the limit is {in_binary_unit(memory_limit)}" if memory_limit else ""
+    suffix = f" (out of memory{limit})" if is_oom else ""
     if -code == signal.SIGBUS and shared_memory is not None and shared_memory.is_scarce:
         suffix = (
             f" (its shared memory, /dev/shm, of {shared_memory.size >> 20} MiB was probably full: "
-            "shm_size in the kernelspec's config gives a container more)"
+            "KERNEL_SHM_SIZE, or shm_size in resources of the kernelspec's config, gives more)"
         )
     return ExitReason(
         f"{who} was killed by {name}{suffix}", signal=name, out_of_memory=is_oom, stderr=stderr

@@ -1,9 +1,9 @@
-"""The own control group, version 1 or 2: its memory limit, and kills for want of memory."""
+"""The own control group, version 1 or 2: its limits, and what was refused because of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import List, Optional
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 PROC_CGROUP = Path("/proc/self/cgroup")
 CGROUP_ROOT = Path("/sys/fs/cgroup")
@@ -11,12 +11,33 @@ UNLIMITED = 1 << 60
 """Version 1 has a number near 2**63 where there is no limit."""
 
 
-class OomCounter:
-    """Counter of OOM kills in the own control group."""
+class Controller(NamedTuple):
+    """A controller of control groups, with the file in which it counts events."""
+
+    name: str
+    v1_file: str
+    v2_file: str
+    key: str
+    """The counter in the file."""
+
+
+MEMORY = Controller("memory", "memory.oom_control", "memory.events", "oom_kill")
+PIDS = Controller("pids", "pids.events", "pids.events", "max")
+
+
+class EventCounter:
+    """Counter of events in the own control group."""
+
+    controller: Controller
 
     def __init__(self, proc_cgroup: Path = PROC_CGROUP, root: Path = CGROUP_ROOT) -> None:
-        self._file = _find_counter_file(proc_cgroup, root)
+        self._file = _find_counter_file(proc_cgroup, root, self.controller)
         self._base = self._read()
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether `has_increased` would return true."""
+        return self._read() > self._base
 
     def has_increased(self) -> bool:
         """Return whether the counter increased since the last call."""
@@ -25,18 +46,41 @@ class OomCounter:
         self._base = count
         return increased
 
-    def discount(self) -> None:
-        """Ignore one kill, if there was one: that of a process which is not the kernel's."""
-        if self._read() > self._base:
-            self._base += 1
-
     def _read(self) -> int:
         if self._file is None:
             return 0
         try:
-            return parse_oom_kills(self._file.read_text())
+            return parse_events(self._file.read_text(), self.controller.key)
         except OSError:
             return 0
+
+
+class OomCounter(EventCounter):
+    """Counter of processes that were killed because memory ran out."""
+
+    controller = MEMORY
+
+    def discount(self) -> None:
+        """Ignore one kill, if there was one: that of a process which is not the kernel's."""
+        if self.is_ahead:
+            self._base += 1
+
+
+class PidsCounter(EventCounter):
+    """Counter of processes and threads that were not started, as there were too many."""
+
+    controller = PIDS
+
+    @property
+    def limit(self) -> Optional[int]:
+        """How many there may be; None if that is not known."""
+        if self._file is None:
+            return None
+        try:
+            text = self._file.with_name("pids.max").read_text().strip()
+        except OSError:
+            return None
+        return int(text) if text.isdecimal() else None
 
 
 def memory_limit(proc_cgroup: Path = PROC_CGROUP, root: Path = CGROUP_ROOT) -> Optional[int]:
@@ -52,11 +96,11 @@ def memory_limit(proc_cgroup: Path = PROC_CGROUP, root: Path = CGROUP_ROOT) -> O
     return min(limits, default=None)
 
 
-def parse_oom_kills(text: str) -> int:
-    """Return `oom_kill` of a `memory.events` or `memory.oom_control` file, 0 if it has none."""
+def parse_events(text: str, key: str) -> int:
+    """Return a counter of a file such as `memory.events`, 0 if it has none of that name."""
     for line in text.splitlines():
         name, _, value = line.partition(" ")
-        if name == "oom_kill" and value.strip().isdecimal():
+        if name == key and value.strip().isdecimal():
             return int(value)
     return 0
 
@@ -78,33 +122,29 @@ def group_folders(
         text = proc_cgroup.read_text()
     except OSError:
         return []
-    folders: List[Path] = []
-    for line in text.splitlines():
-        _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if controller in controllers.split(","):
-            folders += [root / controller / path.lstrip("/"), root / controller]
-        elif line.startswith("0::"):
-            folders += [root / path.lstrip("/"), root]
-    return folders
+    return [folder for folder, _ in _groups(text, root, controller)]
 
 
-def counter_candidates(proc_cgroup: str, root: Path) -> List[Path]:
-    """Return candidates for the counter's file by /proc/self/cgroup, most specific first.
+def counter_candidates(proc_cgroup: str, root: Path, controller: Controller = MEMORY) -> List[Path]:
+    """Return candidates for the counter's file by /proc/self/cgroup; see `group_folders`."""
+    return [
+        folder / (controller.v2_file if is_v2 else controller.v1_file)
+        for folder, is_v2 in _groups(proc_cgroup, root, controller.name)
+    ]
 
-    In a container the path in that file may be the host's while the mount shows the container's own
-    group as root.
-    """
-    candidates: List[Path] = []
+
+def _groups(proc_cgroup: str, root: Path, controller: str) -> Iterator[Tuple[Path, bool]]:
+    """Yield each folder that may be the own control group, and whether it is of version 2."""
     for line in proc_cgroup.splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
-        if "memory" in controllers.split(","):
-            base, name = root / "memory", "memory.oom_control"
+        if controller in controllers.split(","):
+            base, is_v2 = root / controller, False
         elif line.startswith("0::"):
-            base, name = root, "memory.events"
+            base, is_v2 = root, True
         else:
             continue
-        candidates += [base / path.lstrip("/") / name, base / name]
-    return candidates
+        yield base / path.lstrip("/"), is_v2
+        yield base, is_v2
 
 
 def _limit_files(proc_cgroup: Path, root: Path) -> List[Path]:
@@ -123,9 +163,10 @@ def _limit_files(proc_cgroup: Path, root: Path) -> List[Path]:
     return files
 
 
-def _find_counter_file(proc_cgroup: Path, root: Path) -> Optional[Path]:
+def _find_counter_file(proc_cgroup: Path, root: Path, controller: Controller) -> Optional[Path]:
     try:
         text = proc_cgroup.read_text()
     except OSError:
         return None
-    return next((path for path in counter_candidates(text, root) if path.is_file()), None)
+    candidates = counter_candidates(text, root, controller)
+    return next((path for path in candidates if path.is_file()), None)

@@ -7,6 +7,10 @@ from typing import Optional
 
 EXPENDABLE = "1000"
 """The `oom_score_adj` of a process that is ended before all others."""
+BEFORE_AGENT = 100
+"""How much more expendable than its agent a kernel is: by a tenth of the memory that there is. The
+agent takes less, its log included."""
+MAX_SCORE = 999
 
 
 def own_bytes(pid: int) -> int:
@@ -33,6 +37,16 @@ def make_expendable(pid: int) -> Optional[str]:
     except OSError:
         return None
     return former
+
+
+def end_before_agent(pid: int) -> None:
+    """Have a process, and those that it starts, end before the agent when memory runs out."""
+    try:
+        with open(_score_file(os.getpid()), encoding="ascii") as file:
+            own = int(file.read())
+        set_oom_score(pid, str(min(own + BEFORE_AGENT, MAX_SCORE)))
+    except (OSError, ValueError):
+        pass  # as it was
 
 
 def set_oom_score(pid: int, score: str) -> None:

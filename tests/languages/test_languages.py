@@ -7,6 +7,7 @@ import re
 from contextlib import closing, suppress
 
 import pytest
+from docker.utils import parse_bytes
 from harness.clients.cells import (
     expect_example,
     expect_failure,
@@ -22,6 +23,7 @@ from harness.gateways.gateway import Gateway
 from harness.waiting import wait_until
 
 from jupyter_wire.messages import Message
+from kernel_agent.process.exits import in_binary_unit
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel, pytest.mark.client]
 
@@ -183,10 +185,12 @@ def test_kernel_that_takes_too_much_memory_comes_back(
     with closing(gateway.connect(kernel)) as channels:
         failure = channels.execute(language.hog)
         reason = failure.of_type("error")[-1].content["evalue"]
-        assert reason.startswith("The kernel was killed by SIGKILL (out of memory).")
+        limit = in_binary_unit(parse_bytes(language.memory_limit))
+        killed = f"killed by SIGKILL (out of memory: the limit is {limit})"
+        assert reason.startswith(f"The kernel was {killed}.")
         channels.receive_until(is_restarting)
         expect_example(channels, language.value)
-    expect_reason(gateway, kernel, "the kernel was killed by SIGKILL (out of memory)")
+    expect_reason(gateway, kernel, f"the kernel was {killed}")
 
 
 def test_idle_kernel_is_culled(gateway: Gateway, language: Language) -> None:

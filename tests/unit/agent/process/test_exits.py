@@ -5,6 +5,8 @@ import pytest
 from kernel_agent.process.child import OutputTail
 from kernel_agent.process.exits import SharedMemory, explain_exit
 
+MIB = 1024 * 1024
+
 
 def test_exits_are_explained() -> None:
     """Codes, signals by name, and memory only with SIGKILL."""
@@ -19,11 +21,12 @@ def test_exits_are_explained() -> None:
     assert (killed.message, killed.signal) == ("the kernel was killed by SIGKILL", "SIGKILL")
     memory = explain_exit(-9, out_of_memory=True, stderr="")
     assert memory.message.endswith("(out of memory)")
+    limited = explain_exit(-9, out_of_memory=True, stderr="", memory_limit=2 * 1024**3)
+    assert limited.message.endswith("(out of memory: the limit is 2 GiB)")
+    half = explain_exit(-9, out_of_memory=True, stderr="", memory_limit=1536 * MIB)
+    assert half.message.endswith("(out of memory: the limit is 1.5 GiB)")
     assert not explain_exit(-11, out_of_memory=True, stderr="").out_of_memory
     assert explain_exit(-60, out_of_memory=False, stderr="").signal == "signal 60"
-
-
-MIB = 1024 * 1024
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from kernel_agent.system.cgroup import (
     OomCounter,
     counter_candidates,
     memory_limit,
-    parse_oom_kills,
+    parse_events,
 )
 
 V1_CONTROL = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"
@@ -22,7 +22,7 @@ V2_EVENTS = "low 0\nhigh 0\nmax 27\noom 5\noom_kill 2\noom_group_kill 0\n"
 )
 def test_oom_kills_are_counted(text: str, count: int) -> None:
     """The counter of either version of control groups."""
-    assert parse_oom_kills(text) == count
+    assert parse_events(text, "oom_kill") == count
 
 
 def test_counter_is_looked_for_in_the_own_group_then_at_the_mount() -> None:

@@ -1,0 +1,90 @@
+"""Tells clients what a running kernel could not have: memory for its processes, or processes.
+
+The kernel's own end for want of memory is told as the reason of its end, and not from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Callable, Optional
+
+from kernel_agent.process.exits import in_binary_unit
+from kernel_agent.system.cgroup import OomCounter, PidsCounter, memory_limit
+
+LOOK_SECONDS = 1.0
+"""The pause between two looks while the kernel is busy; the counters of a container cannot be
+waited for."""
+QUIET_SECONDS = 10.0
+"""The shortest time between two notices of processes that could not be started."""
+
+
+class ShortageWatch:
+    """Looks at the counters of the control group while the kernel runs something."""
+
+    def __init__(
+        self,
+        oom: OomCounter,
+        pids: PidsCounter,
+        is_busy: Callable[[], bool],
+        is_alive: Callable[[], bool],
+        tell: Callable[[str], None],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            oom: counts what was ended for want of memory.
+            pids: counts what could not be started.
+            is_busy: returns whether the kernel runs a request.
+            is_alive: returns whether the kernel's own process runs.
+            tell: shows clients a text.
+        """
+        self._oom = oom
+        self._pids = pids
+        self._is_busy = is_busy
+        self._is_alive = is_alive
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._is_suspected = False
+        """Whether the last look saw a kill; it may be that of the kernel, whose end comes next."""
+        self._next_notice = 0.0
+
+    def begin(self) -> None:
+        """Look from now on, for as long as the kernel is busy."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(LOOK_SECONDS, self._look)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        if not self._is_alive():
+            self._is_suspected = False
+            return
+        is_killed = self._oom.is_ahead
+        if is_killed and self._is_suspected:
+            self._oom.has_increased()
+            self._tell(explain_killed_process(memory_limit()))
+            is_killed = False
+        self._is_suspected = is_killed
+        if self._pids.has_increased() and self._loop.time() >= self._next_notice:
+            self._next_notice = self._loop.time() + QUIET_SECONDS
+            self._tell(explain_refused_process(self._pids.limit))
+        if self._is_suspected or self._is_busy():
+            self.begin()
+
+
+def explain_killed_process(limit: Optional[int]) -> str:
+    """Return the notice that a process of a kernel was killed, but not the kernel."""
+    cause = f"the memory limit is {in_binary_unit(limit)}" if limit else "the machine had none left"
+    return f"A process that the kernel had started was killed, as memory ran out: {cause}.\n"
+
+
+def explain_refused_process(limit: Optional[int]) -> str:
+    """Return the notice that a kernel could not start a process or a thread."""
+    most = f"more than {limit}" if limit else "more"
+    return f"The kernel could not start a process or thread: it may not have {most} of them.\n"
