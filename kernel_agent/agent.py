@@ -14,6 +14,7 @@ from kernel_agent.kernel.culler import Culler
 from kernel_agent.kernel.culling import Usage
 from kernel_agent.kernel.executions import Executions
 from kernel_agent.kernel.lifecycle import BY_CLIENT, EndedBy, KernelDeadError, Next
+from kernel_agent.kernel.lifetime import Lifetime, describe_seconds
 from kernel_agent.kernel.pending import EXECUTE_REQUEST
 from kernel_agent.kernel.steps import REPORT, Steps
 from kernel_agent.kernel.supervisor import KernelSupervisor
@@ -105,8 +106,14 @@ class Agent:
         self._executions = Executions(timestamp)
         self._log.subscribe(self._executions.record)
         self._culler = Culler(settings.culling, self._usage, self._cull)
+        self._lifetime = Lifetime(
+            settings.max_kernel_age,
+            settings.max_kernel_age_warning,
+            self._warn_of_age,
+            self._end_by_age,
+        )
         is_pooled = settings.pool_ttl > 0 and self._supervisor.lifecycle.can_start_again
-        self._pool = Pool(self._supervisor, is_pooled=is_pooled)
+        self._pool = Pool(self._supervisor, self._lifetime.start, is_pooled=is_pooled)
         self._routes = Routes(
             self._supervisor,
             self._state,
@@ -137,6 +144,8 @@ class Agent:
         for signum in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(signum, self._stop, signum)
         self._culler.start()
+        if not self._pool.is_waiting:
+            self._lifetime.start()
         self._expire()
         self._tell_usage()
         try:
@@ -334,6 +343,20 @@ class Agent:
         )
         self._supervisor.end(f"because it was idle for {idle_seconds:.0f} s", EndedBy.CULLER)
 
+    def _warn_of_age(self, seconds: float) -> None:
+        age = describe_seconds(self._settings.max_kernel_age)
+        self._supervisor.notify(
+            f"The kernel will be shut down in {describe_seconds(seconds)}: kernels may live for "
+            f"{age} here. Save what you need.\n"
+        )
+
+    def _end_by_age(self) -> None:
+        age = describe_seconds(self._settings.max_kernel_age)
+        _log.info("kernel %s: ending it at its longest age, %s", self._settings.kernel_id, age)
+        self._supervisor.end(
+            f"because it had lived for {age}, the longest time here", EndedBy.CULLER
+        )
+
     def _on_progress(self) -> None:
         """Handle progress of the client sessions: something acknowledged, opened or closed."""
         connections = self._sessions.connections
@@ -361,6 +384,7 @@ class Agent:
         would do nothing.
         """
         self._culler.stop()
+        self._lifetime.stop()
         for task in (self._reporting, self._restarting):
             if task is not None:
                 task.cancel()

@@ -69,6 +69,8 @@ class AgentSettings(NamedTuple):
     claim_timeout: float = 0.0
     pool_ttl: float = 0.0
     culling: CullingSettings = CullingSettings()
+    max_kernel_age: float = 0.0
+    max_kernel_age_warning: float = 300.0
     log_memory_bytes: int = 64 * 1024 * 1024
     log_spill_bytes: int = 1024 * 1024 * 1024
     log_max_age: float = 24 * 3600.0

@@ -10,7 +10,7 @@ from enterprise_gateway.settings.delays import DelaySettings
 from enterprise_gateway.settings.docker import DockerSettings
 from enterprise_gateway.settings.events import EventSettings
 from enterprise_gateway.settings.identity import IdentitySettings
-from enterprise_gateway.settings.kernels import CullingSettings, KernelSettings
+from enterprise_gateway.settings.kernels import AgeSettings, CullingSettings, KernelSettings
 from enterprise_gateway.settings.limits import LimitSettings
 from enterprise_gateway.settings.response import ResponseSettings
 from enterprise_gateway.settings.server import ServerSettings
@@ -18,6 +18,7 @@ from enterprise_gateway.settings.settings import HostSettings, LiveSettings, Set
 
 __all__ = [
     "AccessSettings",
+    "AgeSettings",
     "CullingSettings",
     "DelaySettings",
     "DockerSettings",

@@ -51,6 +51,26 @@ class CullingSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AgeSettings:
+    """The longest life of kernels that are started from now on; each kernel's agent ends it."""
+
+    max_kernel_age: int = option(
+        "Seconds after which a kernel is ended, also a busy one, counted from its start or from"
+        " when a user took it from its pool; 0 or less: never.",
+        default=0,
+        parse=parse.at_least_zero,
+        env=("EG_MAX_KERNEL_AGE",),
+    )
+    """0: never."""
+    max_kernel_age_warning: int = option(
+        "Seconds before that at which its clients are warned; 0 or less: they are not.",
+        default=300,
+        parse=parse.at_least_zero,
+        env=("EG_MAX_KERNEL_AGE_WARNING",),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class KernelSettings:
     """Who may start which kernels, and with what environment."""
 
@@ -274,4 +294,5 @@ class KernelSettings:
         env=("EG_KERNELSPEC_CACHE_ENABLED",),
     )
     culling: CullingSettings = group(CullingSettings)
+    age: AgeSettings = group(AgeSettings)
     limits: LimitSettings = group(LimitSettings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, Mapping, Optional
 
 from kernel_agent.kernel.lifecycle import Phase
 from kernel_agent.kernel.supervisor import KernelSupervisor
@@ -54,8 +54,11 @@ class Pool:
         taken: what the user who took it changed; None: it was not taken.
     """
 
-    def __init__(self, supervisor: KernelSupervisor, *, is_pooled: bool) -> None:
+    def __init__(
+        self, supervisor: KernelSupervisor, on_taken: Callable[[], None], *, is_pooled: bool
+    ) -> None:
         self._supervisor = supervisor
+        self._on_taken = on_taken
         self._is_pooled = is_pooled
         self._opened = asyncio.Event()
         self._is_over = asyncio.Event()
@@ -102,6 +105,7 @@ class Pool:
         self.taken = takeover
         self._is_over.set()
         supervisor.set_up(code, takeover.env, takeover.cwd)
+        self._on_taken()
 
 
 def _typed(body: Mapping[str, Any], key: str, kind: type, default: Any) -> Any:  # noqa: ANN401  # as `kind`

@@ -103,7 +103,7 @@ class Dead(Event, frozen=True, kw_only=True, tag="dead"):
 
 
 class Culled(Event, frozen=True, kw_only=True, tag="culled"):
-    """A kernel was ended because it was idle."""
+    """A kernel was ended because it was idle, or at its longest age."""
 
     launch: str
     usage: Usage

@@ -528,6 +528,22 @@ async def test_usage_counts_what_the_kernel_has_burnt(agent: Agent) -> None:
     assert last["usage"]["memory_peak_bytes"] > 10_000_000
 
 
+async def test_busy_kernel_ends_at_its_longest_age_with_a_warning_before() -> None:
+    """Both stand below the cell that runs; a restart makes it no younger."""
+    settings = {"max_kernel_age": 6, "max_kernel_age_warning": 3, "kernel_name": "py"}
+    async with Agent(settings=settings) as agent:
+        began = asyncio.get_running_loop().time()
+        client = await agent.connect("s")
+        await agent.request("POST", "/v1/restart")
+        msg_id = await client.run("import time\nwhile True: time.sleep(0.1)")
+        answers = await client.finish(msg_id)
+        told = texts(answers, "stderr")
+        assert "The kernel will be shut down in 3 s: kernels may live for 6 s here." in told
+        assert "The kernel is being shut down because it had lived for 6 s" in told
+        assert await agent.wait() == 0
+        assert asyncio.get_running_loop().time() - began < 60
+
+
 async def test_culling_spares_connected_and_busy_kernels(tmp_path: Path) -> None:
     """A connection, and work, keep a kernel; settings may change while it runs."""
     go = tmp_path / "go"

@@ -93,6 +93,17 @@ async def test_kernel_of_a_pool_is_not_culled() -> None:
         assert await agent.wait() == 0
 
 
+async def test_kernel_of_a_pool_does_not_age() -> None:
+    """Its longest life begins when a user has taken it."""
+    settings = {**POOLED, "max_kernel_age": 0.5, "max_kernel_age_warning": 0}
+    async with Agent(settings=settings) as agent:
+        await agent.until_state("idle")
+        with pytest.raises(TimeoutError):
+            await agent.wait(deadline=1.0)
+        assert (await agent.request("POST", "/v1/take", {"username": "bob"}))[0] == 200
+        assert await agent.wait() == 0
+
+
 async def test_kernel_of_no_pool_is_not_taken(agent: Agent) -> None:
     """Ordinary kernels are their users' from the beginning."""
     status, refusal = await agent.request("POST", "/v1/take", {"username": "bob"})

@@ -1,4 +1,4 @@
-"""Merges the gateway's culling settings and limits with those of a kernelspec. Pure."""
+"""Merges the gateway's settings of culling, age and limits with those of a kernelspec. Pure."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from enterprise_gateway.errors import ConfigurationError
-from enterprise_gateway.settings import CullingSettings, LimitSettings
+from enterprise_gateway.settings import AgeSettings, CullingSettings, LimitSettings
 
 
 class _Culling(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -15,6 +15,11 @@ class _Culling(msgspec.Struct, frozen=True, omit_defaults=True):
     cull_interval: int | None = None
     cull_connected: bool | None = None
     cull_busy: bool | None = None
+
+
+class _Age(msgspec.Struct, frozen=True, omit_defaults=True):
+    max_kernel_age: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    max_kernel_age_warning: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
 class _Limits(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -38,6 +43,19 @@ def effective_culling(settings: CullingSettings, metadata: Mapping[str, Any]) ->
         ConfigurationError: one of the kernelspec's keys has a value of the wrong type.
     """
     return {**dataclasses.asdict(settings), **_overrides(metadata, _Culling)}
+
+
+def effective_age(settings: AgeSettings, metadata: Mapping[str, Any]) -> dict[str, object]:
+    """Return the longest life for the agent of a kernel, under its names in the wire contract.
+
+    Args:
+        settings: the gateway's.
+        metadata: the kernelspec's; keys of the same names win.
+
+    Raises:
+        ConfigurationError: one of the kernelspec's keys has a value of the wrong type or size.
+    """
+    return {**dataclasses.asdict(settings), **_overrides(metadata, _Age)}
 
 
 def effective_limits(settings: LimitSettings, metadata: Mapping[str, Any]) -> dict[str, object]:

@@ -14,7 +14,11 @@ from enterprise_gateway.services.kernels.planning.agent_credentials import (
     derive_certificate,
     mark_launch,
 )
-from enterprise_gateway.services.kernels.planning.culling import effective_culling, effective_limits
+from enterprise_gateway.services.kernels.planning.culling import (
+    effective_age,
+    effective_culling,
+    effective_limits,
+)
 from enterprise_gateway.services.kernels.planning.environment import (
     accept_client_env,
     merge_environment,
@@ -238,6 +242,7 @@ def _agent_settings(
         "restart_spare": _has_spare(settings, spec),
         "preload": list(spec.config.preload),
         **effective_culling(settings.culling, spec.spec.metadata),
+        **effective_age(settings.age, spec.spec.metadata),
         **effective_limits(settings.limits, spec.spec.metadata),
     }
 
