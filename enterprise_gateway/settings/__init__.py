@@ -12,6 +12,7 @@ from enterprise_gateway.settings.events import EventSettings
 from enterprise_gateway.settings.identity import IdentitySettings
 from enterprise_gateway.settings.kernels import AgeSettings, CullingSettings, KernelSettings
 from enterprise_gateway.settings.limits import LimitSettings
+from enterprise_gateway.settings.resources import ResourceSettings
 from enterprise_gateway.settings.response import ResponseSettings
 from enterprise_gateway.settings.server import ServerSettings
 from enterprise_gateway.settings.settings import HostSettings, LiveSettings, Settings
@@ -28,6 +29,7 @@ __all__ = [
     "KernelSettings",
     "LimitSettings",
     "LiveSettings",
+    "ResourceSettings",
     "ResponseSettings",
     "ServerSettings",
     "Settings",

@@ -6,6 +6,7 @@ from functools import partial
 from enterprise_gateway.settings import parse
 from enterprise_gateway.settings.limits import LimitSettings
 from enterprise_gateway.settings.option import group, option
+from enterprise_gateway.settings.resources import ResourceSettings
 
 MAPPING_MANAGER = "MappingKernelManager"
 KERNEL_MANAGER = "KernelManager"
@@ -296,3 +297,4 @@ class KernelSettings:
     culling: CullingSettings = group(CullingSettings)
     age: AgeSettings = group(AgeSettings)
     limits: LimitSettings = group(LimitSettings)
+    resources: ResourceSettings = group(ResourceSettings)

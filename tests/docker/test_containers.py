@@ -212,16 +212,6 @@ async def test_context_of_the_docker_command_does_not_count(rig: DockerRig, tmp_
     await inspect(rig, await rig.open_proxy(), rig.request())
 
 
-async def test_size_of_dev_shm_is_that_of_the_kernelspec(
-    rig: DockerRig, proxy: BaseProcessProxyABC
-) -> None:
-    """`shm_size` in its config."""
-    request = rig.request()
-    config = {**request.config, "shm_size": "200m"}
-    container = await inspect(rig, proxy, dataclasses.replace(request, config=config))
-    assert container["HostConfig"]["ShmSize"] == 200 * 1024**2
-
-
 async def test_kernels_run_in_the_network_of_the_settings(rig: DockerRig) -> None:
     """The gateway finds its address in it by itself."""
     network = await asyncio.to_thread(rig.engine.networks.create, f"{rig.username}-net")

@@ -69,11 +69,6 @@ def invalid_setting(rig: DockerRig) -> LaunchRequest:
     return rig.edited_request("cpuset_cpus", "'4000'")
 
 
-def malformed_number_of_gpus(rig: DockerRig) -> LaunchRequest:
-    """Ask for a number of GPUs that is not a number."""
-    return with_env(rig, KERNEL_GPUS="many")
-
-
 def missing_script(rig: DockerRig) -> LaunchRequest:
     """Name a launch script that does not exist."""
     return rig.request(argv=("python", "/no/such/launch_docker.py"))
@@ -93,13 +88,12 @@ def missing_arguments(rig: DockerRig) -> LaunchRequest:
     (malformed_image_of_the_kernelspec, r"KERNEL_IMAGE is not an image name"),
     (silent_log, r"exit code 9\.\nIts output cannot be read\. .*does not support reading"),
     (image_without_agent, r"exit code 1\.\n.*no python3"),
-    (too_little_memory, r"exit code 137 \(out of memory\)\. Raise mem_limit"),
+    (too_little_memory, r"exit code 137 \(out of memory\)\. Ask for more \(KERNEL_MEMORY\)"),
     (invalid_setting, r"refused to start .*CPU"),
     (
         gpus_where_there_are_none,
         r"KERNEL_GPUS=2\), but the Docker engine has none.*KERNEL_GPUS=0",
     ),
-    (malformed_number_of_gpus, r"KERNEL_GPUS is not a number of GPUs: many"),
     (missing_script, r"No such file or directory: '/no/such/launch_docker\.py'"),
     (missing_arguments, r"--kernel-id is required"),
 )

@@ -47,7 +47,7 @@ def invalid_setting(rig: SwarmRig) -> LaunchRequest:
 @launch_failures(
     (missing_image, rf"rejected: No such image: {NO_SUCH_IMAGE}\. .*push it to a registry"),
     (gpus_where_there_are_none, r"no node of the Swarm offers more than 0 .*NVIDIA-GPU"),
-    (too_little_memory, r"exit code 137 .*memory limit of 24 MiB\. Raise it in service_sett"),
+    (too_little_memory, r"exit code 137 .*memory limit of 24 MiB\. Ask for more \(KERNEL_MEM"),
     (invalid_setting, r"refused to make a service .*constraint"),
 )
 async def test_cause_is_told_and_nothing_is_left(

@@ -21,10 +21,13 @@ from enterprise_gateway.services.processproxies.contract import (
     WorkloadState,
 )
 from enterprise_gateway.services.processproxies.registry import DOCKER_PROCESS_PROXY
+from enterprise_gateway.services.processproxies.resources import KernelResources, Ulimit
+from enterprise_gateway.settings.amounts import Amounts
 from swarmlab.lab import SwarmLab
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
+MIB = 1024**2
 UNPLACEABLE_SECONDS = 2.5
 """That a launch may take of which there is a service that no node takes."""
 TEMPLATES = {
@@ -84,6 +87,41 @@ async def test_values_of_clients_are_no_templates(
     launched_with = await proxy.launched_with(workload)
     assert {name: launched_with[name] for name in request.env} == request.env
     assert "PATH" not in launched_with
+
+
+async def test_service_takes_no_more_than_was_planned(
+    rig: SwarmRig, proxy: BaseProcessProxyABC
+) -> None:
+    """Its container has the limits, Swarm the reservations, and each gateway knows its usage."""
+    planned = KernelResources(
+        Amounts(
+            nano_cpus=500_000_000,
+            memory=300 * MIB,
+            pids=77,
+            shm_size=100 * MIB,
+            reserved_memory=50 * MIB,
+        ),
+        ulimits=(Ulimit("nofile", 2048, 2048),),
+        constraints=("node.labels.no-such != yes",),
+        preferences=("node.labels.rack",),
+        groups=frozenset({"lab"}),
+    )
+    request = rig.request(resources=planned)
+    service, container = await inspect(rig, proxy, request)
+    template = service["TaskTemplate"]
+    assert template["Resources"]["Reservations"] == {"MemoryBytes": 50 * MIB}
+    assert template["Placement"]["Constraints"] == list(planned.constraints)
+    assert template["Placement"]["Preferences"] == [
+        {"Spread": {"SpreadDescriptor": "node.labels.rack"}}
+    ]
+    host = container["HostConfig"]
+    assert (host["NanoCpus"], host["Memory"], host["PidsLimit"]) == (500_000_000, 300 * MIB, 77)
+    assert host["Ulimits"] == [{"Name": "nofile", "Hard": 2048, "Soft": 2048}]
+    (shared_memory,) = [each for each in host["Mounts"] if each["Target"] == "/dev/shm"]
+    assert shared_memory["TmpfsOptions"]["SizeBytes"] == 100 * MIB
+    workload = await proxy.observe(request.kernel_id)
+    assert workload is not None
+    assert workload.usage == planned.usage
 
 
 async def test_kernel_may_run_as_any_user_where_it_likes(rig: SwarmRig) -> None:

@@ -59,8 +59,8 @@ FOREIGN_VARIABLES = frozenset(
         "EG_LOCAL_KERNEL",
         "EG_POOL",
         "EG_PUBLIC_KEY",
+        "EG_RESOURCES",
         "EG_RESPONSE_ADDRESS",
-        "EG_SHM_SIZE",
         "EG_TEST_DELAYS",
         # read by the files of the Swarm stack
         "EG_CLUSTER_SECRET_FILE",

@@ -43,7 +43,7 @@ async def list_kernels(kernels: Kernels, live: LiveSettings, request: web.Reques
 async def start_kernel(kernels: Kernels, live: LiveSettings, request: web.Request) -> web.Response:
     """Start a kernel; answers when it is ready."""
     start = start_as(request[USER], await decode_body(request, StartRequest))
-    model = await kernels.start_kernel(start)
+    model = await kernels.start_kernel(start, request[USER].groups)
     async with kernels.answering(model.id):
         location = f"{live.current.server.base_url}api/kernels/{model.id}"
         response = json_response(model, status=201, headers={"Location": location})

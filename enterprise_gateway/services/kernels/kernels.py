@@ -128,13 +128,15 @@ class Kernels:
         """Say whether the silence of a process proxy's engine is a fault."""
         return self._registry.lookup.is_required(proxy)
 
-    async def start_kernel(self, start: StartRequest) -> KernelModel:
+    async def start_kernel(
+        self, start: StartRequest, groups: frozenset[str] = frozenset()
+    ) -> KernelModel:
         """Start a kernel, and return its model when it is ready; see `Starter.start`.
 
         No client has claimed it until `answering` has answered one, or `claim` is called.
         """
         try:
-            return detailed_model(await self._starter.start(start))
+            return detailed_model(await self._starter.start(start, groups))
         finally:
             self._touched = format_time(time.time())
 

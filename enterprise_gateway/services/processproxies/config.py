@@ -20,11 +20,6 @@ The gateway answers its client within moments, unless it dies, and the client th
 _MAX_SHOWN_CHARS = 100
 
 _Module = Annotated[str, Meta(pattern=r"\A[^\W\d]\w*(\.[^\W\d]\w*)*\Z", max_length=200)]
-_Bytes = (
-    Annotated[int, Meta(ge=1, lt=10**18)]
-    | Annotated[str, Meta(pattern=r"\A[1-9][0-9]{0,17}[bkmgBKMG]?\Z")]
-)
-"""A number of bytes as the Docker SDK accepts it: `docker.utils.parse_bytes`."""
 _PullPolicy = Annotated[str, Meta(pattern=rf"\A(?i:{'|'.join(PULL_POLICIES)})\Z")]
 _Users = Annotated[
     str | tuple[str, ...], Meta(description="a string with commas or a list of strings")
@@ -75,9 +70,6 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     """In any case of its letters: `parse.pull_policy` returns the usual one."""
     restart_spare: Annotated[bool | None, Meta(description="true or false")] = None
-    shm_size: Annotated[
-        _Bytes | None, Meta(description="a number of bytes, such as 536870912, 512m or 2g")
-    ] = None
     unauthorized_users: _Users = ()
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
+from enterprise_gateway.services.processproxies.resources import KernelResources, Usage
 from enterprise_gateway.services.processproxies.steps import StepRecorder
 from enterprise_gateway.settings import LiveSettings
 
@@ -91,6 +92,8 @@ class Workload:
     """`LaunchRequest.launch_id`, if the workload carries it; its agent has that launch's token."""
     pool: str = ""
     """`LaunchRequest.pool`. A workload that was taken from its pool keeps it."""
+    usage: Usage = field(default_factory=Usage, compare=False)
+    """What it counts for in quotas, if the workload carries it: `LaunchRequest.resources.usage`."""
 
     @property
     def is_pooled(self) -> bool:
@@ -139,6 +142,8 @@ class LaunchRequest:
     """`EG_AGENT_CERTIFICATE` of the wire contract, "" for an agent that is to speak no TLS."""
     pool: str = ""
     """The pool that the kernel is for, "" if it is for a user."""
+    resources: KernelResources = field(default_factory=KernelResources)
+    """What the kernel may take. A process proxy that cannot limit it leaves it alone."""
     steps: StepRecorder = field(default_factory=StepRecorder, repr=False, compare=False)
     """Measures the start: `launch` begins the steps in it that it can tell apart."""
 

@@ -12,6 +12,8 @@ from enterprise_gateway.services.processproxies.contract import (
     BaseProcessProxyABC,
     LaunchRequest,
 )
+from enterprise_gateway.services.processproxies.resources import KernelResources
+from enterprise_gateway.settings.amounts import Amounts
 from harness.proxies.engine_rigs import EngineRig
 
 NO_SUCH_IMAGE = "localhost:1/no/such-image:1"
@@ -52,7 +54,7 @@ def broken_script(rig: EngineRig) -> LaunchRequest:
 
 def gpus_where_there_are_none(rig: EngineRig) -> LaunchRequest:
     """Ask for GPUs on machines without."""
-    return with_env(rig, KERNEL_GPUS="2")
+    return rig.request(resources=KernelResources(Amounts(gpus=2)))
 
 
 COMMON_FAILURES: tuple[tuple[Callable[[EngineRig], LaunchRequest], str], ...] = (

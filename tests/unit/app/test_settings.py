@@ -19,12 +19,15 @@ from enterprise_gateway.app import EnterpriseGatewayApp
 from enterprise_gateway.app.configuration.check import find_sections
 from enterprise_gateway.app.managers import CLASSES
 from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.settings.amounts import Amounts, Quota
 
 MakeApp = Callable[..., EnterpriseGatewayApp]
 OPTION_CLASSES: tuple[type[Configurable], ...] = (EnterpriseGatewayApp, *CLASSES)
 
 takes_literals = pytest.mark.filterwarnings("ignore:.*for containers is deprecated")
 """Enterprise Gateway's way to write lists in argv; traitlets prefers repeated options."""
+
+GIB = 1024**3
 
 # variable, its value, the setting, what it must be
 VARIABLES = [
@@ -93,6 +96,47 @@ VARIABLES = [
     ("EG_MAX_QUEUED_LAUNCHES", "9", "kernels.max_queued_launches", 9),
     ("EG_POOL_SIZES", "Py_Docker=2, r=0", "kernels.pool_sizes", (("py_docker", 2), ("r", 0))),
     ("EG_POOL_TTL", "60", "kernels.pool_ttl", 60),
+    (
+        "EG_DEFAULT_RESOURCES",
+        "cpus=1500m memory=2g",
+        "kernels.resources.default_amounts",
+        Amounts(nano_cpus=1_500_000_000, memory=2 * GIB, pids=4096),
+    ),
+    ("EG_DEFAULT_RESOURCES", "", "kernels.resources.default_amounts", Amounts(pids=4096)),
+    ("EG_MAX_RESOURCES", "gpus=1", "kernels.resources.max_amounts", Amounts(gpus=1)),
+    (
+        "EG_KERNEL_SIZES",
+        "small: cpus=1 memory=2g, large: memory=32Gi shm_size=8g pids=100",
+        "kernels.resources.sizes",
+        (
+            ("small", Amounts(nano_cpus=1_000_000_000, memory=2 * GIB)),
+            ("large", Amounts(memory=32 * GIB, shm_size=8 * GIB, pids=100)),
+        ),
+    ),
+    (
+        "EG_USER_QUOTAS",
+        "*: kernels=5 gpus=0, ann:b: cpus=8",
+        "kernels.resources.user_quotas",
+        (("*", Quota(kernels=5, gpus=0)), ("ann:b", Quota(nano_cpus=8_000_000_000))),
+    ),
+    (
+        "EG_GROUP_QUOTAS",
+        "lab: memory=64g",
+        "kernels.resources.group_quotas",
+        (("lab", Quota(memory=64 * GIB)),),
+    ),
+    (
+        "EG_PLACEMENT_CONSTRAINTS",
+        "node.labels.kernels == yes,node.role==worker",
+        "kernels.resources.placement_constraints",
+        ("node.labels.kernels == yes", "node.role==worker"),
+    ),
+    (
+        "EG_PLACEMENT_PREFERENCES",
+        "node.labels.rack",
+        "kernels.resources.placement_preferences",
+        ("node.labels.rack",),
+    ),
     ("EG_MAX_KERNEL_AGE", "28800", "kernels.age.max_kernel_age", 28800),
     ("EG_MAX_KERNEL_AGE", "-1", "kernels.age.max_kernel_age", 0),
     ("EG_MAX_KERNEL_AGE_WARNING", "60", "kernels.age.max_kernel_age_warning", 60),

@@ -203,21 +203,151 @@ def test_gateways_remove_what_has_ended_unless_it_is_to_be_kept(
     assert not settings.get("remove")
 
 
-def test_size_of_dev_shm_is_set_in_containers_and_services(
+RESOURCES = {
+    "nano_cpus": 1_500_000_000,
+    "memory": 2**30,
+    "pids": 100,
+    "shm_size": 2**29,
+    "gpus": 2,
+    "reserved_nano_cpus": 500_000_000,
+    "reserved_memory": 2**28,
+    "ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
+    "constraints": ["node.labels.gpu == yes"],
+    "preferences": ["node.labels.rack"],
+    "labels": {"enterprise-gateway.cpus": "1.5"},
+}
+
+
+@pytest.fixture
+def limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a launch finds in the environment for a kernel with all limits."""
+    monkeypatch.setenv("EG_RESOURCES", json.dumps(RESOURCES))
+
+
+@pytest.mark.usefixtures("limited")
+def test_container_is_limited_as_the_gateway_has_planned(
+    script: Any, arguments: argparse.Namespace
+) -> None:
+    """In keywords that the SDK takes; there is no swap besides the memory."""
+    settings = script.container_settings(arguments)
+    assert settings["labels"]["enterprise-gateway.cpus"] == "1.5"
+    assert "EG_RESOURCES" not in settings["environment"]
+    settings = {"network": "n"}
+    script.limit_container(settings)
+    request = settings.pop("device_requests")[0]
+    assert (request["Count"], request["Capabilities"]) == (2, [["gpu"]])
+    assert settings == {
+        "network": "n",
+        "nano_cpus": 1_500_000_000,
+        "mem_limit": 2**30,
+        "memswap_limit": 2**30,
+        "mem_reservation": 2**28,
+        "pids_limit": 100,
+        "shm_size": 2**29,
+        "ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
+    }
+    config = docker.types.HostConfig("1.41", **{k: settings[k] for k in settings if k != "network"})
+    assert (config["NanoCpus"], config["PidsLimit"]) == (1_500_000_000, 100)
+
+
+@pytest.mark.usefixtures("limited")
+@pytest.mark.parametrize(
+    ("own", "added"),
+    [
+        ({"mem_limit": "4g"}, {"nano_cpus", "pids_limit", "shm_size", "ulimits"}),
+        (
+            {"cpu_quota": 50_000},
+            {"mem_limit", "memswap_limit", "mem_reservation", "pids_limit", "shm_size", "ulimits"},
+        ),
+        (
+            {"pids_limit": -1, "ipc_mode": "host", "ulimits": []},
+            {"nano_cpus", "mem_limit", "memswap_limit", "mem_reservation"},
+        ),
+    ],
+)
+def test_what_a_site_has_set_in_a_container_wins(
+    script: Any, own: dict[str, Any], added: set[str]
+) -> None:
+    """And nothing is added that would contradict it."""
+    settings = {**own, "device_requests": ["own"]}
+    script.limit_container(settings)
+    assert settings.keys() == own.keys() | added | {"device_requests"}
+    assert own.items() <= settings.items()
+    assert settings["device_requests"] == ["own"]
+
+
+@pytest.mark.usefixtures("limited")
+def test_service_is_limited_and_placed_as_the_gateway_has_planned(script: Any) -> None:
+    """Swarm of this API has no size of /dev/shm, but mounts."""
+    settings: dict[str, Any] = {}
+    script.limit_service(settings)
+    (mount,) = settings.pop("mounts")
+    assert (mount["Target"], mount["Type"]) == ("/dev/shm", "tmpfs")
+    assert mount["TmpfsOptions"] == {"SizeBytes": 2**29}
+    gpus = {"DiscreteResourceSpec": {"Kind": "NVIDIA-GPU", "Value": 2}}
+    assert settings == {
+        "resources": {
+            "Limits": {"NanoCPUs": 1_500_000_000, "MemoryBytes": 2**30, "Pids": 100},
+            "Reservations": {
+                "NanoCPUs": 500_000_000,
+                "MemoryBytes": 2**28,
+                "GenericResources": [gpus],
+            },
+        },
+        "constraints": ["node.labels.gpu == yes"],
+        "preferences": [("spread", "node.labels.rack")],
+    }
+
+
+@pytest.mark.usefixtures("limited")
+def test_what_a_site_has_set_in_a_service_wins(script: Any) -> None:
+    """Figure by figure; constraints add up."""
+    own = docker.types.Resources(mem_limit=2**31, cpu_reservation=10**9)
+    settings = {
+        "resources": own,
+        "constraints": ["node.role == worker"],
+        "preferences": [("spread", "node.labels.zone")],
+        "mounts": ["/home:/home", "/big:/dev/shm:rw"],
+    }
+    script.limit_service(settings)
+    assert settings["resources"]["Limits"]["MemoryBytes"] == 2**31
+    assert settings["resources"]["Limits"]["Pids"] == 100
+    assert settings["resources"]["Reservations"]["NanoCPUs"] == 10**9
+    assert settings["constraints"] == ["node.role == worker", "node.labels.gpu == yes"]
+    assert settings["preferences"] == [("spread", "node.labels.zone")]
+    assert settings["mounts"] == ["/home:/home", "/big:/dev/shm:rw"]
+
+
+@pytest.mark.parametrize("of_a_site", [{}, {"resources": {"Limits": {"NanoCPUs": 1}}}])
+def test_without_a_plan_nothing_is_limited(script: Any, of_a_site: dict[str, Any]) -> None:
+    """As when a site runs the script by hand."""
+    settings: dict[str, Any] = {**of_a_site}
+    script.limit_container(settings)
+    script.limit_service(settings)
+    assert settings == of_a_site
+
+
+@pytest.mark.usefixtures("limited")
+def test_service_is_created_with_ulimits_and_all_limits(
     script: Any, arguments: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Swarm of this API has no such option, but mounts."""
-    assert "shm_size" not in script.container_settings(arguments)
-    settings: dict[str, Any] = {}
-    script.size_shared_memory(settings)
-    assert settings == {}
-    monkeypatch.setenv("EG_SHM_SIZE", "1g")
-    assert script.container_settings(arguments)["shm_size"] == "1g"
-    settings = {"mounts": ["/home:/home"]}
-    script.size_shared_memory(settings)
-    mount = settings["mounts"][1]
-    assert (mount["Target"], mount["Type"]) == ("/dev/shm", "tmpfs")
-    assert mount["TmpfsOptions"] == {"SizeBytes": 2**30}
+    """The SDK has no keyword for ulimits; everything else goes through it as it is."""
+    monkeypatch.setenv("KERNEL_IMAGE", "team/kernel")
+    monkeypatch.setenv("EG_DOCKER_MODE", "swarm")
+    client = docker.DockerClient("tcp://127.0.0.1:9", version="1.41")
+    created: list[dict[str, Any]] = []
+    monkeypatch.setattr(client.api, "create_service", lambda **given: created.append(given))
+    monkeypatch.setattr(docker.models.services.ServiceCollection, "get", Mock())
+    monkeypatch.setattr(script, "connect", lambda: client)
+    monkeypatch.setattr(script, "expect_gpus", lambda _client: None)
+    script.launch_docker_kernel(arguments)
+    task = created[0]["task_template"]
+    assert task["ContainerSpec"]["Ulimits"] == RESOURCES["ulimits"]
+    assert task["Resources"]["Limits"]["Pids"] == 100
+    assert task["Placement"]["Preferences"] == [
+        {"Spread": {"SpreadDescriptor": "node.labels.rack"}}
+    ]
+    assert created[0]["labels"]["enterprise-gateway.cpus"] == "1.5"
 
 
 @pytest.fixture
@@ -255,26 +385,6 @@ def test_image_with_an_agent_is_started_as_it_is(script: Any) -> None:
     assert settings == {}
 
 
-@pytest.mark.parametrize(("stated", "count"), [("", 0), ("0", 0), ("1", 1), ("16", 16)])
-def test_gpus_are_asked_for_by_number(
-    script: Any, monkeypatch: pytest.MonkeyPatch, stated: str, count: int
-) -> None:
-    """None, unless KERNEL_GPUS says otherwise."""
-    assert script.gpus() == 0
-    monkeypatch.setenv("KERNEL_GPUS", stated)
-    assert script.gpus() == count
-
-
-@pytest.mark.parametrize("stated", ["all", "-1", "1.5", "1\n", "9999"])
-def test_number_of_gpus_that_is_none_is_refused(
-    script: Any, monkeypatch: pytest.MonkeyPatch, stated: str
-) -> None:
-    """With the value in the sentence."""
-    monkeypatch.setenv("KERNEL_GPUS", stated)
-    with pytest.raises(SystemExit, match="KERNEL_GPUS is not a number of GPUs"):
-        script.gpus()
-
-
 def node(*resources: dict[str, Any], state: str = "ready", availability: str = "active") -> Mock:
     """Return a node of a Swarm as the SDK does, `GET /nodes`."""
     attrs: dict[str, Any] = {
@@ -306,7 +416,7 @@ def test_swarm_with_enough_gpus_is_asked(
     script: Any, monkeypatch: pytest.MonkeyPatch, nodes: list[Mock]
 ) -> None:
     """On one node, in either form of daemon.json."""
-    monkeypatch.setenv("KERNEL_GPUS", "2")
+    monkeypatch.setenv("EG_RESOURCES", '{"gpus": 2}')
     script.expect_gpus(Mock(**{"nodes.list.return_value": nodes}))
 
 
@@ -323,7 +433,7 @@ def test_swarm_with_too_few_gpus_is_not_asked(
     script: Any, monkeypatch: pytest.MonkeyPatch, nodes: list[Mock], most: int
 ) -> None:
     """It would wait for a node that has them, without a word."""
-    monkeypatch.setenv("KERNEL_GPUS", "2")
+    monkeypatch.setenv("EG_RESOURCES", '{"gpus": 2}')
     with pytest.raises(SystemExit, match=f"more than {most} of the generic resource NVIDIA-GPU"):
         script.expect_gpus(Mock(**{"nodes.list.return_value": nodes}))
 

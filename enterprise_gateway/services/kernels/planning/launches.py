@@ -23,6 +23,7 @@ from enterprise_gateway.services.kernels.planning.environment import (
     accept_client_env,
     merge_environment,
 )
+from enterprise_gateway.services.kernels.planning.resources import plan_resources
 from enterprise_gateway.services.kernelspecs.access import Access, decide_access
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME, LaunchRequest
@@ -70,15 +71,26 @@ def start_as(user: User, start: StartRequest) -> StartRequest:
     return replace(start, env={**env, "KERNEL_USERNAME": name})
 
 
-def plan_launch(start: StartRequest, spec: Kernelspec, all_settings: Settings) -> LaunchRequest:
+def plan_launch(
+    start: StartRequest,
+    spec: Kernelspec,
+    all_settings: Settings,
+    groups: frozenset[str] = frozenset(),
+) -> LaunchRequest:
     """Return the launch of a kernel of that kernelspec.
+
+    Args:
+        start: the client's request.
+        spec: the kernelspec.
+        all_settings: the settings.
+        groups: the groups that the kernel's user is in.
 
     Raises:
         InvalidRequestError: the client's environment or kernel id is malformed.
-        ForbiddenError: the user may not use this kernelspec.
+        ForbiddenError: the user may not use this kernelspec, or asks for more than they may have.
         ConfigurationError: the kernelspec is wrong.
     """
-    launch = _plan(start, spec, all_settings)
+    launch = _plan(start, spec, all_settings, groups)
     if escape_username(launch.username) == POOL_USERNAME:
         raise ForbiddenError(f"KERNEL_USERNAME must not be {POOL_USERNAME}, which is for pools.")
     _authorize(launch.username, spec, all_settings.kernels)
@@ -102,7 +114,12 @@ def plan_pooled_launch(spec: Kernelspec, all_settings: Settings, ttl: float) -> 
     return replace(launch, agent_settings={**launch.agent_settings, "pool_ttl": ttl})
 
 
-def _plan(start: StartRequest, spec: Kernelspec, all_settings: Settings) -> LaunchRequest:
+def _plan(
+    start: StartRequest,
+    spec: Kernelspec,
+    all_settings: Settings,
+    groups: frozenset[str] = frozenset(),
+) -> LaunchRequest:
     settings = all_settings.kernels
     client = accept_client_env(start.env or {}, settings.client_envs)
     kernel_id = _kernel_id(start.kernel_id, client)
@@ -142,6 +159,7 @@ def _plan(start: StartRequest, spec: Kernelspec, all_settings: Settings) -> Laun
         agent_token=derive_agent_token(all_settings.cluster_secret, kernel_id),
         timeout=timeout,
         cwd=env.get("KERNEL_WORKING_DIR", ""),
+        resources=plan_resources(spec, client, env, groups, settings.resources),
     )
 
 

@@ -59,7 +59,7 @@ def plan_pool(spec: Kernelspec, settings: Settings, image_id: str = "") -> Pool:
         spec.name,
         spec.proxy_class,
         size,
-        _digest([*plan, launch.agent_settings]),
+        _digest([*plan, launch.agent_settings, launch.resources]),
         image_id,
         launch,
     )

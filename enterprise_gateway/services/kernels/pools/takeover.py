@@ -55,6 +55,8 @@ def plan_takeover(
     """
     if _at_launch(pooled.agent_settings) != _at_launch(wanted.agent_settings):
         return None
+    if pooled.resources != wanted.resources:  # other limits, or groups, which a label names
+        return None
     env = _difference(pooled.env, wanted.env)
     if not may_move:
         env.pop("KERNEL_WORKING_DIR", None)

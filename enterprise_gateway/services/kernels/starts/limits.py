@@ -1,4 +1,4 @@
-"""Decides about the limits of kernels, in all and per user. Pure.
+"""Decides about the limits of kernels, in all and per user, and about quotas. Pure.
 
 The functions return the text of a refusal; `Starter` raises it.
 
@@ -11,6 +11,12 @@ about its own kernel only.
 from collections import Counter
 from collections.abc import Iterable
 
+from enterprise_gateway.services.kernels.starts.quotas import (
+    Counted,
+    counted,
+    has_quotas,
+    refusal_by_quota,
+)
 from enterprise_gateway.services.processproxies.contract import Workload, WorkloadState
 from enterprise_gateway.settings import KernelSettings
 
@@ -32,23 +38,26 @@ def user_limit_message(limit: int, username: str, count: int) -> str:
 
 
 def has_limits(settings: KernelSettings) -> bool:
-    """Say whether any limit is set."""
-    return settings.max_kernels is not None or settings.max_kernels_per_user >= 0
+    """Say whether any limit or quota is set."""
+    has_limit = settings.max_kernels is not None or settings.max_kernels_per_user >= 0
+    return has_limit or has_quotas(settings.resources)
 
 
 def refusal_of_start(
-    settings: KernelSettings, users: Iterable[str], user: str, username: str
+    settings: KernelSettings, others: Iterable[Counted], own: Counted, username: str
 ) -> str | None:
     """Return why one more kernel would be too many, None if it is not.
 
     Args:
         settings: the limits.
-        users: the user of each kernel that runs or is being started, the oldest first: names as in
-            `Workload.username`, which the gateway wrote and no agent.
-        user: the user of the new kernel, as in `users`.
-        username: the same user, for the message.
+        others: the kernels that run or are being started, the oldest first.
+        own: the new kernel.
+        username: its user, for the message.
     """
-    return _refusal(settings, _staying(settings, users), user, username)
+    others = list(others)
+    staying = _staying(settings, (one.user for one in others))
+    refusal = _refusal(settings, staying, own.user, username)
+    return refusal or refusal_by_quota(settings.resources, others, own, username)
 
 
 def refusal_of_started(
@@ -71,8 +80,7 @@ def refusal_of_started(
     older = sorted(
         (workload for workload in alive if _age_key(workload) < _age_key(listed)), key=_age_key
     )
-    staying = _staying(settings, (workload.username for workload in older))
-    return _refusal(settings, staying, own.username, username)
+    return refusal_of_start(settings, map(counted, older), counted(own), username)
 
 
 def refusal_of_taken(
@@ -87,8 +95,8 @@ def refusal_of_taken(
         username: its user, for the message.
     """
     alive = (one for one in others if one.state is not WorkloadState.DEAD and not one.is_pooled)
-    users = (one.username for one in sorted(alive, key=_age_key))
-    return refusal_of_start(settings, users, own.username, username)
+    older = map(counted, sorted(alive, key=_age_key))
+    return refusal_of_start(settings, older, counted(own), username)
 
 
 def _staying(settings: KernelSettings, usernames: Iterable[str]) -> Counter[str]:

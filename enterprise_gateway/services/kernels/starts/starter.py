@@ -33,6 +33,7 @@ from enterprise_gateway.services.kernels.starts.limits import (
     refusal_of_started,
     refusal_of_taken,
 )
+from enterprise_gateway.services.kernels.starts.quotas import Counted, counted
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, LaunchRequest
@@ -85,8 +86,12 @@ class Starter:
         """Refuse launches that have not begun. Those under way go on."""
         self._queue.close()
 
-    async def start(self, start: StartRequest) -> Record:
+    async def start(self, start: StartRequest, groups: frozenset[str] = frozenset()) -> Record:
         """Start a kernel, and return when it is ready. Cancelling this leaves nothing behind.
+
+        Args:
+            start: the client's request.
+            groups: the groups that the kernel's user is in, for quotas.
 
         Raises:
             InvalidRequestError, ForbiddenError, ConflictError: the request is refused.
@@ -99,7 +104,7 @@ class Starter:
             name = start.name or await self._kernelspecs.default_name()
             spec = await self._kernelspecs.get(name)
             attempt.kernel_name = spec.name
-            launch = plan_launch(start, spec, settings)
+            launch = plan_launch(start, spec, settings, groups)
             attempt.kernel_id, attempt.username = launch.kernel_id, launch.username
             set_user(launch.username)
             self._events.requested(launch.kernel_id, spec.name, launch.username)
@@ -192,7 +197,7 @@ class Starter:
                 "more how it was launched: start a new one."
             )
         start = StartRequest(spec.name, record.kernel_id, dict(client_env))
-        launch = plan_launch(start, spec, settings)
+        launch = plan_launch(start, spec, settings, record.workload.usage.groups)
         return self._proxies.get(spec.proxy_class), launch
 
     async def _take(
@@ -293,17 +298,14 @@ class Starter:
         launches = self._registry.launches
         if launch.kernel_id in launches:
             raise ConflictError(f"Kernel is being started: {launch.kernel_id}")
-        usernames = [
-            record.workload.username
+        others = [
+            counted(record.workload)
             for record in sorted(self._registry, key=lambda record: record.workload.created)
             if not record.is_dead and not record.is_pooled and record.kernel_id != launch.kernel_id
         ]
-        usernames.extend(
-            escape_username(other.launch.username) for other in launches if not other.launch.pool
-        )
+        others.extend(_counted(other.launch) for other in launches if not other.launch.pool)
         settings = self._live.current.kernels
-        user = escape_username(launch.username)
-        refusal = refusal_of_start(settings, usernames, user, launch.username)
+        refusal = refusal_of_start(settings, others, _counted(launch), launch.username)
         if refusal is not None:
             raise ForbiddenError(refusal)
 
@@ -316,6 +318,10 @@ class Starter:
         refusal = refusal_of_started(settings, workloads, record.workload, launch.username)
         if refusal is not None:
             raise ForbiddenError(refusal)
+
+
+def _counted(launch: LaunchRequest) -> Counted:
+    return Counted(escape_username(launch.username), launch.resources.usage)
 
 
 def _check_alive(record: Record) -> None:

@@ -13,6 +13,7 @@ from enterprise_gateway.errors import (
 from enterprise_gateway.services.processproxies.contract import WorkloadState
 from enterprise_gateway.services.processproxies.engine.containers import DockerContainers
 from enterprise_gateway.services.processproxies.launch.progress import (
+    MORE_MEMORY,
     OUTPUT_TAIL_BYTES,
     OUTPUT_TAIL_LINES,
     LaunchProgress,
@@ -103,7 +104,7 @@ class ContainerLaunch(LaunchProgress):
             return explain_sidecars_death(reason, output)
         advice = ""
         if "out of memory" in reason:
-            advice = " Raise mem_limit in the kernelspec's launch script."
+            advice = f" {MORE_MEMORY}"
         if self._reading is not None:
             await asyncio.wait({self._reading}, timeout=_OUTPUT_SECONDS)
         output = self._tail.decode(errors="replace").strip()

@@ -22,8 +22,8 @@ from enterprise_gateway.services.processproxies.workloads.names import workload_
 from enterprise_gateway.settings import DockerSettings, Settings, parse
 
 DEFAULT_IMAGE = f"localhost/enterprise-gateway/kernel-py:{__version__}"
-SHM_SIZE = "EG_SHM_SIZE"
-"""The variable with the size of the container's /dev/shm, if not the engine's default."""
+RESOURCES = "EG_RESOURCES"
+"""The variable with what the kernel may take, `KernelResources.for_script`."""
 AGENT_CERTIFICATE = "EG_AGENT_CERTIFICATE"
 """The variable with the key and certificate of an agent that speaks TLS."""
 AGENT_LAUNCH = "EG_AGENT_LAUNCH"
@@ -83,7 +83,10 @@ def launch_environment(
         "KERNEL_UID": _checked_id("UID", request.env, DEFAULT_UID, kernels.prohibited_uids),
         "KERNEL_USERNAME": request.username,
         "PORT_RANGE": resolve_port_range(request.config, kernels),
+        RESOURCES: request.resources.for_script(),
     }
+    if request.resources.amounts.gpus is not None:  # for scripts that know no EG_RESOURCES
+        env["KERNEL_GPUS"] = str(request.resources.amounts.gpus)
     if env.get("DOCKER_MODE", docker_mode.value).lower() != docker_mode.value:
         raise ConfigurationError(
             f"DOCKER_MODE is '{env['DOCKER_MODE']}', but class_name is that of mode "
@@ -96,14 +99,11 @@ def launch_environment(
         AGENT_VOLUME,
         AGENT_CONFIG,
         ENTRYPOINT,
-        SHM_SIZE,
         *(() if request.pool else (POOL,)),
         *(() if request.agent_certificate else (AGENT_CERTIFICATE,)),
     ):  # only the process proxy sets these
         env.pop(name, None)
     config = read_config(request.config, request.kernel_name)
-    if config.shm_size is not None:
-        env[SHM_SIZE] = str(config.shm_size)
     if config.entrypoint is not None:
         env[ENTRYPOINT] = config.entrypoint
     return env

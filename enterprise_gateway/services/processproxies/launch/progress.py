@@ -25,6 +25,9 @@ OUTPUT_TAIL_BYTES = 4096
 """What an error shows of the output of a workload that died."""
 OUTPUT_TAIL_LINES = 50
 """The same, where the engine counts in lines."""
+MORE_MEMORY = (
+    "Ask for more (KERNEL_MEMORY), or raise memory in resources of the kernelspec's config."
+)
 IDLE_CPU_SECONDS = 0.5
 """A container that has used less CPU time than this waits for something."""
 _SCRIPT_SECONDS = 0.5

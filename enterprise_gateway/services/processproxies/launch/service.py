@@ -10,6 +10,7 @@ from enterprise_gateway.services.processproxies.contract import WorkloadState
 from enterprise_gateway.services.processproxies.engine.network import KernelNetwork
 from enterprise_gateway.services.processproxies.engine.services import DockerServices
 from enterprise_gateway.services.processproxies.launch.progress import (
+    MORE_MEMORY,
     OUTPUT_TAIL_BYTES,
     OUTPUT_TAIL_LINES,
     LaunchProgress,
@@ -137,7 +138,7 @@ class ServiceLaunch(LaunchProgress):
             return explain_sidecars_death(reason, output)
         advice = ""
         if "memory limit" in reason:
-            advice = " Raise it in service_settings of the kernelspec's launch script."
+            advice = f" {MORE_MEMORY}"
         tail = output.encode()[-OUTPUT_TAIL_BYTES:].decode(errors="replace").strip()
         return f"its container ended before the kernel was ready: {reason}.{advice}\n{tail}"
 

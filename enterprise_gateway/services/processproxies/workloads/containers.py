@@ -9,6 +9,7 @@ from enterprise_gateway.services.processproxies.contract import (
     Workload,
     WorkloadState,
 )
+from enterprise_gateway.services.processproxies.resources import usage_of_labels
 from enterprise_gateway.services.processproxies.workloads.names import username_of
 from enterprise_gateway.services.processproxies.workloads.sidecars import SIDECAR_LABEL, Member
 
@@ -80,6 +81,7 @@ def workload_of_container(container: Mapping[str, Any], network: str) -> Workloa
         launch_id=(container.get("Labels") or {}).get(LAUNCH_LABEL, ""),
         image=container.get("Image", ""),
         pool=(container.get("Labels") or {}).get(POOL_LABEL, ""),
+        usage=usage_of_labels(container.get("Labels") or {}),
     )
 
 
@@ -113,6 +115,7 @@ def member_of_event(event: Mapping[str, Any], state: WorkloadState) -> Member:
         created=event.get("timeNano", 0) / 1e9,
         launch_id=attributes.get(LAUNCH_LABEL, ""),
         pool=attributes.get(POOL_LABEL, ""),
+        usage=usage_of_labels(attributes),
     )
     return Member(event["Actor"]["ID"], workload, attributes.get(SIDECAR_LABEL, ""))
 

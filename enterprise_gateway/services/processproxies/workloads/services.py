@@ -13,6 +13,7 @@ from enterprise_gateway.services.processproxies.contract import (
     Workload,
     WorkloadState,
 )
+from enterprise_gateway.services.processproxies.resources import usage_of_labels
 from enterprise_gateway.services.processproxies.workloads.containers import (
     AGENT_PORT,
     SIGKILL_EXIT,
@@ -80,6 +81,7 @@ def workload_of_service(
         exit_reason=exit_reason,
         launch_id=service.launch_id,
         pool=service.pool,
+        usage=usage_of_labels(service.spec.labels or {}),
         # A service that is kept is kept for the operator.
         is_tombstone=_is_unexpected(exit_reason) and not is_kept(service),
         # Swarm appends the digest that the registry returned for the tag.

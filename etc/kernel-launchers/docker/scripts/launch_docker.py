@@ -37,6 +37,7 @@ IMAGE_NAME = re.compile(
 
 # What nodes of a Swarm offer GPUs as: `node-generic-resources` in the daemon.json of their engine.
 GPU_RESOURCE = "NVIDIA-GPU"
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a place to mount at
 # The engine answers in JSON, a proxy in front of it in HTML.
 PROXY_ANSWERED = "The Docker engine is unreachable: a proxy in front of it answered."
 
@@ -56,7 +57,7 @@ NOT_FOR_KERNELS = {
     "EG_CONTAINER_NAME",
     "EG_KERNEL_ENV",
     "EG_POOL",
-    "EG_SHM_SIZE",
+    "EG_RESOURCES",
 }
 
 # The kernel agent that the gateway injects into images without one, and what starts it.
@@ -77,14 +78,9 @@ def container_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "group_add": kernel_groups(),
         "security_opt": ["no-new-privileges"],
     }
-    if gpus():
-        settings["device_requests"] = [
-            docker.types.DeviceRequest(count=gpus(), capabilities=[["gpu"]])
-        ]
-    if os.environ.get("EG_SHM_SIZE"):
-        settings["shm_size"] = os.environ["EG_SHM_SIZE"]
 
-    # Examples; all paths are paths of the engine's host.
+    # Examples; all paths are paths of the engine's host. What the kernel may take
+    # (`limit_container`) is added to what stands here, which wins.
     # settings["volumes"] = {
     #     "/usr/local/share/jupyter/kernels": {
     #         "bind": "/usr/local/share/jupyter/kernels", "mode": "ro"
@@ -120,10 +116,9 @@ def service_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "user": os.environ.get("KERNEL_UID"),
         "groups": kernel_groups(),
     }
-    if gpus():
-        settings["resources"] = docker.types.Resources(generic_resources={GPU_RESOURCE: gpus()})
 
-    # Examples; all paths are paths of the node that the kernel lands on, whichever that is.
+    # Examples; all paths are paths of the node that the kernel lands on, whichever that is. What
+    # the kernel may take (`limit_service`) is added to what stands here, which wins.
     # settings["mounts"] = [
     #     "/usr/local/share/jupyter/kernels:/usr/local/share/jupyter/kernels:ro",
     #     "/home:/home:rw",
@@ -132,7 +127,7 @@ def service_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     # settings["constraints"] = ["node.labels.kernels == yes"]
     # settings["resources"] = docker.types.Resources(
     #     cpu_limit=1_500_000_000, mem_limit=2 * 1024**3, mem_reservation=1024**3
-    # )  # for GPUs besides: generic_resources={GPU_RESOURCE: gpus()}
+    # )
     return settings
 
 
@@ -161,12 +156,96 @@ def inject_agent(settings: dict[str, Any]) -> None:
         settings.setdefault("healthcheck", docker.types.Healthcheck(test=["NONE"]))
 
 
-def size_shared_memory(settings: dict[str, Any]) -> None:
-    """Give a service a /dev/shm of the kernelspec's size, for which Swarm has no setting."""
-    size = os.environ.get("EG_SHM_SIZE")
-    if size:
-        mount = docker.types.Mount("/dev/shm", None, type="tmpfs", tmpfs_size=size)  # noqa: S108
-        settings.setdefault("mounts", []).append(mount)
+def resources() -> dict[str, Any]:
+    """Return what the kernel may take, as the gateway has planned it.
+
+    Sizes are bytes, CPUs billionths of one. What is missing is not limited.
+    """
+    found: dict[str, Any] = json.loads(os.environ.get("EG_RESOURCES") or "{}")
+    return found
+
+
+def limit_container(settings: dict[str, Any]) -> None:
+    """Add what the kernel may take; settings of the site take precedence."""
+    allowed = resources()
+    keywords = {
+        # keyword of `containers.run`: (its value, settings of the site that stand against it)
+        "nano_cpus": (allowed.get("nano_cpus"), {"cpu_period", "cpu_quota"}),
+        "mem_limit": (allowed.get("memory"), {"memswap_limit"}),
+        "mem_reservation": (allowed.get("reserved_memory"), {"mem_limit"}),
+        "pids_limit": (allowed.get("pids"), set()),
+        "shm_size": (allowed.get("shm_size"), {"ipc_mode"}),
+        "ulimits": (allowed.get("ulimits"), set()),
+    }
+    own = set(settings)
+    for keyword, (value, others) in keywords.items():
+        if value and not own & {keyword, *others}:
+            settings[keyword] = value
+    if "mem_limit" in settings and "mem_limit" not in own:
+        settings["memswap_limit"] = settings["mem_limit"]  # no swap besides
+    if gpus():
+        request = docker.types.DeviceRequest(count=gpus(), capabilities=[["gpu"]])
+        settings.setdefault("device_requests", [request])
+
+
+def limit_service(settings: dict[str, Any]) -> None:
+    """Add what the kernel may take, and where it may be; settings of the site take precedence."""
+    allowed = resources()
+    limits = {
+        "NanoCPUs": allowed.get("nano_cpus"),
+        "MemoryBytes": allowed.get("memory"),
+        "Pids": allowed.get("pids"),  # API 1.41; the SDK's `Resources` does not know it
+    }
+    gpu = {"DiscreteResourceSpec": {"Kind": GPU_RESOURCE, "Value": gpus()}}
+    reservations = {
+        "NanoCPUs": allowed.get("reserved_nano_cpus"),
+        "MemoryBytes": allowed.get("reserved_memory"),
+        "GenericResources": [gpu] if gpus() else None,
+    }
+    own = settings.get("resources", {})
+    merged = {}
+    for part, planned in (("Limits", limits), ("Reservations", reservations)):
+        values = {name: value for name, value in planned.items() if value} | own.get(part, {})
+        if values:
+            merged[part] = values
+    if merged:
+        settings["resources"] = merged
+    if allowed.get("constraints"):
+        settings["constraints"] = [*settings.get("constraints", []), *allowed["constraints"]]
+    if allowed.get("preferences"):
+        spread = [("spread", label) for label in allowed["preferences"]]
+        settings.setdefault("preferences", spread)
+    size_shared_memory(settings, allowed.get("shm_size"))
+
+
+def size_shared_memory(settings: dict[str, Any], size: int | None) -> None:
+    """Give a service a /dev/shm of a size, for which Swarm has no setting, but mounts."""
+    if size and not any(target_of(mount) == SHARED_MEMORY for mount in settings.get("mounts", [])):
+        mount = docker.types.Mount(SHARED_MEMORY, None, type="tmpfs", tmpfs_size=size)
+        settings["mounts"] = [*settings.get("mounts", []), mount]
+
+
+def target_of(mount: dict[str, Any] | str) -> str:
+    """Return where in the container something is mounted, of either form of a mount."""
+    if isinstance(mount, str):
+        return [*mount.split(":"), ""][1]
+    return str(mount["Target"])
+
+
+def add_ulimits(client: docker.DockerClient) -> None:
+    """Have the client create services with the kernel's ulimits (API 1.41).
+
+    The SDK has no keyword for them.
+    """
+    ulimits = resources().get("ulimits")
+    create = client.api.create_service
+
+    def create_with_ulimits(task_template: dict[str, Any], **others: Any) -> Any:  # noqa: ANN401 - as the SDK's
+        task_template["ContainerSpec"].setdefault("Ulimits", ulimits)
+        return create(task_template=task_template, **others)
+
+    if ulimits:
+        client.api.create_service = create_with_ulimits
 
 
 def launch_docker_kernel(arguments: argparse.Namespace) -> None:
@@ -186,12 +265,14 @@ def launch_docker_kernel(arguments: argparse.Namespace) -> None:
         if mode == "swarm":
             expect_gpus(client)
             settings = service_settings(arguments)
-            size_shared_memory(settings)
+            limit_service(settings)
+            add_ulimits(client)
             inject_agent(settings)
             client.services.create(image, **settings)
         else:
             expect_own_image(client, image)
             settings = container_settings(arguments)
+            limit_container(settings)
             inject_agent(settings)
             client.containers.run(image, detach=True, **settings)
     except docker.errors.APIError as exc:
@@ -273,6 +354,8 @@ def kernel_labels(arguments: argparse.Namespace) -> dict[str, str]:
     # It waits for a user, in the pool of its kernelspec.
     if os.environ.get("EG_POOL"):
         labels["enterprise-gateway.pool"] = os.environ["EG_POOL"]
+    # What it counts for in quotas of its user.
+    labels.update(resources().get("labels", {}))
     # Gateways remove ended workloads with this label; one without it stays, to be inspected.
     if setting("REMOVE_CONTAINER", "True").lower() == "true":
         labels["enterprise-gateway.remove"] = "true"
@@ -294,11 +377,8 @@ def kernel_groups() -> list[str]:
 
 
 def gpus() -> int:
-    """Return how many GPUs the kernel asks for."""
-    stated = os.environ.get("KERNEL_GPUS") or "0"
-    if not re.fullmatch("[0-9]{1,3}", stated):
-        sys.exit(f"KERNEL_GPUS is not a number of GPUs: {stated}")
-    return int(stated)
+    """Return how many GPUs the kernel gets."""
+    return int(resources().get("gpus", 0))
 
 
 def expect_gpus(client: docker.DockerClient) -> None:

@@ -14,7 +14,9 @@ from enterprise_gateway.services.processproxies.launch.environment import (
     launch_environment,
 )
 from enterprise_gateway.services.processproxies.processproxy import LaunchRequest
+from enterprise_gateway.services.processproxies.resources import KernelResources, Ulimit
 from enterprise_gateway.settings import DockerSettings, KernelSettings, Settings
+from enterprise_gateway.settings.amounts import Amounts
 
 REQUEST = LaunchRequest(
     kernel_id="00000000-0000-0000-0000-000000000007",
@@ -144,19 +146,32 @@ def test_image_of_a_request_that_is_none_is_refused(name: str) -> None:
         environment(env={"KERNEL_IMAGE": name})
 
 
-@pytest.mark.parametrize("size", ["1g", "512m", 536870912, "2G"])
-def test_size_of_dev_shm_is_the_kernelspecs(size: object) -> None:
-    """Clients do not choose it."""
-    env = environment(config={"shm_size": size}, env={"EG_SHM_SIZE": "9t"})
-    assert env["EG_SHM_SIZE"] == str(size)
-    assert "EG_SHM_SIZE" not in environment(env={"EG_SHM_SIZE": "9t"})
-
-
-@pytest.mark.parametrize("size", ["", "0", "1.5g", "1t", "much", -1, ["1g"], True])
-def test_size_that_is_none_is_told(size: object) -> None:
-    """With the kernelspec's name, for its author."""
-    with pytest.raises(ConfigurationError, match=r"shm_size in .* python_docker must be a number"):
-        environment(config={"shm_size": size})
+def test_script_is_told_what_the_kernel_may_take() -> None:
+    """In one variable, which neither kernelspecs nor clients set; GPUs also by EG's name."""
+    resources = KernelResources(
+        Amounts(nano_cpus=500_000_000, memory=2**30, pids=7, shm_size=2**20, gpus=1),
+        ulimits=(Ulimit("core", 0, -1),),
+        constraints=("node.role == worker",),
+        groups=frozenset({"lab 1"}),
+    )
+    env = environment(resources=resources, env={"EG_RESOURCES": "{}", "KERNEL_GPUS": "9"})
+    assert json.loads(env["EG_RESOURCES"]) == {
+        "nano_cpus": 500_000_000,
+        "memory": 2**30,
+        "pids": 7,
+        "shm_size": 2**20,
+        "gpus": 1,
+        "ulimits": [{"Name": "core", "Soft": 0, "Hard": -1}],
+        "constraints": ["node.role == worker"],
+        "labels": {
+            "enterprise-gateway.cpus": "0.5",
+            "enterprise-gateway.memory": str(2**30),
+            "enterprise-gateway.gpus": "1",
+            "enterprise-gateway.groups": "lab%201",
+        },
+    }
+    assert env["KERNEL_GPUS"] == "1"
+    assert environment(env={"EG_RESOURCES": "x"})["EG_RESOURCES"] == "{}"
 
 
 def test_pull_policy_is_the_kernelspecs_or_the_gateways() -> None:

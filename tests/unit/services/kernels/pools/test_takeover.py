@@ -1,6 +1,7 @@
 """Whether a kernel of a pool can become the one that a user asks for."""
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool, pool
 from enterprise_gateway.services.kernels.pools.takeover import MAX_BYTES, Takeover, plan_takeover
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec, parse_kernelspec
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
-from enterprise_gateway.settings import KernelSettings, Settings
+from enterprise_gateway.settings import KernelSettings, ResourceSettings, Settings
+from enterprise_gateway.settings.amounts import Amounts, Quota
 
 SETTINGS = Settings(kernels=KernelSettings(client_envs=frozenset({"*"})), cluster_secret=b"s" * 32)
 
@@ -92,6 +94,37 @@ def test_what_is_read_at_the_start_needs_a_start(name: str) -> None:
     assert takeover(**{name: "1"}) is None
 
 
+@pytest.mark.parametrize(
+    "client",
+    [
+        {"KERNEL_CPUS": "2"},
+        {"KERNEL_MEMORY_LIMIT": "1g"},
+        {"KERNEL_SHM_SIZE": "1g"},
+        {"KERNEL_SIZE": "small"},
+    ],
+)
+def test_other_limits_need_a_start(client: dict[str, str]) -> None:
+    """Also where the kernelspec says that its variables are harmless."""
+    resources = ResourceSettings(sizes=(("small", Amounts(memory=2**30)),))
+    settings = replace(SETTINGS, kernels=replace(SETTINGS.kernels, resources=resources))
+    spec = make_spec(pool_env=["KERNEL_*"])
+    pooled = plan_pool(spec, settings).launch
+    same = plan_launch(StartRequest(env={"KERNEL_X": "1"}), spec, settings)
+    assert plan_takeover(pooled, same, may_move=True) is not None
+    wanted = plan_launch(StartRequest(env=dict(client)), spec, settings)
+    assert plan_takeover(pooled, wanted, may_move=True) is None
+
+
+def test_user_of_a_group_with_a_quota_needs_a_start() -> None:
+    """A label names the group, and a container's labels cannot be changed."""
+    resources = ResourceSettings(group_quotas=(("lab", Quota(kernels=9)),))
+    settings = replace(SETTINGS, kernels=replace(SETTINGS.kernels, resources=resources))
+    pooled = plan_pool(make_spec(), settings).launch
+    for groups, is_taken in ((frozenset({"lab"}), False), (frozenset({"others"}), True)):
+        wanted = plan_launch(StartRequest(), make_spec(), settings, groups)
+        assert (plan_takeover(pooled, wanted, may_move=True) is not None) is is_taken
+
+
 def test_kernelspec_names_harmless_variables() -> None:
     """Exactly, or by a pattern."""
     spec = make_spec(pool_env=["KERNEL_PROJECT", "KERNEL_TEAM_*"])
@@ -139,10 +172,13 @@ def test_pool_is_another_when_its_launch_is() -> None:
 
 def _variants() -> list[Pool]:
     changed = Settings(kernels=KernelSettings(shutdown_wait_time=9), cluster_secret=b"s" * 32)
+    limits = ResourceSettings(default_amounts=Amounts(memory=2**30))
+    limited = Settings(kernels=KernelSettings(resources=limits), cluster_secret=b"s" * 32)
     return [
         plan_pool(make_spec(), SETTINGS),
         plan_pool(make_spec({"A": "1"}), SETTINGS),
         plan_pool(make_spec(image_name="other"), SETTINGS),
         plan_pool(make_spec(), SETTINGS, image_id="sha256:1"),
         plan_pool(make_spec(), changed),
+        plan_pool(make_spec(), limited),
     ]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from enterprise_gateway.services.kernels.starts.limits import refusal_of_start, refusal_of_started
+from enterprise_gateway.services.kernels.starts.quotas import Counted
 from enterprise_gateway.services.processproxies.contract import Workload, WorkloadState
 from enterprise_gateway.settings import KernelSettings
 
@@ -25,6 +26,11 @@ def survivors(settings: KernelSettings, workloads: list[Workload]) -> list[str]:
         for own in workloads
         if refusal_of_started(settings, workloads, own, own.username) is None
     )
+
+
+def refuse(settings: KernelSettings, users: list[str], user: str) -> str | None:
+    """Return why a user may start no kernel beside those of other users."""
+    return refusal_of_start(settings, map(Counted, users), Counted(user), user)
 
 
 @pytest.mark.parametrize("limit", [0, 1, 7, 20, 30])
@@ -51,7 +57,7 @@ def test_kernels_that_go_take_no_users_place() -> None:
     ]
     settings = KernelSettings(max_kernels=3, max_kernels_per_user=2)
     assert survivors(settings, make_workloads(5) + bobs) == ["000", "001", "b000"]
-    assert refusal_of_start(settings, ["ann", "ann", "ann"], "bob", "bob") is None
+    assert refuse(settings, ["ann", "ann", "ann"], "bob") is None
 
 
 def test_dead_workloads_do_not_count() -> None:
@@ -63,17 +69,15 @@ def test_dead_workloads_do_not_count() -> None:
 
 def test_early_refusals_use_egs_words() -> None:
     """The messages are those that EG's users know."""
-    total = refusal_of_start(KernelSettings(max_kernels=2), ["ann", "bob"], "cid", "cid")
+    total = refuse(KernelSettings(max_kernels=2), ["ann", "bob"], "cid")
     assert total == (
         "A max kernels limit has been set to 2 and there are currently 2 active and pending "
         "kernel(s)."
     )
-    per_user = refusal_of_start(
-        KernelSettings(max_kernels_per_user=1), ["ann", "bob"], "ann", "ann"
-    )
+    per_user = refuse(KernelSettings(max_kernels_per_user=1), ["ann", "bob"], "ann")
     assert per_user == (
         "A max kernels per user limit has been set to 1 and user 'ann' currently has 1 active and "
         "pending kernel(s)."
     )
-    assert refusal_of_start(KernelSettings(max_kernels_per_user=1), ["bob"], "ann", "ann") is None
-    assert refusal_of_start(KernelSettings(), ["ann"] * 1000, "ann", "ann") is None
+    assert refuse(KernelSettings(max_kernels_per_user=1), ["bob"], "ann") is None
+    assert refuse(KernelSettings(), ["ann"] * 1000, "ann") is None

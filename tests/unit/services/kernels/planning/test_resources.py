@@ -1,0 +1,259 @@
+"""What a kernel may take."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from enterprise_gateway.errors import ConfigurationError, ForbiddenError, InvalidRequestError
+from enterprise_gateway.services.kernels.planning.launches import StartRequest, plan_launch
+from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec, parse_kernelspec
+from enterprise_gateway.services.processproxies.registry import LOCAL_PROCESS_PROXY
+from enterprise_gateway.services.processproxies.resources import (
+    KernelResources,
+    Ulimit,
+    Usage,
+    labels_of_usage,
+    usage_of_labels,
+)
+from enterprise_gateway.settings import KernelSettings, ResourceSettings, Settings
+from enterprise_gateway.settings.amounts import Amounts, Quota
+
+GIB = 1024**3
+CPU = 10**9
+
+
+def make_spec(
+    env: dict[str, str] | None = None, class_name: str = "site.Proxy", **config: Any
+) -> Kernelspec:
+    """Return a kernelspec with this environment and config."""
+    content = {
+        "argv": ["launch"],
+        "display_name": "Py",
+        "env": env or {},
+        "metadata": {"process_proxy": {"class_name": class_name, "config": config}},
+    }
+    return parse_kernelspec("py", Path("/specs/py"), msgspec.json.encode(content), ())
+
+
+def plan(
+    client: dict[str, str] | None = None,
+    spec: Kernelspec | None = None,
+    groups: frozenset[str] = frozenset(),
+    **settings: Any,
+) -> KernelResources:
+    """Return what a kernel may take whose client sends these variables."""
+    all_settings = Settings(kernels=KernelSettings(resources=ResourceSettings(**settings)))
+    launch = plan_launch(
+        StartRequest(env=dict(client or {})), spec or make_spec(), all_settings, groups
+    )
+    return launch.resources
+
+
+def test_kernel_has_many_processes_and_shared_memory_by_default() -> None:
+    """A fork bomb ends, and data loaders do not by a bus error."""
+    amounts = Amounts(pids=4096, shm_size=2 * GIB)
+    assert plan().amounts == amounts
+
+
+def test_local_kernel_is_not_limited() -> None:
+    """Nothing of the request counts, even if it is nonsense."""
+    spec = make_spec(class_name=LOCAL_PROCESS_PROXY)
+    assert plan({"KERNEL_MEMORY": "much"}, spec) == KernelResources()
+
+
+@pytest.mark.parametrize(
+    ("memory", "shm_size"), [("4g", 2 * GIB), ("64m", 64 * 1024**2), ("1000m", 500 * 1024**2)]
+)
+def test_shared_memory_is_half_of_the_memory(memory: str, shm_size: int) -> None:
+    """As Linux itself sizes a tmpfs; but no less than Docker's own."""
+    assert plan({"KERNEL_MEMORY": memory}).amounts.shm_size == shm_size
+
+
+SIZES = (("small", Amounts(memory=GIB, nano_cpus=CPU)), ("large", Amounts(memory=8 * GIB, gpus=1)))
+
+
+def test_what_is_nearer_to_the_kernel_wins() -> None:
+    """Request, its size, env of kernel.json, resources of the config, its size, the gateway."""
+    settings = {
+        "sizes": SIZES,
+        "default_amounts": Amounts(memory=9 * GIB, pids=7),
+        "max_amounts": Amounts(memory=16 * GIB),
+    }
+    in_size = make_spec(size="large")
+    in_config = make_spec(size="large", resources={"memory": "3g"})
+    in_env = make_spec({"KERNEL_MEMORY": "4g"}, size="large", resources={"memory": "3g"})
+    expected = [
+        (plan({}, make_spec(), **settings), 9),
+        (plan({}, in_size, **settings), 8),
+        (plan({}, in_config, **settings), 3),
+        (plan({}, in_env, **settings), 4),
+        (plan({"KERNEL_SIZE": "small"}, in_env, **settings), 1),
+        (plan({"KERNEL_SIZE": "small", "KERNEL_MEMORY": "5g"}, in_env, **settings), 5),
+    ]
+    assert [one.amounts.memory for one, _ in expected] == [gib * GIB for _, gib in expected]
+    assert {one.amounts.pids for one, _ in expected} == {7}
+    assert [one.amounts.gpus for one, _ in expected] == [None, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("client", "amounts"),
+    [
+        ({"KERNEL_CPUS": "2"}, Amounts(nano_cpus=2 * CPU)),
+        ({"KERNEL_CPUS_LIMIT": "1500m"}, Amounts(nano_cpus=CPU * 3 // 2)),
+        (
+            {"KERNEL_CPUS": "1", "KERNEL_CPUS_LIMIT": "2"},
+            Amounts(nano_cpus=2 * CPU, reserved_nano_cpus=CPU),
+        ),
+        (
+            {"KERNEL_MEMORY": "9Gi", "KERNEL_MEMORY_LIMIT": "4Gi"},
+            Amounts(memory=4 * GIB, reserved_memory=4 * GIB),
+        ),
+        ({"KERNEL_GPUS": "1"}, Amounts(gpus=1)),
+        ({"KERNEL_GPUS_LIMIT": "2"}, Amounts(gpus=2)),
+        ({"KERNEL_SHM_SIZE": "1g"}, Amounts(shm_size=GIB)),
+        ({"KERNEL_CPUS": "", "KERNEL_MEMORY": ""}, Amounts()),
+    ],
+)
+def test_request_may_be_in_enterprise_gateways_words(
+    client: dict[str, str], amounts: Amounts
+) -> None:
+    """Those for Kubernetes; where nothing is limited all may be asked for."""
+    shm_size = amounts.memory // 2 if amounts.memory else 2 * GIB
+    assert plan(client).amounts == amounts.over(Amounts(pids=4096, shm_size=shm_size))
+
+
+@pytest.mark.parametrize(
+    ("client", "given", "most", "figures"),
+    [
+        ({"KERNEL_MEMORY": "17g"}, Amounts(), Amounts(memory=16 * GIB), ("17 GiB", "16 GiB")),
+        ({"KERNEL_MEMORY_LIMIT": "17g"}, Amounts(), Amounts(memory=16 * GIB), ("_LIMIT asks",)),
+        ({"KERNEL_CPUS": "4.5"}, Amounts(nano_cpus=CPU), Amounts(nano_cpus=4 * CPU), ("4.5 CPUs",)),
+        ({"KERNEL_CPUS": "1.5"}, Amounts(nano_cpus=CPU), Amounts(), ("1.5 CPUs", "1 CPU at most")),
+        ({"KERNEL_GPUS": "1"}, Amounts(gpus=0), Amounts(), ("1 GPU", "0 GPUs")),
+        ({"KERNEL_SHM_SIZE": "2g"}, Amounts(), Amounts(shm_size=GIB), ("2 GiB", "1 GiB")),
+    ],
+)
+def test_request_beyond_the_maximum_is_refused_with_both_figures(
+    client: dict[str, str], given: Amounts, most: Amounts, figures: tuple[str, ...]
+) -> None:
+    """And with the setting; without a maximum what the operator gives is the most."""
+    with pytest.raises(ForbiddenError) as refusal:
+        plan(client, default_amounts=given, max_amounts=most)
+    assert all(each in str(refusal.value) for each in (*figures, "py", "EG_MAX_RESOURCES"))
+
+
+def test_operator_may_give_more_than_requests_may_ask_for() -> None:
+    """And a request for less than that is fine; a maximum limits who states nothing."""
+    most = Amounts(memory=GIB)
+    spec = make_spec(resources={"memory": "4g"})
+    assert plan({}, spec, max_amounts=most).amounts.memory == 4 * GIB
+    assert plan({"KERNEL_MEMORY": "3g"}, spec, max_amounts=most).amounts.memory == 3 * GIB
+    assert plan({}, max_amounts=most).amounts.memory == GIB
+
+
+@pytest.mark.parametrize(
+    ("client", "words"),
+    [
+        ({"KERNEL_MEMORY": "much"}, r"KERNEL_MEMORY must be a number of bytes .* but is 'much'"),
+        ({"KERNEL_CPUS_LIMIT": "-1"}, "KERNEL_CPUS_LIMIT must be"),
+        ({"KERNEL_GPUS": "all"}, "KERNEL_GPUS must be"),
+        ({"KERNEL_CPUS": "x", "KERNEL_CPUS_LIMIT": "1"}, "KERNEL_CPUS must be"),
+        ({"KERNEL_SIZE": "huge"}, r"KERNEL_SIZE is 'huge', but there are only: large, small"),
+    ],
+)
+def test_request_that_is_nonsense_is_the_clients_error(client: dict[str, str], words: str) -> None:
+    """400, with what may stand there."""
+    with pytest.raises(InvalidRequestError, match=words):
+        plan(client, sizes=SIZES)
+
+
+@pytest.mark.parametrize(
+    ("env", "config", "words"),
+    [
+        ({}, {"resources": {"memory": "x"}}, r"resources in .* kernelspec py: memory must be"),
+        ({}, {"resources": {"mem": "1g"}}, "'mem' is none of"),
+        ({}, {"resources": ["1g"]}, "resources in"),
+        ({"KERNEL_CPUS": "x"}, {}, "KERNEL_CPUS must be"),
+        ({}, {"size": "huge"}, r"py names the size .huge., but there are only: large, small"),
+        ({}, {"size": 5}, "names the size"),
+        ({}, {"sizes": {"a": {"memory": 1}}}, r"sizes in .* kernelspec py: memory"),
+        ({}, {"sizes": ["a"]}, "sizes in"),
+        ({}, {"placement": {"constraint": []}}, "placement in"),
+        ({}, {"placement": {"constraints": "x"}}, "placement in"),
+        ({}, {"resources": {"ulimits": {"nofile": "x"}}}, "ulimits in"),
+        ({}, {"resources": {"ulimits": {"--x": 1}}}, "ulimits in"),
+        ({}, {"resources": {"ulimits": {"nofile": -2}}}, "ulimits in"),
+        ({}, {"resources": {"ulimits": {"nofile": {"soft": 1}}}}, "ulimits in"),
+    ],
+)
+def test_kernelspec_that_is_nonsense_is_the_operators_error(
+    env: dict[str, str], config: dict[str, Any], words: str
+) -> None:
+    """With the kernelspec's name."""
+    with pytest.raises(ConfigurationError, match=words):
+        plan({}, make_spec(env, **config), sizes=SIZES)
+
+
+def test_kernelspec_may_have_sizes_of_its_own_and_no_others() -> None:
+    """As for a kernelspec that may have GPUs."""
+    spec = make_spec(sizes={"gpu": {"gpus": 2}}, size="gpu")
+    assert plan({}, spec, sizes=SIZES).amounts.gpus == 2
+    with pytest.raises(InvalidRequestError, match="only: gpu"):
+        plan({"KERNEL_SIZE": "small"}, spec, sizes=SIZES)
+
+
+def test_ulimits_and_placement_are_the_operators() -> None:
+    """Constraints add up, since each of them excludes; preferences replace the gateway's."""
+    spec = make_spec(
+        resources={"ulimits": {"nofile": 1024, "core": {"soft": 0, "hard": -1}}},
+        placement={"constraints": ["node.labels.gpu == yes"], "preferences": ["node.labels.rack"]},
+    )
+    settings = {
+        "placement_constraints": ("node.role == worker",),
+        "placement_preferences": ("node.labels.zone",),
+    }
+    found = plan({}, spec, **settings)
+    assert found.ulimits == (Ulimit("nofile", 1024, 1024), Ulimit("core", 0, -1))
+    assert found.constraints == ("node.role == worker", "node.labels.gpu == yes")
+    assert found.preferences == ("node.labels.rack",)
+    assert plan({}, make_spec(), **settings).preferences == ("node.labels.zone",)
+
+
+def test_quota_cannot_count_what_is_not_limited() -> None:
+    """The operator is told, for a kernel without a limit could take everything."""
+    quotas = (("*", Quota(memory=GIB)),)
+    with pytest.raises(ConfigurationError, match=r"counts memory, but .* py .*EG_DEFAULT_RES"):
+        plan(user_quotas=quotas)
+    assert plan({"KERNEL_MEMORY": "1g"}, user_quotas=quotas).usage == Usage(memory=GIB)
+    assert plan(group_quotas=(("lab", Quota(gpus=1, kernels=2)),)).usage == Usage()
+
+
+def test_only_groups_with_a_quota_are_counted() -> None:
+    """A directory may put a user into hundreds of groups."""
+    groups = frozenset({"lab", "all", "staff"})
+    assert plan(groups=groups, group_quotas=(("lab", Quota(kernels=1)),)).groups == {"lab"}
+    assert plan(groups=groups).groups == frozenset()
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        Usage(),
+        Usage(1, 2, 3),
+        Usage(1_500_000_000, 2 * GIB, 1, frozenset({"a,b", "ü x", "%2C"})),
+        Usage(10 * CPU, groups=frozenset({"lab"})),
+    ],
+)
+def test_labels_tell_every_gateway_what_a_kernel_counts_for(usage: Usage) -> None:
+    """Exactly, whatever the names of groups."""
+    expected = replace(usage, nano_cpus=0) if usage.nano_cpus == 1 else usage
+    assert usage_of_labels(labels_of_usage(usage)) == expected
+
+
+def test_labels_that_are_no_amounts_count_as_none() -> None:
+    """A site may have edited them."""
+    labels = {"enterprise-gateway.cpus": "x", "enterprise-gateway.memory": "2g"}
+    assert usage_of_labels(labels) == Usage()
