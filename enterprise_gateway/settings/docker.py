@@ -51,6 +51,15 @@ class DockerSettings:
         default="",
         env=("EG_KERNEL_IMAGE",),
     )
+    allowed_images: tuple[str, ...] = option(
+        "Images that a request may name in KERNEL_IMAGE, such as 'registry.example.org/team/*'; '*'"
+        " alone for any. By default those that the kernelspecs of the user and `kernel_image`"
+        " name.",
+        default=(),
+        takes=list[str],
+        parse=parse.image_patterns,
+        env=("EG_ALLOWED_IMAGES",),
+    )
     sidecar_image: str = option(
         "Image of sidecars: the agents beside kernels into whose containers none can be put. By"
         " default 'localhost/enterprise-gateway/enterprise-gateway' of this version.",

@@ -23,6 +23,9 @@ _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _OWN_HEADERS = frozenset({"authorization", "cookie", "host", "origin", "x-request-id"})
 
 
+_IMAGE_PATTERN = re.compile(r"[A-Za-z0-9*?][A-Za-z0-9._:/@*?+-]*")
+
+
 def text_or_empty(text: str | None) -> str:
     """Turn None into the empty text."""
     return text or ""
@@ -94,6 +97,22 @@ def patterns(texts: Iterable[str]) -> tuple[str, ...]:
             raise ConfigurationError(
                 f"prohibited_local_ips {pattern!r} is not a regular expression: {exc}."
             ) from exc
+    return found
+
+
+def image_patterns(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return patterns of image names as they are.
+
+    Raises:
+        ConfigurationError: a text can fit no image name.
+    """
+    found = tuple(filter(None, texts))
+    for text in found:
+        if not _IMAGE_PATTERN.fullmatch(text):
+            raise ConfigurationError(
+                f"allowed_images {text[:200]!r} fits no image: write names such as team/kernel:1, "
+                "registry.example.org:5000/team/* or image@sha256:DIGEST."
+            )
     return found
 
 

@@ -1,5 +1,6 @@
 """What kernels in containers may take, and what users are told when it is not enough."""
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 from harness.clients.channels import Execution
 from harness.engines.leftovers import find_containers, find_kernel_containers
@@ -45,6 +47,7 @@ memory[:] = b"x" * size
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """A gateway whose operator has set limits."""
     env = {
+        "EG_ALLOWED_IMAGES": "",
         "EG_KERNEL_SIZES": "small: memory=300m cpus=1 shm_size=100m",
         "EG_MAX_RESOURCES": "cpus=1.5 memory=1g gpus=0",
     }
@@ -187,6 +190,7 @@ def test_full_shared_memory_is_told_with_the_remedy(gateway: Gateway) -> None:
         ({"KERNEL_MEMORY": "2g"}, ["2 GiB", "1 GiB", "EG_MAX_RESOURCES"]),
         ({"KERNEL_CPUS_LIMIT": "4"}, ["4 CPUs", "1.5 CPUs"]),
         ({"KERNEL_GPUS": "1"}, ["1 GPU", "0 GPUs"]),
+        ({"KERNEL_IMAGE": "docker.io/evil/miner:1"}, ["docker.io/evil/miner:1", "EG_ALLOWED_IMAG"]),
     ],
 )
 def test_request_for_more_than_is_allowed_is_refused(
@@ -199,6 +203,19 @@ def test_request_for_more_than_is_allowed_is_refused(
     assert answer.status_code == 403
     assert [word for word in words if word not in answer.json()["message"]] == []
     assert len(find_containers(gateway.username)) == before
+
+
+def test_image_of_another_kernelspec_is_allowed(gateway: Gateway) -> None:
+    """Without a setting the images of the kernelspecs are the ones there are."""
+    with closing(docker.from_env()) as client:
+        spec = json.loads((gateway.home / "share/jupyter/kernels/R_docker/kernel.json").read_text())
+        image = spec["metadata"]["process_proxy"]["config"]["image_name"]
+        assert client.images.get(image)
+    kernel_id = gateway.start_kernel(
+        "python_docker", {"KERNEL_IMAGE": image, "KERNEL_LANGUAGE": "r"}
+    )
+    (container,) = find_kernel_containers(kernel_id)
+    assert container.attrs["Config"]["Image"] == image
 
 
 def test_quota_is_exact_over_two_gateways(tmp_path: Path) -> None:

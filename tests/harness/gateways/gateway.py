@@ -109,6 +109,7 @@ class Gateway(GatewayClient):
             "EG_KERNEL_LAUNCH_TIMEOUT": "120",
             "EG_AUTH_TOKEN": self.token,
             "EG_LIST_KERNELS": "True",
+            "EG_ALLOWED_IMAGES": "*",
             **(env or {}),
         }
         self.process: subprocess.Popen[bytes] | None = None

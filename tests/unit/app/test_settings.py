@@ -140,6 +140,12 @@ VARIABLES = [
     ("EG_MAX_KERNEL_AGE", "28800", "kernels.age.max_kernel_age", 28800),
     ("EG_MAX_KERNEL_AGE", "-1", "kernels.age.max_kernel_age", 0),
     ("EG_MAX_KERNEL_AGE_WARNING", "60", "kernels.age.max_kernel_age_warning", 60),
+    (
+        "EG_ALLOWED_IMAGES",
+        "team/*,r.example.org:5000/k:1",
+        "docker.allowed_images",
+        ("team/*", "r.example.org:5000/k:1"),
+    ),
     ("EG_WS_PING_INTERVAL_SECS", "10", "kernels.ws_ping_interval", 10.0),
     ("EG_RESTART_SPARE", "false", "kernels.restart_spare", False),
     ("EG_LOG_MEMORY_BYTES", "2000000", "kernels.limits.log_memory_bytes", 2_000_000),

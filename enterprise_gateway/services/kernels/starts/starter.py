@@ -13,6 +13,7 @@ from enterprise_gateway.errors import (
     NotFoundError,
     UnavailableError,
 )
+from enterprise_gateway.services.kernels.planning.images import IMAGE, check_image
 from enterprise_gateway.services.kernels.planning.launches import (
     StartRequest,
     distinguish_launch,
@@ -37,7 +38,10 @@ from enterprise_gateway.services.kernels.starts.quotas import Counted, counted
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, LaunchRequest
-from enterprise_gateway.services.processproxies.registry import ProxyRegistry
+from enterprise_gateway.services.processproxies.registry import (
+    LOCAL_PROCESS_PROXY,
+    ProxyRegistry,
+)
 from enterprise_gateway.services.processproxies.steps import Step
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
 from enterprise_gateway.services.request_scope import set_user
@@ -108,6 +112,9 @@ class Starter:
             attempt.kernel_id, attempt.username = launch.kernel_id, launch.username
             set_user(launch.username)
             self._events.requested(launch.kernel_id, spec.name, launch.username)
+            if IMAGE in (start.env or {}) and spec.proxy_class != LOCAL_PROCESS_PROXY:
+                specs = (await self._kernelspecs.all()).values()
+                check_image(launch.env[IMAGE], launch.username, specs, settings)
             if start.has_kernel_id:
                 await self._check_id_is_free(launch.kernel_id)
             else:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, Mapping
+from fnmatch import fnmatchcase
 from http import HTTPStatus
 
 import msgspec
@@ -42,6 +43,7 @@ _MAX_CHARS = 600
 
 DOCKER_HUB = "docker.io"
 """The registry of names without a host."""
+_DOCKER_HUBS = (DOCKER_HUB, "index.docker.io")
 _HOST = re.compile(r"localhost|.*[.:].*|.*[A-Z].*")
 _MAX_ERROR_CHARS = 1000
 
@@ -147,6 +149,53 @@ def canonical_name(name: str) -> str:
 def registry_of(name: str) -> str:
     """Return the host, and port, of the registry that an image is pulled from."""
     return canonical_name(name).partition("/")[0]
+
+
+def fits_image(pattern: str, name: str) -> bool:
+    """Return whether an image name fits a pattern, in which `*` and `?` stand for any characters.
+
+    Registry, repository, and tag or digest are compared each by itself, as the engine understands
+    them: `team/*` is of Docker Hub, and no `*` reaches from a registry into a repository. A pattern
+    without tag and digest fits all of them. A digest decides what is run, whatever tag stands
+    before it, so a name with one fits only a pattern with the same, or with neither.
+
+    Args:
+        pattern: `*` alone for any image.
+        name: an image name, as `is_image_name` accepts it.
+    """
+    if pattern in ("*", name):
+        return True
+    wanted, named = _split(pattern), _split(name)
+    if not (fnmatchcase(named[0], wanted[0]) and fnmatchcase(named[1], wanted[1])):
+        return False
+    _, _, tag, digest = wanted
+    if digest or (named[3] and tag):
+        return digest == named[3]
+    return not tag or fnmatchcase(named[2] or "latest", tag)
+
+
+def is_same_image(one: str, other: str) -> bool:
+    """Return whether two image names stand for the same image in the same registry."""
+    ours, theirs = _split(one), _split(other)
+    if ours[:2] != theirs[:2]:
+        return False
+    if ours[3] or theirs[3]:
+        return ours[3] == theirs[3]
+    return (ours[2] or "latest") == (theirs[2] or "latest")
+
+
+def _split(name: str) -> tuple[str, str, str, str]:
+    """Return registry, repository, tag and digest of an image or a pattern; "" for none."""
+    name, _, digest = name.partition("@")
+    host, slash, path = name.partition("/")
+    if not slash:
+        host, path = DOCKER_HUB, f"library/{name}"
+    elif host != "*" and not _HOST.fullmatch(host):
+        host, path = DOCKER_HUB, name
+    elif host in _DOCKER_HUBS:
+        host, path = DOCKER_HUB, path if "/" in path else f"library/{path}"
+    repository, _, tag = path.partition(":")
+    return host, repository, tag, digest
 
 
 def has_agent(labels: Mapping[str, str]) -> bool:
