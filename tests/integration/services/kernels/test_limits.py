@@ -16,7 +16,8 @@ from enterprise_gateway.services.processproxies.contract import (
     Workload,
     WorkloadState,
 )
-from enterprise_gateway.settings import LiveSettings
+from enterprise_gateway.settings import LiveSettings, ResourceSettings
+from enterprise_gateway.settings.amounts import Quota
 
 
 @pytest.mark.parametrize("field", ["max_kernels", "max_kernels_per_user"])
@@ -57,12 +58,19 @@ async def test_user_of_a_kernel_is_not_its_agents_word(
     assert len(engine.requests) == 2
 
 
-@pytest.mark.parametrize("field", ["max_kernels", "max_kernels_per_user"])
+@pytest.mark.parametrize(
+    "limit",
+    [
+        {"max_kernels": 7},
+        {"max_kernels_per_user": 7},
+        {"resources": ResourceSettings(user_quotas=(("*", Quota(kernels=7)),))},
+    ],
+    ids=["all", "user", "quota"],
+)
 async def test_limit_is_exact_across_replicas(
-    engine: FakeEngine, live: LiveSettings, field: str
+    engine: FakeEngine, live: LiveSettings, limit: dict[str, Any]
 ) -> None:
     """Two replicas with ten starts each leave seven kernels, without talking to each other."""
-    limit: dict[str, Any] = {field: 7}
     kernels = replace(live.current.kernels, **limit)
     live.replace(replace(live.current, kernels=kernels))
     async with serve_settings(live) as one, serve_settings(live) as other:
