@@ -32,7 +32,7 @@ class Amounts:
     reserved_nano_cpus: int | None = None
     """What a node of a swarm must have left to be chosen."""
     reserved_memory: int | None = None
-    """The same in bytes; in a container the limit when the machine runs out of memory."""
+    """The same in bytes; in a container the soft limit, for a machine that is short of memory."""
 
     def over(self, other: "Amounts") -> "Amounts":
         """Return these amounts, and the other's where nothing is stated."""

@@ -12,7 +12,12 @@ from harness.gateways.service import Service, in_list, is_state, serve_settings
 from harness.waiting import eventually
 
 from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
+from enterprise_gateway.services.kernels.planning.launches import StartRequest
+from enterprise_gateway.services.kernels.registry.records import Record
+from enterprise_gateway.services.kernels.starts.starter import Starter
+from enterprise_gateway.services.users import SHARED
 from enterprise_gateway.settings import LiveSettings
+from enterprise_gateway.web.access import middleware
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
@@ -32,6 +37,25 @@ async def test_start_answers_the_model_and_its_location(service: Service) -> Non
     assert "reason" not in model
     assert await service.get(f"/api/kernels/{model['id']}") == model
     assert await service.get("/api/kernels") == [in_list(model)]
+
+
+async def test_groups_of_a_start_are_its_users_and_not_its_bodys(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quotas go by them."""
+    user = replace(SHARED, groups=frozenset({"lab"}))
+    monkeypatch.setattr(middleware, "SHARED", user)
+    groups_of_starts: list[frozenset[str]] = []
+    start = Starter.start
+
+    async def spy(starter: Starter, asked: StartRequest, groups: frozenset[str]) -> Record:
+        groups_of_starts.append(groups)
+        return await start(starter, asked, groups)
+
+    monkeypatch.setattr(Starter, "start", spy)
+    answer = await service.ask("POST", "/api/kernels", json={"groups": ["other"]})
+    assert answer.status == 201
+    assert groups_of_starts == [frozenset({"lab"})]
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"null", b'{"path": null}', b'{"env": null}'])
