@@ -110,9 +110,9 @@ def test_other_limits_need_a_start(client: dict[str, str]) -> None:
     spec = make_spec(pool_env=["KERNEL_*"])
     pooled = plan_pool(spec, settings).launch
     same = plan_launch(StartRequest(env={"KERNEL_X": "1"}), spec, settings)
-    assert plan_takeover(pooled, same, may_move=True) is not None
+    assert plan_takeover(pooled, same, ("KERNEL_*",), may_move=True) is not None
     wanted = plan_launch(StartRequest(env=dict(client)), spec, settings)
-    assert plan_takeover(pooled, wanted, may_move=True) is None
+    assert plan_takeover(pooled, wanted, ("KERNEL_*",), may_move=True) is None
 
 
 def test_user_of_a_group_with_a_quota_needs_a_start() -> None:
@@ -122,7 +122,7 @@ def test_user_of_a_group_with_a_quota_needs_a_start() -> None:
     pooled = plan_pool(make_spec(), settings).launch
     for groups, is_taken in ((frozenset({"lab"}), False), (frozenset({"others"}), True)):
         wanted = plan_launch(StartRequest(), make_spec(), settings, groups)
-        assert (plan_takeover(pooled, wanted, may_move=True) is not None) is is_taken
+        assert (plan_takeover(pooled, wanted, (), may_move=True) is not None) is is_taken
 
 
 def test_kernelspec_names_harmless_variables() -> None:
