@@ -155,7 +155,12 @@ class AttachSpawner(SparelessSpawner):
             raise SpawnError("a kernel in another container cannot be started again from here")
         return AttachedProcess(attachment)
 
-    def change_environment(self, changes: Mapping[str, Optional[str]]) -> None:
+    def change_environment(
+        self,
+        changes: Mapping[str, Optional[str]],
+        *,
+        suits_spare: bool,
+    ) -> None:
         """Do nothing: there are no later processes."""
 
     def release(self) -> None:

@@ -212,7 +212,12 @@ class BootstrapSpawner(SparelessSpawner):
             raise
         return BootstrapProcess(child, self._listener, self._key, self._kernel_id)
 
-    def change_environment(self, changes: Mapping[str, Optional[str]]) -> None:
+    def change_environment(
+        self,
+        changes: Mapping[str, Optional[str]],
+        *,
+        suits_spare: bool,  # noqa: ARG002  # there is none
+    ) -> None:
         """Set variables for later processes, or unset those that are None."""
         self._env = changed_environment(self._env, changes)
 

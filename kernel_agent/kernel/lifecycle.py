@@ -86,6 +86,7 @@ class Lifecycle:
         self._ready_at: Optional[float] = None
         self._was_ever_ready = False
         self._is_restart_wanted = False
+        self._is_counted = True
         self.phase = Phase.STARTING
         self.restarts = 0
         """Number of restarts so far, requested or automatic."""
@@ -107,16 +108,18 @@ class Lifecycle:
         """Whether a process that was started in place of a former one is not ready yet."""
         return self.phase is Phase.RESTARTING and not self._is_restart_wanted
 
-    def request_restart(self, by: str) -> bool:
+    def request_restart(self, by: str, *, is_counted: bool = True) -> bool:
         """Record a request to restart; return whether the process must be ended for it.
 
         False: there is no process, or one that is still starting and so serves as the new one.
 
         Args:
             by: who requested it, as the end of a passive sentence.
+            is_counted: whether it is one of the `restarts`.
         """
         if self.phase not in (Phase.RUNNING, Phase.DEAD):
             return False
+        self._is_counted = is_counted
         has_process = self.phase is Phase.RUNNING
         self._is_restart_wanted = True
         self._consecutive = 0
@@ -185,7 +188,8 @@ class Lifecycle:
         return Next.STAY_DEAD
 
     def _restart(self) -> Next:
-        self.restarts += 1
+        self.restarts += self._is_counted
+        self._is_counted = True
         self.phase = Phase.RESTARTING
         return Next.START
 

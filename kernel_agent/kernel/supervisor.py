@@ -13,6 +13,7 @@ from kernel_agent.kernel.activity import ExecutionState, Running
 from kernel_agent.kernel.answers import Answers
 from kernel_agent.kernel.interrupts import NO_REACTION, REACTION_SECONDS, InterruptWatch
 from kernel_agent.kernel.lifecycle import (
+    BY_GATEWAY,
     EndedBy,
     KernelDeadError,
     Lifecycle,
@@ -99,8 +100,6 @@ class KernelSupervisor:
             can_start_again=not isinstance(settings.kernel, Attachment),
         )
         self._answers = Answers(self._relay, factory, self.lifecycle)
-        self._is_set_up = not settings.pool_ttl
-        """Whether the environment of later processes is known."""
         self._last_active = time.time()
         self.idle_since = self._loop.time()
         self.steps = steps
@@ -224,12 +223,36 @@ class KernelSupervisor:
             self._client.request(
                 SHELL, "execute_request", code=code, silent=True, store_history=False
             )
-        self._spawner.change_environment(env)
+        self._spawner.change_environment(env, suits_spare=True)
         enter_folder(cwd)
-        self._is_set_up = True
-        self._prepare_restart()
         self._record_activity()
         self._changed()
+
+    async def begin_anew(
+        self, env: Mapping[str, Optional[str]], cwd: str, *, suits_spare: bool
+    ) -> None:
+        """Replace the process, which no client has used, by one with another environment.
+
+        Return when that is ready. The former is killed, and no restart is counted.
+
+        Args:
+            env: the variables to set; None: to unset.
+            cwd: the working directory, "" to stay.
+            suits_spare: whether none of them is read by what a spare has imported.
+
+        Raises:
+            KernelDeadError: the new process did not become ready, or there is none to replace.
+        """
+        process = self._running_process()
+        self._spawner.change_environment(env, suits_spare=suits_spare)
+        enter_folder(cwd)
+        self.steps = Steps(END, self._loop.time())
+        waiter = self._waiters.add()
+        self.lifecycle.request_restart(BY_GATEWAY, is_counted=False)
+        self._relay.detach()
+        process.kill()
+        self._changed()
+        await waiter
 
     async def restart(self, by: str, *, is_requested_of_kernel: bool = False) -> None:
         """Replace the process; return when the new one is ready. Concurrent calls share a restart.
@@ -419,11 +442,7 @@ class KernelSupervisor:
         _log.info("kernel %s: ready", self._settings.kernel_id)
         self._changed()
         on_ready()
-        self._prepare_restart()
-
-    def _prepare_restart(self) -> None:
-        if self._is_set_up:
-            self._spawner.prepare(self._reaper, self._oom, self._is_quiet, self._changed)
+        self._spawner.prepare(self._reaper, self._oom, self._is_quiet, self._changed)
 
     def _is_busy(self) -> bool:
         return self._relay.activity.is_busy

@@ -186,12 +186,18 @@ class CommandSpawner:
                 return CommandProcess(spare.child, info, spare.exited, was_spare=not spare.is_anew)
         return self.spawn()
 
-    def change_environment(self, changes: Mapping[str, Optional[str]]) -> None:
-        """Set variables for later processes, or unset those that are None; end the spare."""
+    def change_environment(
+        self, changes: Mapping[str, Optional[str]], *, suits_spare: bool
+    ) -> None:
+        """Set variables for later processes, or unset those that are None.
+
+        A spare that does not suit ends; modules that were preloaded may have read any variable.
+        """
         self._env = changed_environment(self._env, changes)
         if self._spares is not None:
-            self._spares.end()
-            self._spares = None
+            self._spares.change_environment(changes)
+            if self._preload or not suits_spare:
+                self._spares.discard()
 
     def release(self) -> None:
         """End the spare, remove the connection file and release the ports."""

@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import importlib
 import importlib.machinery
+import json
 import os
 import runpy
 import signal
 import sys
 from contextlib import suppress
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, MutableMapping, Optional, Sequence, Tuple
 
-READY, GO, GOING, ANEW = b"ready", b"go", b"going", b"anew"
-"""The words: imports are done; go on; it does; it begins anew, as files have changed meanwhile."""
+READY, GOING, ANEW = b"ready", b"going", b"anew"
+"""Its words: imports are done; it goes on; it begins anew, as files have changed meanwhile.
+
+The word of the agent, to go on, is a JSON object: `env` has the variables to set, null for those to
+unset, and `cwd` the working directory.
+"""
+MAX_WORD_BYTES = 262144
+"""The limit of the agent's word; a socket's buffer is smaller, as Linux is configured."""
 IMPORT_SECONDS = 120
 """After so long the process is ended, also if the agent is no more."""
 LAUNCHER = "ipykernel.kernelapp"
@@ -60,8 +67,12 @@ def main(command: List[str], words: Sequence[str], preload: Sequence[str]) -> No
     files = stamps(module_files())
     if is_first:
         sys.path.insert(0, "")
-    if not wait(channel):
+    word = wait(channel)
+    if word is None:
         os._exit(0)
+    for place in (environ, os.environ):
+        apply(word["env"], place)
+    os.chdir(word["cwd"])
     is_fresh = stamps(folders) == folders and stamps(files) == files
     os.write(channel, GOING if is_fresh else ANEW)
     os.close(channel)
@@ -98,13 +109,23 @@ def import_if_not_local(name: str) -> None:
     importlib.import_module(name)
 
 
-def wait(channel: int) -> bool:
-    """Say that the process is ready; return whether the agent wants it to go on."""
+def wait(channel: int) -> Optional[Dict[str, Any]]:
+    """Say that the process is ready; return the word to go on, None if it is to end."""
     try:
         os.write(channel, READY)
-        return os.read(channel, len(GO)) == GO
+        text = os.read(channel, MAX_WORD_BYTES)
     except OSError:
-        return False
+        return None
+    return json.loads(text) if text else None
+
+
+def apply(changes: Mapping[str, Optional[str]], environ: MutableMapping[str, str]) -> None:
+    """Set variables, and unset those that are None."""
+    for name, value in changes.items():
+        if value is not None:
+            environ[name] = value
+        else:
+            environ.pop(name, None)
 
 
 def package_folders() -> List[str]:

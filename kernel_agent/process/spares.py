@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import signal
 import socket
 from contextlib import suppress
 from pkgutil import get_data
-from typing import Callable, Dict, FrozenSet, Optional, Sequence, Tuple
+from typing import Callable, Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
 
 from kernel_agent.process import spare_script
-from kernel_agent.process.child import Child, OutputTail, SpawnError
+from kernel_agent.process.child import Child, OutputTail, SpawnError, changed_environment
 from kernel_agent.process.spare_command import SpareCommand
 from kernel_agent.system.cgroup import OomCounter, memory_limit
 from kernel_agent.system.memory import make_expendable, own_bytes, physical_bytes, set_oom_score
@@ -66,24 +68,31 @@ class Spare:
         if self.is_ready:
             self._on_ready(self)
 
-    async def go(self) -> bool:
-        """Have it go on; return whether it does. If not, it is ended."""
+    async def go(self, env: Mapping[str, Optional[str]]) -> bool:
+        """Have it go on in the agent's working directory; return whether it does.
+
+        If not, it is ended.
+
+        Args:
+            env: variables to set; None: to unset.
+        """
         is_going = False
         try:
             if self.is_ready and not self.exited.done():
-                is_going = await self._go()
+                is_going = await self._go(env)
         finally:
             self._close()
             if not is_going:
                 self.end()
         return is_going
 
-    async def _go(self) -> bool:
+    async def _go(self, env: Mapping[str, Optional[str]]) -> bool:
+        word = json.dumps({"env": env, "cwd": os.getcwd()}).encode()
         try:
             if self._oom_score is not None:
                 set_oom_score(self.child.pid, self._oom_score)
             self.child.signal_group(signal.SIGCONT)
-            self._channel.send(spare_script.GO)
+            self._channel.send(word)
             reading = self._loop.sock_recv(self._channel, MAX_WORD_BYTES)
             word = await asyncio.wait_for(reading, ANSWER_SECONDS)
         except (OSError, asyncio.TimeoutError):
@@ -118,6 +127,8 @@ class Spares:
         self._command = command
         self._preload = preload
         self._env = env
+        self._changes: Dict[str, Optional[str]] = {}
+        """The variables that have changed since the spare was started."""
         self._log = log
         self._output_file_max_bytes = output_file_max_bytes
         self._spare: Optional[Spare] = None
@@ -168,7 +179,20 @@ class Spares:
         """Return the spare, which goes on from now; None if there is none that can."""
         self._cancel()
         spare, self._spare = self._spare, None
-        return spare if spare is not None and await spare.go() else None
+        changes, self._changes = self._changes, {}
+        return spare if spare is not None and await spare.go(changes) else None
+
+    def change_environment(self, changes: Mapping[str, Optional[str]]) -> None:
+        """Set variables for the spare when it goes on, and for later ones; None: unset."""
+        self._env = changed_environment(self._env, changes)
+        self._changes.update(changes)
+
+    def discard(self) -> None:
+        """End the spare; another one may be started later."""
+        spare, self._spare = self._spare, None
+        self._changes = {}
+        if spare is not None:
+            spare.end()
 
     def end(self) -> None:
         """End the spare, and start none any more."""
@@ -192,6 +216,7 @@ class Spares:
                 self._lose(spare, exited.result(), oom)
                 changed()
 
+        self._changes = {}
         self._spare = spare = Spare(child, reaper.watch(child.pid), channel, on_ready)
         spare.exited.add_done_callback(on_exit)
 

@@ -128,8 +128,15 @@ class KernelSpawner(Protocol):
         """
         ...
 
-    def change_environment(self, changes: Mapping[str, Optional[str]]) -> None:
-        """Set variables for later processes, or unset those that are None."""
+    def change_environment(
+        self, changes: Mapping[str, Optional[str]], *, suits_spare: bool
+    ) -> None:
+        """Set variables for later processes, or unset those that are None.
+
+        Args:
+            changes: the variables.
+            suits_spare: whether none is read by what a spare has imported already.
+        """
         ...
 
     def release(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from enum import Enum
 from typing import Any, Callable, Dict, Mapping, Optional
 
 from kernel_agent.kernel.lifecycle import Phase
@@ -20,6 +21,16 @@ class NotPooledError(Exception):
     """The kernel is in no pool: it never was, or was taken from it; the text says which."""
 
 
+class Process(Enum):
+    """Which process of the kernel is the user's."""
+
+    RUNNING = "running"
+    SPARE = "spare"
+    """One that begins now, or the spare."""
+    NEW = "new"
+    """One that begins now: something is read then."""
+
+
 class Takeover:
     """What changes with the user who takes a kernel from its pool.
 
@@ -27,6 +38,7 @@ class Takeover:
         username: whose kernel it is.
         env: variables to set; None: to unset.
         cwd: the working directory, "" to stay.
+        process: which process is to have them: the one that runs, or a new one.
         ping_interval: seconds between WebSocket pings; None: as before.
     """
 
@@ -39,6 +51,10 @@ class Takeover:
         self.username = _typed(body, "username", str, "")
         self.env: Dict[str, Optional[str]] = _typed(body, "env", dict, {})
         self.cwd = _typed(body, "cwd", str, "")
+        try:
+            self.process = Process(body.get("process", Process.RUNNING.value))
+        except ValueError as exc:
+            raise SettingsError("process is none of those that there are") from exc
         interval = body.get("ping_interval")
         if interval is not None and not _is_duration(interval):
             raise SettingsError("ping_interval is no number of seconds")
@@ -84,10 +100,11 @@ class Pool:
     async def take(self, takeover: Takeover) -> None:
         """Give the kernel to a user. What the user sends to the kernel comes after the set-up.
 
-        This waits for the end of the launch, which must be near.
+        This waits for the end of the launch, which must be near, and for a new process.
 
         Raises:
             NotPooledError: another gateway was faster, or the kernel cannot be taken.
+            KernelDeadError: it was taken, and its new process did not become ready.
         """
         supervisor = self._supervisor
         if self.is_waiting:
@@ -97,14 +114,23 @@ class Pool:
             raise NotPooledError("the kernel is in no pool")
         if supervisor.lifecycle.phase is not Phase.RUNNING:
             raise NotPooledError(f"the kernel is {supervisor.lifecycle.phase.value}")
+        env, cwd = takeover.env, takeover.cwd
+        if takeover.process is not Process.RUNNING:
+            self._give(takeover)
+            suits_spare = takeover.process is Process.SPARE
+            await supervisor.begin_anew(env, cwd, suits_spare=suits_spare)
+            return
         info = supervisor.kernel_info.get("language_info")
         language = info.get("name") if isinstance(info, dict) else None
-        code = setup_code(str(language or ""), takeover.env, takeover.cwd)
+        code = setup_code(str(language or ""), env, cwd)
         if code is None:
             raise NotPooledError("a running kernel of its language cannot change its environment")
+        self._give(takeover)
+        supervisor.set_up(code, env, cwd)
+
+    def _give(self, takeover: Takeover) -> None:
         self.taken = takeover
         self._is_over.set()
-        supervisor.set_up(code, takeover.env, takeover.cwd)
         self._on_taken()
 
 

@@ -153,6 +153,8 @@ class Routes:
             raise HttpError(400, str(exc)) from exc
         except NotPooledError as exc:
             raise HttpError(409, str(exc)) from exc
+        except KernelDeadError as exc:
+            raise HttpError(500, str(exc)) from exc
         return json_response(self._state.document())
 
     async def _get_taken(self, _request: Request) -> Answer:

@@ -169,3 +169,121 @@ async def test_spare_is_the_takers(tmp_path: Path) -> None:
         client = await agent.connect("s")
         shown = json.loads(texts(await client.execute(SHOW)))
         assert shown == ["bob", VARIABLES["GREETING"], None, str(tmp_path)]
+
+
+async def until_spare(agent: Agent) -> None:
+    """Wait until the kernel has a spare."""
+    await agent.until_state("idle")
+
+    async def has_spare() -> bool:
+        return bool((await agent.state())["spare"])
+
+    await eventually(has_spare, deadline=60)
+
+
+WITH_SPARE = {**POOLED, "restart_spare": True}
+OF_THE_START = """
+import json, os, sys, time
+names = ["MPLBACKEND", "TZ", "UNWANTED"]
+print(json.dumps([*map(os.environ.get, names), time.tzname[0], os.getcwd(), len(In)]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("process", "steps"), [("spare", {"end", "spare"}), ("new", {"end", "kernel"})]
+)
+async def test_kernel_of_a_pool_begins_anew_for_its_taker(
+    process: str, steps: set[str], tmp_path: Path
+) -> None:
+    """With variables that a process reads when it begins; it counts as no restart."""
+    variables = {"KERNEL_USERNAME": "bob", "MPLBACKEND": "agg", "TZ": "EST5", "UNWANTED": None}
+    async with Agent(settings=WITH_SPARE, env={"UNWANTED": "of the pool"}) as agent:
+        await until_spare(agent)
+        taking = {
+            "username": "bob",
+            "env": variables,
+            "cwd": str(tmp_path),
+            "process": process,
+        }
+        status, state = await agent.request("POST", "/v1/take", taking)
+        assert (status, state["execution_state"], state["restarts"]) == (200, "idle", 0)
+        assert set(state["start"]["steps"]) == steps
+        client = await agent.connect("s")
+        zone = "EST" if process == "new" else "UTC"
+        expected = ["agg", "EST5", None, zone, str(tmp_path), 2]
+        assert json.loads(texts(await client.execute(OF_THE_START))) == expected
+        await agent.request("POST", "/v1/restart")
+        assert json.loads(texts(await client.execute(OF_THE_START)))[:3] == expected[:3]
+        assert (await agent.state())["restarts"] == 1
+
+
+async def test_process_of_the_pool_is_gone_when_its_kernel_begins_anew() -> None:
+    """With all that its startup files have begun; many gateways may ask at once."""
+    async with Agent(settings=WITH_SPARE) as agent:
+        await until_spare(agent)
+        before = set(processes_of(agent))
+        taking = {"username": "bob", "env": {"OMP_NUM_THREADS": "1"}, "process": "spare"}
+        answers = await asyncio.gather(
+            *(agent.request("POST", "/v1/take", taking) for _ in range(20))
+        )
+        assert sorted(status for status, _ in answers) == [200] + [409] * 19
+        (left,) = processes_of(agent)
+        assert left in before
+
+
+async def test_process_that_cannot_begin_is_told() -> None:
+    """The gateway starts the kernel as if there were no pool, and ends this one."""
+    async with Agent(settings=POOLED) as agent:
+        await agent.until_state("idle")
+        taking = {"username": "bob", "env": {"PYTHONHOME": "/nowhere"}, "process": "new"}
+        status, refusal = await agent.request("POST", "/v1/take", taking)
+        assert status == 500, refusal
+        assert (await agent.request("POST", "/v1/shutdown"))[0] == 204
+        assert await agent.wait() == 0
+
+
+async def test_spare_of_a_pooled_kernel_is_its_takers() -> None:
+    """It waits for a restart with the environment that was set in the running kernel."""
+    async with Agent(settings=WITH_SPARE) as agent:
+        await until_spare(agent)
+        status, state = await agent.request(
+            "POST", "/v1/take", {"username": "bob", "env": {"GREETING": "hello"}, "cwd": "/usr"}
+        )
+        assert (status, state["spare"]) == (200, True)
+        _, state = await agent.request("POST", "/v1/restart")
+        assert set(state["start"]["steps"]) == {"end", "spare"}
+        client = await agent.connect("s")
+        expected = ["ann", "hello", None, "/usr"]
+        assert json.loads(texts(await client.execute(SHOW))) == expected
+
+
+@pytest.mark.parametrize("process", ["running", "spare"])
+async def test_what_was_preloaded_has_read_the_users_variables(
+    process: str, tmp_path: Path
+) -> None:
+    """So the spare of the pool is not the user's."""
+    (tmp_path / "reads.py").write_text("import os\ngreeting = os.environ.get('GREETING')")
+    settings = {**WITH_SPARE, "preload": ["reads"]}
+    async with Agent(settings=settings, env={"PYTHONPATH": str(tmp_path)}) as agent:
+        await until_spare(agent)
+        taking = {"username": "bob", "env": {"GREETING": "hello"}, "process": process}
+        assert (await agent.request("POST", "/v1/take", taking))[0] == 200
+        await agent.request("POST", "/v1/restart")
+        client = await agent.connect("s")
+        code = "import reads; print(reads.greeting)"
+        assert texts(await client.execute(code)) == "hello\n"
+
+
+async def test_unknown_process_is_refused() -> None:
+    """The kernel stays in its pool."""
+    async with Agent(settings=POOLED) as agent:
+        await agent.until_state("idle")
+        taking = {"username": "bob", "process": "forked"}
+        assert (await agent.request("POST", "/v1/take", taking))[0] == 400
+        assert (await agent.state())["pooled"]
+
+
+def processes_of(agent: Agent) -> list[int]:
+    """Return the children of an agent."""
+    text = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text()
+    return [int(pid) for pid in text.split()]

@@ -207,16 +207,18 @@ class Agent:
         body = None if start is None else {"start": start}
         await self._call("POST", "/v1/claim", CLAIM_SECONDS, body=body)
 
-    async def take(self, takeover: object) -> AgentState:
+    async def take(self, takeover: object, seconds: float) -> AgentState:
         """Take the kernel from its pool for a user.
 
         Args:
             takeover: what changes with that: the body of `POST /v1/take`.
+            seconds: how long that may take.
 
         Raises:
             ConflictError: it is in none, or not any more.
+            LaunchError: it was taken, and the process that was to be the user's did not come up.
         """
-        _, raw = await self._call("POST", "/v1/take", body=takeover)
+        _, raw = await self._call("POST", "/v1/take", seconds, body=takeover)
         return self._parse_state(raw)
 
     async def taken(self) -> Taken:

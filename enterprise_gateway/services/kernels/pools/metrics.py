@@ -6,8 +6,11 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-TAKEN, NONE_READY, UNFIT = "taken", "none_ready", "unfit"
-"""What became of a start of a kernelspec with a pool. Unfit: it needs another container."""
+TAKEN, NEW_PROCESS, NONE_READY, UNFIT = "taken", "new_process", "none_ready", "unfit"
+"""What became of a start of a kernelspec with a pool.
+
+New process: a kernel was taken, and its process replaced. Unfit: another container is needed.
+"""
 
 
 class PoolMetrics(Collector):

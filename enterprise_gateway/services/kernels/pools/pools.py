@@ -2,18 +2,25 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from enterprise_gateway.errors import ConfigurationError, ConflictError, GatewayError
+from enterprise_gateway.errors import (
+    ConfigurationError,
+    ConflictError,
+    GatewayError,
+    LaunchError,
+)
 from enterprise_gateway.services.kernels.planning.launches import with_kernel_id
 from enterprise_gateway.services.kernels.pools.metrics import (
+    NEW_PROCESS,
     NONE_READY,
     TAKEN,
     UNFIT,
     PoolMetrics,
 )
 from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool
-from enterprise_gateway.services.kernels.pools.takeover import Takeover, plan_takeover
+from enterprise_gateway.services.kernels.pools.takeover import Process, Takeover, plan_takeover
+from enterprise_gateway.services.kernels.pools.upcoming import UpcomingKernels
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
@@ -24,6 +31,8 @@ from enterprise_gateway.settings import LiveSettings
 
 TAKE_SECONDS = 2.0
 """How long agent and engine may take; then the kernel is started as if there were no pool."""
+BOOT_SECONDS = 15.0
+"""How long an agent may take if a process has to begin first."""
 DISCARD_SECONDS = 15.0
 
 _log = logging.getLogger(__name__)
@@ -33,6 +42,7 @@ class Pools:
     """Gives kernels of pools to users.
 
     Attributes:
+        upcoming: the launches for pools that are under way here.
         current: the pools as they should be, by kernelspec.
         last_taken: when a kernel was last taken, by the event loop's clock.
     """
@@ -43,6 +53,7 @@ class Pools:
         self._tasks = tasks
         self._metrics = PoolMetrics(registry.metrics.registry, self._sizes)
         self._reserved: set[Record] = set()
+        self.upcoming = UpcomingKernels()
         self.current: Mapping[str, Pool] = {}
         self.last_taken = 0.0
 
@@ -56,7 +67,9 @@ class Pools:
         return sorted(found, key=lambda record: (record.workload.created, record.kernel_id))
 
     async def take(self, pool: Pool, spec: Kernelspec, launch: LaunchRequest) -> Record | None:
-        """Give a user a kernel that is ready; None if none fits. A pool makes no start fail.
+        """Give a user a kernel that is ready, or nearly; None if none fits.
+
+        A pool makes no start fail.
 
         Args:
             pool: that of the kernelspec.
@@ -64,9 +77,13 @@ class Pools:
             launch: how the kernel would be launched without a pool.
         """
         takeover = self._plan(pool, spec, launch)
-        record = await self._take_one(pool, takeover, launch) if takeover is not None else None
-        outcome = UNFIT if takeover is None else NONE_READY if record is None else TAKEN
-        self._metrics.count(spec.name, outcome)
+        record = None
+        if takeover is not None:
+            record = await self._take_one(self.ready(pool.key), takeover, launch)
+        if takeover is not None and record is None:
+            coming = await self.upcoming.next_ready(spec.name)
+            record = await self._take_one([coming], takeover, launch) if coming else None
+        self._metrics.count(spec.name, _outcome(takeover, record))
         return record
 
     async def discard(self, record: Record) -> None:
@@ -84,9 +101,9 @@ class Pools:
             await self._registry.end(record, DISCARD_SECONDS)  # its agent lets no user take it
 
     async def _take_one(
-        self, pool: Pool, takeover: Takeover, launch: LaunchRequest
+        self, records: Iterable[Record], takeover: Takeover, launch: LaunchRequest
     ) -> Record | None:
-        for record in self.ready(pool.key):
+        for record in records:
             if record in self._reserved:
                 continue
             self._reserved.add(record)
@@ -118,23 +135,39 @@ class Pools:
             _log.warning("The pool of kernelspec %s is not used: %s", spec.name, exc)
             return None
 
+    def _discard_taken(self, record: Record) -> None:
+        self._tasks.begin(self._registry.end(record, DISCARD_SECONDS))
+
     async def _take(self, record: Record, takeover: Takeover, launch: LaunchRequest) -> None:
         """Take one kernel. If that fails half-way it is ended, by its agent at the latest.
 
         Raises:
             ConflictError: another gateway was faster.
+            LaunchError: the process that was to be the user's did not come up.
             UnavailableError, TimeoutError: agent or engine do not answer.
         """
         if record.agent is None:
             raise ConflictError(f"Kernel {record.kernel_id} is in no pool any more")
-        async with asyncio.timeout(TAKE_SECONDS):
-            state = await record.agent.take(takeover)
+        is_running = takeover.process is Process.RUNNING
+        try:
+            state = await record.agent.take(takeover, TAKE_SECONDS if is_running else BOOT_SECONDS)
+        except LaunchError:
+            self._discard_taken(record)
+            raise
         try:
             async with asyncio.timeout(TAKE_SECONDS):
                 workload = await record.proxy.assign(record.workload, launch.username)
         except BaseException:
-            self._tasks.begin(self._registry.end(record, DISCARD_SECONDS))
+            self._discard_taken(record)
             raise
         secret = self._live.current.cluster_secret
         # launched again, it keeps the id that it has
         record.take(workload, with_kernel_id(launch, record.kernel_id, secret), state)
+
+
+def _outcome(takeover: Takeover | None, record: Record | None) -> str:
+    if takeover is None:
+        return UNFIT
+    if record is None:
+        return NONE_READY
+    return TAKEN if takeover.process is Process.RUNNING else NEW_PROCESS

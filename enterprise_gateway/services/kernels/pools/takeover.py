@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from enterprise_gateway.services.kernels.planning.environment import is_steering
@@ -14,21 +15,50 @@ MAX_BYTES = 32 * 1024
 _OWN = frozenset({"KERNEL_ID"})
 """A kernel keeps the id that it had in the pool."""
 _HARMLESS = frozenset({"KERNEL_USERNAME", "KERNEL_LAUNCH_TIMEOUT", "KERNEL_WORKING_DIR"})
-_FOR_THE_START = re.compile(
+_FOR_A_CONTAINER = re.compile(
     r"""
     KERNEL_.*                                          # launch scripts
     | NB_.* | CHOWN_.* | GRANT_SUDO                    # entry points of images
-    | LANG | LANGUAGE | LC_.* | TZ | MALLOC_.* | R_.*  # C library and interpreters
-    | IPYTHON.* | JUPYTER.* | MPL.*                    # what a kernel imports
-    | (OMP|MKL|OPENBLAS|NUMEXPR|BLIS|VECLIB|GOTO|TBB|NUMBA|KMP)_.*
-    | CUDA_.* | NVIDIA_.* | TF_.* | XLA_.* | JAX_.* | TORCH_.*
+    | NVIDIA_.*                                        # the engine's runtime
+    | IPYTHONDIR | JUPYTER.* | MPLCONFIGDIR            # where the agent finds and puts things
     """,
     re.VERBOSE | re.DOTALL,
 )
-"""Variables that are read when a container or a kernel starts, besides those that steer that."""
+"""Variables that are read before a kernel's process begins, besides some of those that steer."""
+_FOR_A_PROCESS = re.compile(
+    r"""
+    LD_.* | GLIBC_TUNABLES | GCONV_PATH | LOCPATH      # loader and C library
+    | LANG | LANGUAGE | LC_.* | TZ | MALLOC_.*
+    | PYTHON.* | R_.*                                  # interpreters
+    | .*_PROXY | NETRC | REQUESTS_CA_BUNDLE | CURL_CA_BUNDLE | SSL_.* | SSLKEYLOGFILE | OPENSSL_.*
+    | HOSTALIASES | LOCALDOMAIN | RES_OPTIONS
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+"""Variables that are read when a process begins, or by what each kernel imports."""
+_FOR_A_SPARE = re.compile(
+    r"""
+    IPYTHON_.* | MPLBACKEND                            # when ipykernel makes the kernel
+    | (OMP|MKL|OPENBLAS|NUMEXPR|BLIS|VECLIB|GOTO|TBB|NUMBA|KMP)_.*
+    | CUDA_.* | TF_.* | XLA_.* | JAX_.* | TORCH_.*     # when a user's module is imported
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""Variables that a startup file of the running kernel may have had read, but no spare."""
 
 _LATER_SETTINGS = frozenset({"pool_ttl", "ping_interval", "launch_timeout"})
 """Settings of an agent that may differ; it is told the new `ping_interval`."""
+
+
+class Process(StrEnum):
+    """Which process of a kernel becomes the user's, in the order of what it costs."""
+
+    RUNNING = "running"
+    """The one that has waited."""
+    SPARE = "spare"
+    """The spare, if one is ready that has preloaded nothing, else a new one."""
+    NEW = "new"
+    """One that begins when the kernel is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +69,7 @@ class Takeover:
     env: Mapping[str, str | None]
     """Variables to set; None: to unset."""
     cwd: str
+    process: Process
     ping_interval: object
 
 
@@ -60,12 +91,15 @@ def plan_takeover(
     env = _difference(pooled.env, wanted.env)
     if not may_move:
         env.pop("KERNEL_WORKING_DIR", None)
-    if any(not _is_settable(name, pool_env) for name in env):
+    processes = [found for name in env if (found := _process_for(name, pool_env)) is not None]
+    if len(processes) < len(env):
         return None
     if sum(len(name) + len((value or "").encode()) for name, value in env.items()) > MAX_BYTES:
         return None
     cwd = wanted.cwd if may_move else ""
-    return Takeover(wanted.username, env, cwd, wanted.agent_settings.get("ping_interval"))
+    process = max(processes, key=list(Process).index, default=Process.RUNNING)
+    interval = wanted.agent_settings.get("ping_interval")
+    return Takeover(wanted.username, env, cwd, process, interval)
 
 
 def _at_launch(settings: Mapping[str, object]) -> dict[str, object]:
@@ -77,7 +111,14 @@ def _difference(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str
     return {name: after.get(name) for name in names if before.get(name) != after.get(name)}
 
 
-def _is_settable(name: str, allowed: Iterable[str]) -> bool:
-    if name in _HARMLESS or any(fnmatchcase(name, pattern) for pattern in allowed):
-        return True
-    return not is_steering(name) and _FOR_THE_START.fullmatch(name) is None
+def _process_for(name: str, pool_env: Iterable[str]) -> Process | None:
+    """Return the process that a variable can be set in, None if it needs a launch."""
+    if name in _HARMLESS or any(fnmatchcase(name, pattern) for pattern in pool_env):
+        return Process.RUNNING
+    if _FOR_A_CONTAINER.fullmatch(name) is not None:
+        return None
+    if _FOR_A_PROCESS.fullmatch(name) is not None:
+        return Process.NEW
+    if is_steering(name):
+        return None
+    return Process.SPARE if _FOR_A_SPARE.fullmatch(name) is not None else Process.RUNNING

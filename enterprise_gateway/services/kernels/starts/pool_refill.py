@@ -208,8 +208,10 @@ class PoolRefill:
             launch = with_kernel_id(pool.launch, str(uuid.uuid4()), secret)
             launch = replace(launch, pool=pool.key)
             proxy = self._proxies.get(pool.proxy_class)
-            record = await self._starter.launch_for_pool(proxy, launch)
-            await self._check_takeable(record)
+            with self._pools.upcoming.launching(pool.kernel_name) as upcoming:
+                record = await self._starter.launch_for_pool(proxy, launch)
+                await self._check_takeable(record)
+                upcoming.record = record
         except ConflictError:
             _log.info("Kernel %s was taken from its pool at once", launch.kernel_id)
         except GatewayError as exc:

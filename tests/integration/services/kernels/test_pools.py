@@ -16,8 +16,12 @@ from harness.waiting import eventually
 
 from enterprise_gateway.errors import ConflictError, NotFoundError
 from enterprise_gateway.services.composition import GatewayServices
+from enterprise_gateway.services.kernels.planning.launches import StartRequest, plan_launch
+from enterprise_gateway.services.kernels.pools.pool import plan_pool
 from enterprise_gateway.services.kernels.pools.pools import Pools
+from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
+from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
 from enterprise_gateway.services.tasks import BackgroundTasks
@@ -110,6 +114,31 @@ async def test_user_gets_a_kernel_that_was_ready(live: LiveSettings, tmp_path: P
         assert (await service.ask("POST", f"/api/kernels/{kernel_id}/restart")).status == 200
         assert json.loads(await run(service, kernel_id, SHOW)) == expected
         await until_ready(service, 1)
+
+
+@pytest.mark.parametrize("name", ["MPLBACKEND", "TZ"])
+async def test_variables_of_the_start_need_no_other_kernel(live: LiveSettings, name: str) -> None:
+    """The process of the one that waits is replaced; it is no restart to its user."""
+    async with pooling(live, 1, client_envs=frozenset({name})) as service:
+        answer = await start(service, KERNEL_USERNAME="ann", **{name: "UTC"})
+        assert is_warm(answer), answer.raw
+        kernel_id = answer.body["id"]
+        code = f"import os; print(os.environ['{name}'], os.environ['KERNEL_USERNAME'])"
+        assert await run(service, kernel_id, code) == "UTC ann\n"
+        model = await service.get(f"/api/kernels/{kernel_id}")
+        assert set(model["start"]["steps"]) == {"admission", "pool"}
+        assert await metric(service, "eg_kernel_restarts_total") == 0
+
+
+async def test_process_that_cannot_begin_is_as_without_a_pool(live: LiveSettings) -> None:
+    """The start goes on without the pool, with its own error; what was taken is gone."""
+    async with pooling(live, 1, client_envs=frozenset({"PYTHONHOME"})) as service:
+        (waiting,) = live.current.runtime_dir.glob("*.kernel")
+        answer = await start(service, KERNEL_USERNAME="ann", PYTHONHOME="/nowhere")
+        assert answer.status == 500
+        assert "encodings" in answer.message
+        await eventually(lambda: not waiting.exists())
+        assert await service.get("/api/kernels") == []
 
 
 async def test_metrics_tell_of_pools(live: LiveSettings) -> None:
@@ -261,3 +290,84 @@ async def test_launch_that_is_given_up_ends_no_users_kernel(live: LiveSettings) 
         finally:
             await registry.close()
             await proxies.close()
+
+
+class OtherPool:
+    """A pool of which no kernel is ready here, and one that waits for it to be launched."""
+
+    def __init__(self, live: LiveSettings) -> None:
+        self.proxies = ProxyRegistry(live)
+        self.registry = Registry(live, self.proxies)
+        self.pools = Pools(live, self.registry, BackgroundTasks())
+        self._live = live
+
+    @asynccontextmanager
+    async def known(self) -> AsyncIterator[Record]:
+        """Return a kernel that waits, as if its launch was about to end."""
+        await self.proxies.start()
+        try:
+            await self.registry.refresh_all()
+            (record,) = self.registry
+            yield record
+        finally:
+            await self.registry.close()
+            await self.proxies.close()
+
+    async def start(self, user: str) -> Record | None:
+        """Take a kernel, or wait for one."""
+        spec = await Kernelspecs(self._live, self.proxies).get(KERNEL)
+        settings = self._live.current
+        pool = dataclasses.replace(plan_pool(spec, settings), image_id="none of this is ready")
+        launch = plan_launch(StartRequest(env={"KERNEL_USERNAME": user}), spec, settings)
+        return await self.pools.take(pool, spec, launch)
+
+
+async def test_start_waits_for_the_kernel_that_is_nearly_ready(live: LiveSettings) -> None:
+    """It is that start's, and no other's: a second one does not wait for the same launch."""
+    async with pooling(live, 1):
+        other = OtherPool(live)
+        async with other.known() as record:
+            upcoming = other.pools.upcoming
+            upcoming.note(KERNEL, 2 * DEADLINE)
+            with upcoming.launching(KERNEL) as launch:
+                launch.began -= 1.5 * DEADLINE
+                waiting = asyncio.create_task(other.start("ann"))
+                await eventually(lambda: launch.is_awaited)
+                assert await other.start("bob") is None
+                launch.record = record
+            assert await waiting is record
+            assert record.workload.username == "ann"
+
+
+@pytest.mark.parametrize("fraction", [0.4, 1.1])
+async def test_start_waits_for_no_launch_that_is_far_from_ready(
+    live: LiveSettings, fraction: float
+) -> None:
+    """Or late: another one is sooner. So is it if there is no telling yet."""
+    async with pooling(live, 1):
+        other = OtherPool(live)
+        async with other.known():
+            upcoming = other.pools.upcoming
+            with upcoming.launching(KERNEL) as launch:
+                assert await other.start("ann") is None
+                upcoming.note(KERNEL, 2 * DEADLINE)
+                launch.began -= fraction * 2 * DEADLINE
+                assert await other.start("ann") is None
+
+
+async def test_start_goes_on_when_the_launch_it_waits_for_fails(live: LiveSettings) -> None:
+    """Or takes longer than usual: it never waits for longer than half of what that is."""
+    async with pooling(live, 1):
+        other = OtherPool(live)
+        async with other.known():
+            upcoming = other.pools.upcoming
+            upcoming.note(KERNEL, 2 * DEADLINE)
+            with upcoming.launching(KERNEL) as launch:
+                launch.began -= 1.5 * DEADLINE
+                waiting = asyncio.create_task(other.start("ann"))
+                await eventually(lambda: launch.is_awaited)
+            assert await waiting is None
+            with upcoming.launching(KERNEL) as launch:
+                launch.began -= 2 * DEADLINE - 0.1
+                assert await other.start("ann") is None
+                assert not launch.is_awaited

@@ -211,3 +211,14 @@ def test_process_is_awaited_from_its_start_until_it_is_ready() -> None:
     assert life.is_awaiting_process
     life.become_ready(2.0)
     assert not life.is_awaiting_process
+
+
+def test_restart_that_is_not_counted_is_followed_by_one_that_is() -> None:
+    """As when a kernel of a pool begins anew for its user."""
+    life = Lifecycle(autorestart=True, restart_limit=5)
+    life.become_ready(0.0)
+    for count, is_counted in ((0, False), (1, True)):
+        assert life.request_restart(BY_GATEWAY, is_counted=is_counted)
+        assert life.process_ended(1.0, REASON) is Next.START
+        life.become_ready(2.0)
+        assert life.restarts == count

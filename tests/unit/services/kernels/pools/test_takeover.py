@@ -11,7 +11,12 @@ import pytest
 from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.kernels.planning.launches import StartRequest, plan_launch
 from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool, pool_size
-from enterprise_gateway.services.kernels.pools.takeover import MAX_BYTES, Takeover, plan_takeover
+from enterprise_gateway.services.kernels.pools.takeover import (
+    MAX_BYTES,
+    Process,
+    Takeover,
+    plan_takeover,
+)
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec, parse_kernelspec
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
 from enterprise_gateway.settings import KernelSettings, ResourceSettings, Settings
@@ -55,6 +60,7 @@ def test_stock_client_is_served() -> None:
             "KERNEL_WORKING_DIR": "/home/ann",
         },
         "/home/ann",
+        Process.RUNNING,
         7.5,
     )
 
@@ -81,16 +87,14 @@ def test_variables_of_kernel_json_are_the_users() -> None:
         "KERNEL_GPUS",
         "KERNEL_VOLUMES",
         "KERNEL_OF_A_SITE",
-        "OMP_NUM_THREADS",
-        "CUDA_VISIBLE_DEVICES",
-        "MPLBACKEND",
-        "IPYTHON_X",
-        "LANG",
-        "TZ",
+        "NB_UID",
+        "NVIDIA_VISIBLE_DEVICES",
+        "IPYTHONDIR",
+        "JUPYTER_PATH",
     ],
 )
-def test_what_is_read_at_the_start_needs_a_start(name: str) -> None:
-    """Another container, or another process."""
+def test_what_a_container_is_made_of_needs_a_start(name: str) -> None:
+    """Or what its entry point and agent read."""
     assert takeover(**{name: "1"}) is None
 
 
@@ -123,6 +127,42 @@ def test_user_of_a_group_with_a_quota_needs_a_start() -> None:
     for groups, is_taken in ((frozenset({"lab"}), False), (frozenset({"others"}), True)):
         wanted = plan_launch(StartRequest(), make_spec(), settings, groups)
         assert (plan_takeover(pooled, wanted, (), may_move=True) is not None) is is_taken
+
+
+@pytest.mark.parametrize("name", ["PATH", "HOME", "XDG_CACHE_HOME", "TMPDIR", "BASH_ENV"])
+def test_what_steers_the_agent_needs_a_start(name: str) -> None:
+    """Clients may send these only by name, since they steer launch scripts, too."""
+    assert takeover(make_spec({name: "/$KERNEL_USERNAME"}), KERNEL_USERNAME="ann") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "process"),
+    [
+        ("PROJECT", Process.RUNNING),
+        ("OMP_NUM_THREADS", Process.SPARE),
+        ("CUDA_VISIBLE_DEVICES", Process.SPARE),
+        ("MPLBACKEND", Process.SPARE),
+        ("IPYTHON_X", Process.SPARE),
+        ("LANG", Process.NEW),
+        ("TZ", Process.NEW),
+        ("PYTHONPATH", Process.NEW),
+        ("LD_LIBRARY_PATH", Process.NEW),
+        ("https_proxy", Process.NEW),
+    ],
+)
+def test_what_is_read_at_the_start_needs_a_process(name: str, process: Process) -> None:
+    """In the container that waits; a spare has read less than others."""
+    spec = make_spec({name: "/$KERNEL_USERNAME"})
+    planned = takeover(spec, KERNEL_USERNAME="ann", OTHER="1")
+    assert planned is not None
+    assert (planned.process, planned.env[name]) == (process, "/ann")
+
+
+def test_one_process_has_all_variables() -> None:
+    """That of the variable that needs most."""
+    planned = takeover(TZ="UTC", OMP_NUM_THREADS="1", PROJECT="x", KERNEL_USERNAME="ann")
+    assert planned is not None
+    assert planned.process is Process.NEW
 
 
 def test_kernelspec_names_harmless_variables() -> None:
