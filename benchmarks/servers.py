@@ -54,9 +54,9 @@ class Server:
     kernel_ids: list[str] = field(default_factory=list)
     balancer_pids: list[int] = field(default_factory=list)
 
-    def start_kernel(self, name: str) -> str:
-        """Start a kernel that goes with the server."""
-        kernel_id = self.rest.start_kernel(name)
+    def start_kernel(self, name: str, **env: str) -> str:
+        """Start a kernel that goes with the server, with these variables."""
+        kernel_id = self.rest.start_kernel(name, **env)
         self.kernel_ids.append(kernel_id)
         return kernel_id
 
@@ -78,9 +78,9 @@ class Server:
             time.sleep(MODEL_POLL_SECONDS)
 
     @contextmanager
-    def kernel(self, name: str) -> Iterator[str]:
-        """A kernel for the time of a block."""
-        kernel_id = self.start_kernel(name)
+    def kernel(self, name: str, **env: str) -> Iterator[str]:
+        """A kernel with these variables for the time of a block."""
+        kernel_id = self.start_kernel(name, **env)
         try:
             yield kernel_id
         finally:

@@ -18,9 +18,9 @@ class Rest:
         self.port = port
         self.token = token
 
-    def start_kernel(self, name: str) -> str:
-        """Start a kernel and return its id."""
-        body = {"name": name, "env": {"KERNEL_USERNAME": "bench"}}
+    def start_kernel(self, name: str, **env: str) -> str:
+        """Start a kernel with these variables and return its id."""
+        body = {"name": name, "env": {"KERNEL_USERNAME": "bench", **env}}
         model = self._call("POST", "/api/kernels", body, timeout=120.0)
         return str(json.loads(model)["id"])
 
