@@ -7,6 +7,7 @@ from enterprise_gateway.settings import parse
 from enterprise_gateway.settings.limits import LimitSettings
 from enterprise_gateway.settings.option import group, option
 from enterprise_gateway.settings.resources import ResourceSettings
+from enterprise_gateway.settings.schedule import ScheduledSize, parse_schedule
 
 MAPPING_MANAGER = "MappingKernelManager"
 KERNEL_MANAGER = "KernelManager"
@@ -137,6 +138,14 @@ class KernelSettings:
         takes=list[str],
         parse=parse.sizes_by_name,
         env=("EG_POOL_SIZES",),
+    )
+    pool_schedule: tuple[ScheduledSize, ...] = option(
+        "How many kernels are kept ready at some hours, as 'mon-fri 07:00-19:00 NAME=COUNT' by the"
+        " gateway's clock and time zone (TZ); the first that holds counts, before pool_sizes.",
+        default=(),
+        takes=list[str],
+        parse=parse_schedule,
+        env=("EG_POOL_SCHEDULE",),
     )
     pool_ttl: int = option(
         "Seconds after which a kernel that no user has taken from its pool is replaced.",

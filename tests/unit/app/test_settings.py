@@ -20,6 +20,7 @@ from enterprise_gateway.app.configuration.check import find_sections
 from enterprise_gateway.app.managers import CLASSES
 from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.settings.amounts import Amounts, Quota
+from enterprise_gateway.settings.schedule import ScheduledSize
 
 MakeApp = Callable[..., EnterpriseGatewayApp]
 OPTION_CLASSES: tuple[type[Configurable], ...] = (EnterpriseGatewayApp, *CLASSES)
@@ -95,6 +96,12 @@ VARIABLES = [
     ("EG_MAX_CONCURRENT_LAUNCHES", "7", "kernels.max_concurrent_launches", 7),
     ("EG_MAX_QUEUED_LAUNCHES", "9", "kernels.max_queued_launches", 9),
     ("EG_POOL_SIZES", "Py_Docker=2, r=0", "kernels.pool_sizes", (("py_docker", 2), ("r", 0))),
+    (
+        "EG_POOL_SCHEDULE",
+        "sat 08:00-09:30 R=1",
+        "kernels.pool_schedule",
+        (ScheduledSize(frozenset({5}), 480, 570, "r", 1),),
+    ),
     ("EG_POOL_TTL", "60", "kernels.pool_ttl", 60),
     (
         "EG_DEFAULT_RESOURCES",

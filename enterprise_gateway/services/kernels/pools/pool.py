@@ -2,13 +2,14 @@
 
 import hashlib
 from dataclasses import dataclass
+from datetime import datetime
 
 import msgspec
 
 from enterprise_gateway.services.kernels.planning.launches import plan_pooled_launch
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
-from enterprise_gateway.settings import Settings
+from enterprise_gateway.settings import KernelSettings, Settings
 
 _DIGEST_CHARS = 16
 _ITS_OWN = ("KERNEL_ID",)
@@ -38,18 +39,20 @@ class Pool:
         return _digest([self.plan, self.image_id])
 
 
-def pool_size(spec: Kernelspec, settings: Settings) -> int:
-    """Return how many kernels of a kernelspec are kept ready."""
-    return dict(settings.kernels.pool_sizes).get(spec.name, spec.config.pool_size or 0)
+def pool_size(spec: Kernelspec, settings: KernelSettings, moment: datetime) -> int:
+    """Return how many kernels of a kernelspec are kept ready at a moment of the clock."""
+    for scheduled in settings.pool_schedule:
+        if scheduled.name == spec.name and scheduled.holds(moment):
+            return scheduled.size
+    return dict(settings.pool_sizes).get(spec.name, spec.config.pool_size or 0)
 
 
-def plan_pool(spec: Kernelspec, settings: Settings, image_id: str = "") -> Pool:
-    """Return the pool of a kernelspec.
+def plan_pool(spec: Kernelspec, settings: Settings, size: int = 0, image_id: str = "") -> Pool:
+    """Return the pool of a kernelspec, with so many kernels.
 
     Raises:
         ConfigurationError: the kernelspec is wrong.
     """
-    size = pool_size(spec, settings)
     launch = plan_pooled_launch(spec, settings, settings.kernels.pool_ttl)
     env = {name: value for name, value in launch.env.items() if name not in _ITS_OWN}
     config = {key: value for key, value in launch.config.items() if key not in _OF_THE_POOL}

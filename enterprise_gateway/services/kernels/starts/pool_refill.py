@@ -10,6 +10,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime
 
 from enterprise_gateway.errors import (
     ConfigurationError,
@@ -124,11 +125,12 @@ class PoolRefill:
         settings = self._live.current
         known = self._pools.current.get(spec.name)
         try:
-            if not pool_size(spec, settings):
+            size = pool_size(spec, settings.kernels, datetime.now().astimezone())
+            if not size:
                 return None
             proxy = self._proxies.get(spec.proxy_class)
             _check_keeps_pools(proxy)
-            pool = plan_pool(spec, settings)
+            pool = plan_pool(spec, settings, size)
             image = await proxy.find_image(pool.launch)
             pool = replace(pool, image_id=image.image_id if image is not None else "")
         except ConfigurationError as exc:

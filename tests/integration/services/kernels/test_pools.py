@@ -26,6 +26,7 @@ from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
 from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.settings import LiveSettings
+from enterprise_gateway.settings.schedule import ScheduledSize
 
 pytestmark = pytest.mark.kernel
 
@@ -216,6 +217,18 @@ async def test_smaller_pool_ends_kernels(live: LiveSettings) -> None:
         await until_ready(service, 2)
         resize(live, 1)
         await until_ready(service, 1)
+        assert [model["id"] for model in await service.get("/api/kernels")] == [taken.body["id"]]
+
+
+async def test_schedule_empties_a_pool(live: LiveSettings) -> None:
+    """When its hours begin; the kernels of users stay."""
+    async with pooling(live, 2) as service:
+        taken = await start(service, KERNEL_USERNAME="ann")
+        always = ScheduledSize(frozenset(range(7)), 0, 24 * 60, KERNEL, 0)
+        resize(live, 2, pool_schedule=(always,))
+        await until_ready(service, 0)
+        records = live.current.runtime_dir
+        await eventually(lambda: len(list(records.glob("*.kernel"))) == 1, deadline=DEADLINE)
         assert [model["id"] for model in await service.get("/api/kernels")] == [taken.body["id"]]
 
 

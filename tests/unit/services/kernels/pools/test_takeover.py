@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec, parse
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
 from enterprise_gateway.settings import KernelSettings, ResourceSettings, Settings
 from enterprise_gateway.settings.amounts import Amounts, Quota
+from enterprise_gateway.settings.schedule import parse_schedule
 
 SETTINGS = Settings(kernels=KernelSettings(client_envs=frozenset({"*"})), cluster_secret=b"s" * 32)
+MONDAY_NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 def make_spec(env: dict[str, str] | None = None, **config: Any) -> Kernelspec:
@@ -188,15 +191,25 @@ def test_wrong_pool_env_is_said(wrong: object) -> None:
 def test_wrong_pool_size_is_said(wrong: object) -> None:
     """With the kernelspec's name."""
     with pytest.raises(ConfigurationError, match=r"pool_size .* kernelspec py must be a number"):
-        pool_size(make_spec(pool_size=wrong), SETTINGS)
+        make_spec(pool_size=wrong)
 
 
 def test_setting_goes_before_the_kernelspec() -> None:
     """An operator need not edit kernel.json."""
-    settings = Settings(kernels=KernelSettings(pool_sizes=(("py", 4),)))
-    assert pool_size(make_spec(pool_size=1), settings) == 4
-    assert pool_size(make_spec(pool_size=1), Settings()) == 1
-    assert pool_size(make_spec(), Settings()) == 0
+    settings = KernelSettings(pool_sizes=(("py", 4),))
+    assert pool_size(make_spec(pool_size=1), settings, MONDAY_NOON) == 4
+    assert pool_size(make_spec(pool_size=1), KernelSettings(), MONDAY_NOON) == 1
+    assert pool_size(make_spec(), KernelSettings(), MONDAY_NOON) == 0
+
+
+def test_schedule_goes_before_the_other_setting() -> None:
+    """The first hours that hold and name the kernelspec count."""
+    hours = ["mon-fri 07:00-13:00 r=1", "mon 11:00-13:00 py=2", "07:00-19:00 py=3"]
+    settings = KernelSettings(pool_sizes=(("py", 4),), pool_schedule=parse_schedule(hours))
+    sizes = [
+        pool_size(make_spec(), settings, MONDAY_NOON.replace(hour=hour)) for hour in (6, 7, 12, 18)
+    ]
+    assert sizes == [4, 3, 2, 3]
 
 
 def test_pool_is_another_when_its_launch_is() -> None:
