@@ -29,7 +29,12 @@ pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
 NAME = "python_docker"
 SIZE = 3
-FILLED_SECONDS = 120.0
+LARGE_SIZE = 20
+STARTS = 100
+CLIENTS = 12
+"""So many ask at the same time."""
+CLAIM_SECONDS = 20
+FILLED_SECONDS = 240.0
 IMAGE = "localhost/egt-pool"
 SHOW = "import os; print(os.environ['KERNEL_USERNAME'], os.environ.get('KERNEL_PROJECT'))"
 
@@ -37,9 +42,10 @@ SHOW = "import os; print(os.environ['KERNEL_USERNAME'], os.environ.get('KERNEL_P
 class Cluster:
     """Gateways that share a pool."""
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, size: int) -> None:
         secret = secrets.token_hex(32)
-        env = {"EG_CLUSTER_SECRET": secret, "EG_POOL_SIZES": f"{NAME}={SIZE}"}
+        env = {"EG_CLUSTER_SECRET": secret, "EG_POOL_SIZES": f"{NAME}={size}"}
+        self._size = size
         self.gateways = [Gateway(folder / "0", env=env)]
         first = self.gateways[0]
         for number in range(1, count):
@@ -47,7 +53,7 @@ class Cluster:
                 Gateway(folder / str(number), env=env, token=first.token, username=first.username)
             )
         for gateway in self.gateways:
-            self.edit_kernelspec(gateway, pool_env=["KERNEL_PROJECT"])
+            self.edit_kernelspec(gateway, pool_env=["KERNEL_PROJECT"], claim_timeout=CLAIM_SECONDS)
         settings = Settings(cluster_secret=derive_secret(secret, "the test"))
         self._label = f"{CLUSTER_LABEL}={settings.cluster_id}"
 
@@ -68,7 +74,7 @@ class Cluster:
         """Wait until the pool has its size, for each gateway that runs."""
 
         def is_full() -> bool:
-            return all(ready(gateway) == SIZE for gateway in self.running)
+            return all(ready(gateway) == self._size for gateway in self.running)
 
         wait_until(is_full, deadline=FILLED_SECONDS, what="a full pool")
 
@@ -76,6 +82,10 @@ class Cluster:
     def running(self) -> list[Gateway]:
         """The gateways whose processes run."""
         return [one for one in self.gateways if one.process and one.process.poll() is None]
+
+    def containers(self) -> list[str]:
+        """Return the names of all containers of kernels."""
+        return [str(container.name) for container in list_containers(self._label)]
 
     def waiting(self) -> list[str]:
         """Return the ids of the containers that wait in the pool."""
@@ -115,7 +125,7 @@ def is_warm(answer: requests.Response) -> bool:
 @pytest.fixture
 def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Running gateways with a full pool."""
-    made = Cluster(tmp_path, request.param)
+    made = Cluster(tmp_path, *request.param)
     try:
         made.start()
         yield made
@@ -126,7 +136,7 @@ def cluster(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cluster]
         made.close()
 
 
-@pytest.mark.parametrize("cluster", [2], indirect=True)
+@pytest.mark.parametrize("cluster", [(2, SIZE)], indirect=True)
 def test_kernel_is_its_users_for_every_gateway(cluster: Cluster) -> None:
     """Its container has the user's name; a gateway that did not take it starts it again as it was.
 
@@ -150,43 +160,45 @@ def test_kernel_is_its_users_for_every_gateway(cluster: Cluster) -> None:
         assert channels.execute(SHOW).stdout == f"{one.username} moon\n"
 
 
-@pytest.mark.parametrize("cluster", [3], indirect=True)
+@pytest.mark.parametrize("cluster", [(3, LARGE_SIZE)], indirect=True)
 def test_each_kernel_has_one_user(cluster: Cluster) -> None:
-    """Whichever gateways race for it, while one of them is killed; the pool is full afterwards."""
-    starts = 24
-    first = cluster.gateways[0]
+    """Whichever gateways race for it, while the pool is refilled and one of them is killed.
 
-    def ask(number: int) -> requests.Response | None:
-        if number == starts // 2:
-            cluster.gateways[2].kill()
+    None is lost or left: each client gets a kernel of its own, and only a full pool stays.
+    """
+    gateways = cluster.gateways
+    prefix = gateways[0].username
+
+    def use(number: int) -> str:
+        """Start a kernel as a client does behind a balancer, look whose it is, and end it."""
+        if number == STARTS // 2:
+            gateways[2].kill()
+        user = f"{prefix}u{number}"
         try:
-            answer = start(cluster.gateways[number % 3], f"{first.username}u{number}")
+            answer = start(gateways[number % 3], user)
         except requests.ConnectionError:
-            return None  # the gateway that was killed
-        if answer.ok:  # as clients do; the kernel of one that is not heard of again ends
-            first.get(f"/api/kernels/{answer.json()['id']}")
-        return answer
+            answer = start(gateways[number % 2], user)
+        assert answer.status_code == 201, answer.text
+        kernel_id = str(answer.json()["id"])
+        with closing(gateways[(number + 1) % 2].connect(kernel_id)) as channels:
+            assert channels.execute(SHOW).stdout == f"{user} None\n"
+        assert gateways[number % 2].list_kernels()[kernel_id]
+        assert gateways[0].request("DELETE", f"/api/kernels/{kernel_id}").status_code == 204
+        return kernel_id
 
-    with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(ask, range(starts)))
-    kernels = [answer.json()["id"] for answer in answers if answer is not None and answer.ok]
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        kernels = list(pool.map(use, range(STARTS)))
     assert max(Counter(kernels).values()) == 1
-    assert len(kernels) >= starts * 2 // 3
-    assert [one.text for one in answers if one is not None and not one.ok] == []
-    users = {
-        answer.json()["id"]: f"{first.username}u{number}"
-        for number, answer in enumerate(answers)
-        if answer is not None
-    }
-    for kernel_id in kernels[::4]:
-        with closing(first.connect(kernel_id)) as channels:
-            assert channels.execute(SHOW).stdout == f"{users[kernel_id]} None\n"
-    wait_until(lambda: set(kernels) <= first.list_kernels().keys(), what="all kernels in the list")
     cluster.wait_until_full()
-    wait_until(lambda: len(cluster.waiting()) == SIZE, deadline=FILLED_SECONDS, what="no surplus")
+    wait_until(
+        lambda: len(cluster.waiting()) == len(cluster.containers()) == LARGE_SIZE,
+        deadline=FILLED_SECONDS,
+        what="a full pool and nothing else",
+    )
+    assert gateways[0].list_kernels() == {}
 
 
-@pytest.mark.parametrize("cluster", [1], indirect=True)
+@pytest.mark.parametrize("cluster", [(1, SIZE)], indirect=True)
 def test_pool_follows_its_image(cluster: Cluster) -> None:
     """What the name stands for now; users' kernels of the former image stay."""
     (gateway,) = cluster.gateways
