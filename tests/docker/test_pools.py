@@ -44,7 +44,11 @@ class Cluster:
 
     def __init__(self, folder: Path, count: int, size: int) -> None:
         secret = secrets.token_hex(32)
-        env = {"EG_CLUSTER_SECRET": secret, "EG_POOL_SIZES": f"{NAME}={size}"}
+        env = {
+            "EG_CLUSTER_SECRET": secret,
+            "EG_POOL_SIZES": f"{NAME}={size}",
+            "EG_CLIENT_ENVS": "OMP_NUM_THREADS,LD_LIBRARY_PATH",
+        }
         self._size = size
         self.gateways = [Gateway(folder / "0", env=env)]
         first = self.gateways[0]
@@ -196,6 +200,17 @@ def test_each_kernel_has_one_user(cluster: Cluster) -> None:
         what="a full pool and nothing else",
     )
     assert gateways[0].list_kernels() == {}
+
+
+@pytest.mark.parametrize("cluster", [(1, SIZE)], indirect=True)
+def test_container_is_taken_with_variables_of_the_start(cluster: Cluster) -> None:
+    """Its process is replaced, so that loader and libraries find them."""
+    (gateway,) = cluster.gateways
+    for name in ("OMP_NUM_THREADS", "LD_LIBRARY_PATH"):
+        answer = start(gateway, gateway.username, **{name: "7"})
+        assert (answer.status_code, is_warm(answer)) == (201, True), answer.text
+        with closing(gateway.connect(answer.json()["id"])) as channels:
+            assert channels.execute(f"import os; print(os.environ['{name}'])").stdout == "7\n"
 
 
 @pytest.mark.parametrize("cluster", [(1, SIZE)], indirect=True)
