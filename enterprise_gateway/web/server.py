@@ -107,7 +107,7 @@ def make_application(
         client_max_size=server.max_body_bytes,
         middlewares=[
             drain.middleware,
-            home.ErrorPages(server.base_url).middleware,
+            home.ErrorPages(live).middleware,
             answer_errors,
             access.middleware,
             note_requester,

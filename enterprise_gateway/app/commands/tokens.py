@@ -21,6 +21,7 @@ from enterprise_gateway.web.access.identity.token_document import (
     MAX_TOKENS,
     StoredToken,
     TokenDocument,
+    decode_tokens,
     encode_tokens,
     new_token,
 )
@@ -209,7 +210,9 @@ def change_tokens(path: Path, change: Callable[[TokenDocument], Iterable[StoredT
         with _locked(path):
             before = path.stat() if path.exists() else None
             tokens = read_tokens(path) if before else TokenDocument()
-            _replace(path, encode_tokens(change(tokens)), before)
+            text = encode_tokens(change(tokens))
+            decode_tokens(text)  # a gateway must be able to read it
+            _replace(path, text, before)
     except OSError as exc:
         raise ConfigurationError(f"Cannot write {path}: {exc.strerror}.") from exc
 

@@ -16,6 +16,11 @@ _BASIC_HINT = (
 )
 
 
+def takes_tokens(settings: Settings) -> bool:
+    """Return whether a token of any kind opens the gateway."""
+    return bool(settings.access.auth_token or _kinds_of_tokens(settings.identity))
+
+
 def describe_refusal(settings: Settings, request: web.Request) -> str:
     """Return the message for a request whose user is not known."""
     identity = settings.identity

@@ -20,6 +20,7 @@ from enterprise_gateway.services.rest import json_response
 from enterprise_gateway.services.users import USER, User
 from enterprise_gateway.settings import LiveSettings
 from enterprise_gateway.web.access.authentication import ACCEPTED_TOKEN
+from enterprise_gateway.web.access.refusals import takes_tokens
 from enterprise_gateway.web.access.tokens import present_tokens
 from enterprise_gateway.web.errors import ErrorResponse, Handler
 from enterprise_gateway.web.home.clients import make_snippets
@@ -83,8 +84,8 @@ def _standing(user: User, token: str) -> tuple[str, bool]:
 class ErrorPages:
     """Turns errors into pages for browsers."""
 
-    def __init__(self, base_url: str) -> None:
-        self._base_url = base_url
+    def __init__(self, live: LiveSettings) -> None:
+        self._live = live
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -98,12 +99,14 @@ class ErrorPages:
         return page
 
     def _render(self, request: web.Request, response: ErrorResponse) -> str:
+        settings = self._live.current
+        base_url = settings.server.base_url
         status = HTTPStatus(response.status)
-        if status == HTTPStatus.UNAUTHORIZED:
+        if status == HTTPStatus.UNAUTHORIZED and takes_tokens(settings):
             is_wrong = any(present_tokens(request))
-            return load_page().sign_in(base_url=self._base_url, is_token_wrong=is_wrong)
+            return load_page().sign_in(base_url=base_url, is_token_wrong=is_wrong)
         message = response.message or (_NO_PAGE if status == HTTPStatus.NOT_FOUND else "")
-        return load_page().failure(heading=status.phrase, message=message, base_url=self._base_url)
+        return load_page().failure(heading=status.phrase, message=message, base_url=base_url)
 
 
 def wants_html(request: web.Request) -> bool:

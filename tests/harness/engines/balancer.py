@@ -17,6 +17,7 @@ from harness.waiting import wait_until
 SERVICE = "enterprise-gateway"
 """The name by which the balancer asks for replicas."""
 SECRET_PATH = "/run/secrets/balancer-secret"
+USER_HEADER = "X-Forwarded-User"
 USER_ID = 1000
 """The balancer's user, which docker-compose's secrets belong to."""
 
@@ -134,7 +135,10 @@ class Balancer:
         self._container = self._run(
             PROXY.tag,
             ports={8888: ("127.0.0.1", None)},
-            environment={"EG_BALANCER_SECRET_FILE": SECRET_PATH},
+            environment={
+                "EG_BALANCER_SECRET_FILE": SECRET_PATH,
+                "EG_PROXY_USER_HEADER": USER_HEADER,
+            },
             volumes={str(file): {"bind": SECRET_PATH, "mode": "ro"}},
             read_only=True,
             cap_drop=["ALL"],

@@ -336,6 +336,16 @@ async def test_address_that_a_proxy_reports_is_no_proxy() -> None:
         assert (told["user"], told["remote"]) == ("ann", "192.0.2.1")
 
 
+async def test_page_asks_for_no_token_where_none_is_taken() -> None:
+    """It says what is."""
+    async with serve_proxied(LOOPBACK) as served:
+        answer = await served.ask("/api/kernels", headers={"Accept": "text/html"})
+        assert answer.status == 401
+        page = await answer.text()
+    assert "Users whom the proxy in front has signed in are accepted." in page
+    assert "<form" not in page
+
+
 async def test_two_headers_name_no_user() -> None:
     """One of them may be the client's own."""
     async with serve_proxied(LOOPBACK) as served:

@@ -75,7 +75,10 @@ class TokenFile:
         """Put changes of the file in force, until cancelled. A faulty file changes nothing."""
         while True:
             await asyncio.sleep(CHECK_SECONDS)
-            await self.check()
+            try:
+                await self.check()
+            except Exception:  # noqa: BLE001 - the root of a task that must not end
+                _log.exception("user_tokens_file %s could not be looked at", self._path)
 
     async def check(self) -> None:
         """Look whether the file has changed or tokens have expired."""
