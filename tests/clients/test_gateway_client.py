@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from harness.clients.channels import Channels
+from harness.clients.gateway_client import GatewayClient
 from harness.clients.notebook_server import NotebookServer
 from harness.clients.snippets import read_snippet
 from harness.gateways.gateway import Gateway
@@ -190,6 +191,38 @@ def test_any_user_name_and_http_basic_work(gateway: Gateway, tmp_path: Path) -> 
             server.request("DELETE", f"/api/kernels/{kernel_id}")
     finally:
         server.close()
+
+
+@pytest.mark.parametrize("is_basic", [False, True], ids=["token", "basic"])
+def test_server_with_the_token_of_a_user_runs_that_users_kernels(
+    tmp_path: Path, *, is_basic: bool
+) -> None:
+    """Whatever name the server states; the gateway has no shared token."""
+    path = tmp_path / "tokens.json"
+    env = {"EG_AUTH_TOKEN": "", "EG_USER_TOKENS_FILE": str(path)}
+    gateway = Gateway(tmp_path / "gateway", env=env)
+    token = gateway.run_command("tokens", "add", "ann").stdout.strip()
+    user = GatewayClient(gateway.url, token=token, username=gateway.username)
+    server = NotebookServer(user, tmp_path / "server")
+    server.variables["KERNEL_USERNAME"] = "bob"
+    if is_basic:
+        server.variables["JUPYTER_GATEWAY_HTTP_USER"] = "any"
+        server.variables["JUPYTER_GATEWAY_HTTP_PWD"] = token
+    try:
+        gateway.start()
+        server.start("server")
+        kernel_id = start_kernel(server, "python3")
+        channels = server.connect(kernel_id)
+        try:
+            asked = "import os; os.environ['KERNEL_USERNAME']"
+            assert channels.execute(asked).result == "'ann'"
+        finally:
+            channels.close()
+            server.request("DELETE", f"/api/kernels/{kernel_id}")
+    finally:
+        server.close()
+        user.disconnect()
+        gateway.close()
 
 
 def is_listening(port: int) -> bool:
