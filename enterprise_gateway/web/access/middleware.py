@@ -32,9 +32,9 @@ class AuthMiddleware:
 
     Probes, preflight requests and unknown paths, whose 404 tells nothing, need no authentication.
     Without authentication, pages of other sites are refused as jupyter_server does: with 404, or
-    403 for a WebSocket; so they are if a user is known by a certificate or a proxy, since browsers
-    add the one, and cookies for the other, to what other sites ask for. With a token the origin
-    does not matter: browsers never add it by themselves.
+    403 for a WebSocket. They are refused, too, if a user is known by a certificate or a proxy,
+    since browsers add the one, and cookies for the other, to what other sites ask for. With a token
+    the origin does not matter: browsers never add it by themselves.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class AuthMiddleware:
                 if refusal is not None:
                     return refusal
                 if not request[ACCEPTED_TOKEN]:
-                    self._require_own_page(request)
+                    self._require_chosen_page(request)
             user = request[USER]
             if user.is_named:
                 set_user(user.username)
@@ -102,6 +102,22 @@ class AuthMiddleware:
         if not is_origin_allowed(request.headers, self._live.current.access.allow_origin):
             is_upgrade = request.headers.get("Upgrade", "").lower() == "websocket"
             raise web.HTTPForbidden if is_upgrade else web.HTTPNotFound
+
+    def _require_chosen_page(self, request: web.Request) -> None:
+        """Refuse what a page makes a user do whom a certificate or a proxy has named.
+
+        `*` allows no page here: it means all that have a token.
+
+        Raises:
+            ForbiddenError: The page is neither the gateway's own nor the one of `allow_origin`.
+        """
+        allowed = self._live.current.access.allow_origin
+        if not is_origin_allowed(request.headers, "" if allowed == "*" else allowed):
+            raise ForbiddenError(
+                "A page of another site made this request in the user's name. If that is your own "
+                "page, set allow_origin (EG_ALLOW_ORIGIN) to its origin; if it is the gateway's, "
+                "let the proxy in front pass the Host header on."
+            )
 
     def _require_certificate(self, request: web.Request) -> None:
         expected = self._live.current.server.authorized_origin

@@ -108,7 +108,12 @@ async def test_answer_is_taken_for_what_it_says(name: str) -> None:
         assert await ask(served, "a-token-of-the-hub") == status
 
 
-@pytest.mark.parametrize("answer", [redirect, huge, bomb])
+async def missing(_request: web.Request) -> web.Response:
+    """Be another server than a Hub."""
+    raise web.HTTPNotFound
+
+
+@pytest.mark.parametrize("answer", [redirect, huge, bomb, missing])
 async def test_answer_that_is_none_is_503(answer: Answer) -> None:
     """A redirect is not followed: the token would go along."""
     async with serve_fake(answer) as (served, hub):

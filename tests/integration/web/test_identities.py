@@ -358,14 +358,18 @@ async def test_pages_of_other_sites_do_not_act_for_users_of_a_proxy() -> None:
     user = {"X-Forwarded-User": "ann"}
     foreign = user | {"Origin": "http://evil.example"}
     async with serve_proxied(LOOPBACK) as served:
-        assert (await served.ask("/api/kernels", "POST", headers=foreign)).status == 404
+        answer = await served.ask("/api/kernels", "POST", headers=foreign)
+        assert answer.status == 403
+        assert "EG_ALLOW_ORIGIN" in (await answer.json())["message"]
         channels = "/api/kernels/x/channels"
         assert (await served.ask(channels, headers=foreign | UPGRADE)).status == 403
         own = user | {"Origin": f"http://127.0.0.1:{served.port}"}
         assert (await served.ask("/api/kernels", "POST", headers=own)).status == 200
-    access = AccessSettings(allow_origin="http://evil.example")
-    async with serve_proxied(LOOPBACK, access) as served:
-        assert (await served.ask("/api/kernels", "POST", headers=foreign)).status == 200
+    for allowed, status in (("http://evil.example", 200), ("*", 403)):
+        access = AccessSettings(allow_origin=allowed)
+        async with serve_proxied(LOOPBACK, access) as served:
+            answer = await served.ask("/api/kernels", "POST", headers=foreign)
+            assert answer.status == status
 
 
 async def test_token_is_what_its_client_chose() -> None:

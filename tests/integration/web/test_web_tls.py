@@ -248,7 +248,7 @@ async def test_certificate_names_its_user(
         told = await (await served.ask("/api/kernels", headers=HEADERS, **options)).json()
         assert told["user"] == "anonymous"
         foreign = {"Origin": "https://evil.example"}
-        assert (await served.ask("/api/kernels", "POST", headers=foreign, **options)).status == 404
+        assert (await served.ask("/api/kernels", "POST", headers=foreign, **options)).status == 403
 
 
 async def test_certificate_of_another_authority_names_no_user(

@@ -58,10 +58,16 @@ class Identities:
             and of one that JupyterHub does not know any more, once it is shown again.
     """
 
-    def __init__(self, live: LiveSettings) -> None:
+    def __init__(self, live: LiveSettings, client: JSONClient | None = None) -> None:
+        """Make the ways that the settings configure.
+
+        Args:
+            live: The settings.
+            client: Asks other servers.
+        """
         settings, server = live.current.identity, live.current.server
         self.revocations = Revocations()
-        self._client = JSONClient()
+        self._client = client or JSONClient()
         self._file: TokenFile | None = None
         self._hub: JupyterHubTokens | None = None
         self._keys: ProviderKeys | None = None

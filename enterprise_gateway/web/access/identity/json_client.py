@@ -12,7 +12,7 @@ from enterprise_gateway.errors import UnavailableError
 TIMEOUT_SECONDS = 5.0
 MAX_BYTES = 1024 * 1024
 
-_REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
+_REFUSALS = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ class JSONClient:
     async def get(
         self, what: str, url: str, kind: type[T], headers: Mapping[str, str] | None = None
     ) -> T | None:
-        """Return the JSON at a URL as a `kind`; None if the server refuses it: 401, 403, 404.
+        """Return the JSON at a URL as a `kind`; None if the server refuses it: 401 or 403.
 
         Args:
             what: The server's name, for messages.
