@@ -26,6 +26,16 @@ _Users = Annotated[
 ]
 
 
+_Text = Annotated[str, Meta(min_length=1, max_length=500)]
+
+
+class Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """On which nodes of a swarm kernels may be, in the words of `docker service create`."""
+
+    constraints: Annotated[tuple[_Text, ...], Meta(max_length=64)] = ()
+    preferences: Annotated[tuple[_Text, ...], Meta(max_length=64)] | None = None
+
+
 class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The keys that the gateway knows, each with what it must be; process proxies may read others.
 
@@ -49,6 +59,13 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True):
         Literal["image", "none"] | None, Meta(description='"image" or "none"')
     ] = None
     image_name: Annotated[str | None, Meta(description="the name of an image")] = None
+    placement: Annotated[
+        Placement,
+        Meta(
+            description="constraints and preferences, such as "
+            '{"constraints": ["node.role == worker"], "preferences": ["node.labels.rack"]}'
+        ),
+    ] = Placement()
     pool_env: Annotated[
         tuple[str, ...],
         Meta(description='a list of names of variables, such as ["KERNEL_PROJECT", "MY_*"]'),
@@ -69,7 +86,16 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True):
         _PullPolicy | None, Meta(description=f"one of {', '.join(PULL_POLICIES)}")
     ] = None
     """In any case of its letters: `parse.pull_policy` returns the usual one."""
+    resources: Annotated[
+        dict[str, object],
+        Meta(description='amounts by their names, such as {"cpus": 2, "memory": "4g"}'),
+    ] = {}
     restart_spare: Annotated[bool | None, Meta(description="true or false")] = None
+    size: Annotated[str | None, Meta(description="the name of a size")] = None
+    sizes: Annotated[
+        dict[str, dict[str, object]] | None,
+        Meta(description='resources by names of sizes, such as {"small": {"memory": "2g"}}'),
+    ] = None
     unauthorized_users: _Users = ()
 
 

@@ -11,12 +11,15 @@ RIGHT = {
     "claim_timeout": 3,
     "entrypoint": "none",
     "image_name": "team/image:1",
+    "placement": {"constraints": ["node.role == worker"]},
     "pool_env": ["KERNEL_PROJECT"],
     "pool_size": 4,
     "preload": ["numpy", "matplotlib.pyplot"],
     "pull_policy": "always",
     "restart_spare": False,
-    "shm_size": "2g",
+    "resources": {"cpus": 2},
+    "size": "small",
+    "sizes": {"small": {"memory": "2g"}},
     "unauthorized_users": ["eve"],
 }
 
@@ -38,5 +41,5 @@ def test_wrong_value_is_told(key: str) -> None:
     """With the key, the kernelspec, what it must be and what it is."""
     where = f"{key} in metadata.process_proxy.config of kernelspec py must be "
     with pytest.raises(ConfigurationError, match=where) as raised:
-        read_config({**RIGHT, key: {"no": "such thing"}}, "py")
-    assert str(raised.value).endswith(", but is {'no': 'such thing'}.")
+        read_config({**RIGHT, key: [{"no": "such thing"}]}, "py")
+    assert str(raised.value).endswith(", but is [{'no': 'such thing'}].")

@@ -3,8 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from types import UnionType
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import msgspec
 
@@ -41,14 +40,6 @@ _RESERVED = {
 """Of a request with both variables the second asks for a reservation, as in Kubernetes."""
 _ULIMIT_NAME = re.compile(r"[a-z]{2,20}")
 _MAX_ULIMITS = 32
-
-T = TypeVar("T")
-_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
-
-
-class _Placement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    constraints: Annotated[list[_Text], msgspec.Meta(max_length=64)] = []
-    preferences: Annotated[list[_Text], msgspec.Meta(max_length=64)] | None = None
 
 
 class _UlimitPair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,13 +82,13 @@ def plan_resources(
     asked = _asked(client, given, settings.max_amounts, spec.name)
     amounts = _complete(asked.over(given))
     _check_quotas_can_count(amounts, spec, settings)
-    placement = _convert(spec, "placement", _Placement, _Placement())
+    placement = spec.config.placement
     preferences = placement.preferences
     return KernelResources(
         amounts=amounts,
         ulimits=_ulimits(spec),
         constraints=(*settings.placement_constraints, *placement.constraints),
-        preferences=settings.placement_preferences if preferences is None else tuple(preferences),
+        preferences=settings.placement_preferences if preferences is None else preferences,
         groups=frozenset(name for name in groups if quota_of(name, settings.group_quotas)),
     )
 
@@ -117,16 +108,15 @@ def _given(
     """Return what the operator gives the kernels of a kernelspec."""
     most = settings.max_amounts
     gateways = settings.default_amounts.over(Amounts(nano_cpus=most.nano_cpus, memory=most.memory))
-    size = operator_env.get(SIZE) or spec.proxy_config.get("size")
+    size = operator_env.get(SIZE) or spec.config.size
     if size is not None:
         if size not in sizes:
             raise ConfigurationError(
-                f"Kernelspec {spec.name} names the size {str(size)[:100]!r}, but there are only: "
+                f"Kernelspec {spec.name} names the size {size[:100]!r}, but there are only: "
                 f"{', '.join(sorted(sizes)) or 'none'} (kernel_sizes)."
             )
-        gateways = sizes[str(size)].over(gateways)
-    written = _convert(spec, "resources", dict[str, object], {})
-    own = {name: value for name, value in written.items() if name != "ulimits"}
+        gateways = sizes[size].over(gateways)
+    own = {name: value for name, value in spec.config.resources.items() if name != "ulimits"}
     try:
         in_config = read_amounts(own)
         in_env = _read(operator_env)
@@ -213,11 +203,10 @@ def _check_quotas_can_count(amounts: Amounts, spec: Kernelspec, settings: Resour
 
 def _sizes(spec: Kernelspec, settings: ResourceSettings) -> dict[str, Amounts]:
     """Return the sizes that there are: the kernelspec's own if it has any."""
-    written = _convert(spec, "sizes", dict[str, dict[str, object]] | None, None)
-    if written is None:
+    if spec.config.sizes is None:
         return dict(settings.sizes)
     try:
-        return {name: read_amounts(amounts) for name, amounts in written.items()}
+        return {name: read_amounts(amounts) for name, amounts in spec.config.sizes.items()}
     except ValueError as exc:
         raise ConfigurationError(f"{_where(spec, 'sizes')}: {exc}.") from exc
 
@@ -231,10 +220,9 @@ def _client_size(name: str, sizes: Mapping[str, Amounts]) -> Amounts:
 
 
 def _ulimits(spec: Kernelspec) -> tuple[Ulimit, ...]:
-    resources = _convert(spec, "resources", dict[str, object], {})
     try:
         written = msgspec.convert(
-            resources.get("ulimits", {}),
+            spec.config.resources.get("ulimits", {}),
             Annotated[dict[str, int | _UlimitPair], msgspec.Meta(max_length=_MAX_ULIMITS)],
         )
     except msgspec.ValidationError as exc:
@@ -249,21 +237,6 @@ def _ulimits(spec: Kernelspec) -> tuple[Ulimit, ...]:
             )
         found.append(Ulimit(name, soft, hard))
     return tuple(found)
-
-
-def _convert(spec: Kernelspec, key: str, kind: type[T] | UnionType, default: T) -> T:
-    """Return a value of the kernelspec's config.
-
-    Raises:
-        ConfigurationError: it has another type.
-    """
-    if key not in spec.proxy_config:
-        return default
-    try:
-        converted: T = msgspec.convert(spec.proxy_config[key], kind)
-    except msgspec.ValidationError as exc:
-        raise ConfigurationError(f"{_where(spec, key)}: {exc}.") from exc
-    return converted
 
 
 def _where(spec: Kernelspec, key: str) -> str:

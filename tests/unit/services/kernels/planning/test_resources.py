@@ -178,7 +178,7 @@ def test_request_that_is_nonsense_is_the_clients_error(client: dict[str, str], w
         ({}, {"resources": ["1g"]}, "resources in"),
         ({"KERNEL_CPUS": "x"}, {}, "KERNEL_CPUS must be"),
         ({}, {"size": "huge"}, r"py names the size .huge., but there are only: large, small"),
-        ({}, {"size": 5}, "names the size"),
+        ({}, {"size": 5}, "size in"),
         ({}, {"sizes": {"a": {"memory": 1}}}, r"sizes in .* kernelspec py: memory"),
         ({}, {"sizes": ["a"]}, "sizes in"),
         ({}, {"placement": {"constraint": []}}, "placement in"),
