@@ -14,6 +14,9 @@ MAX_RECENT = 2000
 MAX_KNOWN_IDS = 10_000
 """How many ids of past events are kept, so that none is told twice."""
 
+SINKS = ("file", "log", "stream", "webhook")
+"""Names of consumers in the metric of lost events."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -96,6 +99,8 @@ class EventBus:
         )
         for kind in KINDS:  # so that each is 0, and not absent, before it is first counted
             self._count.labels(kind)
+        for sink in SINKS:
+            self._lost.labels(sink)
 
     def export(self, registry: CollectorRegistry) -> None:
         """Have a registry show the counters."""

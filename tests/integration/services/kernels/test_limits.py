@@ -11,6 +11,7 @@ from harness.gateways.service import Service, is_state, serve_settings
 from harness.waiting import eventually
 
 from enterprise_gateway.errors import NotFoundError
+from enterprise_gateway.services.events.bus import EventBus
 from enterprise_gateway.services.kernels.registry.registry import Registry
 from enterprise_gateway.services.processproxies.contract import (
     Workload,
@@ -141,6 +142,6 @@ async def test_limit_asks_for_the_order_within_a_second(
 
     monkeypatch.setattr(engine, "list", whole_seconds)
     monkeypatch.setattr(engine, "created", created)
-    kernels = Registry(service.live, SimpleNamespace(all=lambda: [engine]))
+    kernels = Registry(service.live, SimpleNamespace(all=lambda: [engine]), EventBus())
     listed = await kernels.lookup.list_around(100.0)
     assert [one.created for one in listed] == [99.0, 100.1, 100.9, 102.0]
