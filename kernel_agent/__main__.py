@@ -87,6 +87,8 @@ def _run(
         settings = settings._replace(interrupt_by_message=True)
     if settings.pool_ttl and not has_name():  # its user id would be named before it has a user
         settings = settings._replace(pool_ttl=0.0)
+    if not isinstance(kernel, Attachment):
+        settings = settings._replace(notice=enter_folder(os.environ.get("KERNEL_WORKING_DIR", "")))
     steps = Steps(AGENT, process_begun())
     spawner = _make_spawner(settings, kernel, folder)
     try:
@@ -108,7 +110,6 @@ def _make_spawner(settings: AgentSettings, kernel: Kernel, folder: str) -> "Kern
         from kernel_agent.eg.attachment import AttachSpawner  # noqa: PLC0415  # few need it
 
         return AttachSpawner(kernel)
-    enter_folder(os.environ.get("KERNEL_WORKING_DIR", ""))
     env = _environment(settings.username, folder)
     if isinstance(kernel, BootstrapScript):
         from kernel_agent.eg.bootstrap import BootstrapSpawner  # noqa: PLC0415  # for few images

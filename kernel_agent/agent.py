@@ -176,6 +176,7 @@ class Agent:
             "reason": reason._asdict() if reason is not None else None,
             "requests": supervisor.open_requests,
             "start": supervisor.start,
+            "notice": supervisor.notice,
             "spare": self._spawner.has_spare,
             "ended_by": ended_by.value if ended_by is not None else "",
             "usage": self._meter.describe() if self._meter is not None else None,

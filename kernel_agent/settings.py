@@ -43,6 +43,7 @@ class AgentSettings(NamedTuple):
         kernel: what to run; None if the agent has to find it in the image (`launch.image`).
         certificate: base64 of the PEM of a private key and its certificate; "": no TLS.
         folders: candidates for the parent of the agent's private folder; the first writable one.
+        notice: a sentence for the user about how the kernel was started, "" if all is as requested.
     """
 
     kernel_id: str
@@ -55,6 +56,7 @@ class AgentSettings(NamedTuple):
     kernel: Optional[Kernel]
     folders: Tuple[str, ...] = TEMPORARY_FOLDERS
     certificate: str = ""
+    notice: str = ""
     kernel_name: str = ""
     language: str = ""
     interrupt_by_message: bool = False

@@ -14,8 +14,10 @@ from enterprise_gateway.settings.kernels import AgeSettings, CullingSettings, Ke
 from enterprise_gateway.settings.limits import LimitSettings
 from enterprise_gateway.settings.resources import ResourceSettings
 from enterprise_gateway.settings.response import ResponseSettings
+from enterprise_gateway.settings.sandbox import SandboxSettings
 from enterprise_gateway.settings.server import ServerSettings
 from enterprise_gateway.settings.settings import HostSettings, LiveSettings, Settings
+from enterprise_gateway.settings.volume_permission import VolumePermission
 
 __all__ = [
     "AccessSettings",
@@ -31,6 +33,8 @@ __all__ = [
     "LiveSettings",
     "ResourceSettings",
     "ResponseSettings",
+    "SandboxSettings",
     "ServerSettings",
     "Settings",
+    "VolumePermission",
 ]

@@ -10,6 +10,7 @@ from enterprise_gateway.errors import ConfigurationError
 IF_NOT_PRESENT = "IfNotPresent"
 ALWAYS = "Always"
 NEVER = "Never"
+_SIZE = re.compile("[1-9][0-9]{0,17}[bkmg]?", re.IGNORECASE)
 PULL_POLICIES = (IF_NOT_PRESENT, ALWAYS, NEVER)
 
 CERTIFICATE_NAMES = ("common_name", "dns", "email")
@@ -114,6 +115,53 @@ def image_patterns(texts: Iterable[str]) -> tuple[str, ...]:
                 "registry.example.org:5000/team/* or image@sha256:DIGEST."
             )
     return found
+
+
+def listen_address(text: str) -> str:
+    """Return an address, a name or a network.
+
+    Raises:
+        ConfigurationError: it has a slash and is no network.
+    """
+    if "/" in text:
+        try:
+            ip_network(text, strict=False)
+        except ValueError as exc:
+            raise ConfigurationError(
+                f"ip {text[:100]!r} is neither an address nor a network such as 10.0.1.0/24."
+            ) from exc
+    return text
+
+
+def folders(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return absolute paths without a slash at their end.
+
+    Raises:
+        ConfigurationError: a path is relative, contains `..`, or is the root.
+    """
+    found = []
+    for text in filter(None, (text.strip() for text in texts)):
+        parts = [part for part in text.split("/") if part not in ("", ".")]
+        if not text.startswith("/") or ".." in parts or not parts:
+            raise ConfigurationError(
+                f"allowed_volume_roots {text[:200]!r} must be the absolute path of a folder below "
+                "/, without '..'."
+            )
+        found.append("/" + "/".join(parts))
+    return tuple(found)
+
+
+def size(text: str) -> str:
+    """Return a number of bytes with or without a unit, as Docker takes it.
+
+    Raises:
+        ConfigurationError: the text has another form.
+    """
+    if not _SIZE.fullmatch(text):
+        raise ConfigurationError(
+            f"A size must be a number of bytes, such as 10485760, 10m or 1g, not {text[:100]!r}."
+        )
+    return text.lower()
 
 
 def positive_or_default(default: int, number: int) -> int:

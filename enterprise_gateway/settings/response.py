@@ -38,6 +38,13 @@ class ResponseSettings:
         name="response_addr_any",
         env=("EG_RESPONSE_ADDR_ANY",),
     )
+    accept_eg_payloads: bool = option(
+        "Accept the reports of launchers in images of Jupyter Enterprise Gateway, which are"
+        " encrypted but not authenticated: their kernels get sidecars. If false, only kernel agents"
+        " are heard.",
+        default=True,
+        env=("EG_ACCEPT_EG_PAYLOADS",),
+    )
     prohibited_local_ips: tuple[str, ...] = option(
         "Regular expressions of local addresses to which kernels must not be told to report.",
         default=(),

@@ -11,7 +11,13 @@ from enterprise_gateway.settings.option import option
 class ServerSettings:
     """Where and how the HTTP server listens. Read at the start only."""
 
-    ip: str = option("IP address to listen on.", default="127.0.0.1", env=("EG_IP", "KG_IP"))
+    ip: str = option(
+        "IP address to listen on, or a network such as 10.0.1.0/24: the address that this machine"
+        " or container has in it.",
+        default="127.0.0.1",
+        parse=parse.listen_address,
+        env=("EG_IP", "KG_IP"),
+    )
     port: int = option(
         "Port to listen on; 0 for any free one.",
         default=8888,

@@ -15,6 +15,7 @@ from enterprise_gateway.settings.identity import IdentitySettings
 from enterprise_gateway.settings.kernels import KernelSettings
 from enterprise_gateway.settings.option import fixed, group
 from enterprise_gateway.settings.response import ResponseSettings
+from enterprise_gateway.settings.sandbox import SandboxSettings
 from enterprise_gateway.settings.server import ServerSettings
 
 
@@ -44,6 +45,7 @@ class Settings:
     response: ResponseSettings = group(ResponseSettings)
     docker: DockerSettings = group(DockerSettings)
     events: EventSettings = group(EventSettings, start_only=True)
+    sandbox: SandboxSettings = group(SandboxSettings)
     host: HostSettings = group(HostSettings, start_only=True)
     delays: DelaySettings = group(DelaySettings)
     cluster_secret: bytes = fixed(b"", secret=True)

@@ -31,6 +31,7 @@ from enterprise_gateway.web.access.requester import note_requester
 from enterprise_gateway.web.access.xheaders import is_trusted
 from enterprise_gateway.web.accesslog import SCOPE, AccessLog
 from enterprise_gateway.web.channels.handlers import Channels
+from enterprise_gateway.web.connections.addresses import listen_host
 from enterprise_gateway.web.connections.listener import Listener
 from enterprise_gateway.web.connections.protocol import COMMON_HEADERS, Connection, with_scope
 from enterprise_gateway.web.connections.tls import make_ssl_context
@@ -49,7 +50,6 @@ IDENTITIES = web.AppKey("identities", Identities)
 
 _SEQUENTIAL_PORTS = 5
 _RANDOM_PORT_SPREAD = 2
-_ALL_INTERFACES = frozenset({"", "*"})
 _PORT_TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})
 
 _log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ async def _listen(
     loop = asyncio.get_running_loop()
     runner.server.request_handler = with_scope(runner.server.request_handler)
     make = partial(Connection, runner.server, drain, loop=loop, access_log_class=AccessLog)
-    host = None if server.ip in _ALL_INTERFACES else server.ip
+    host = listen_host(server.ip)
     for port in ports_to_try(server.port, server.port_retries):
         try:
             bound = await loop.create_server(

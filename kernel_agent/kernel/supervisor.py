@@ -21,6 +21,7 @@ from kernel_agent.kernel.lifecycle import (
     Phase,
     announce_end,
 )
+from kernel_agent.kernel.pending import EXECUTE_REQUEST
 from kernel_agent.kernel.relay import Relay
 from kernel_agent.kernel.shortages import ShortageWatch
 from kernel_agent.kernel.steps import END, KERNEL, SPARE, Steps
@@ -57,6 +58,8 @@ class KernelSupervisor:
         idle_since: time of its last activity for a user, by the event loop's clock.
         steps: of the latest start or restart, which may be under way.
         start: how long the latest that has succeeded took; None before the first.
+        notice: a sentence for the user about how the kernel was started, "" if there is none. It is
+            shown below the first request to execute.
     """
 
     def __init__(
@@ -100,6 +103,8 @@ class KernelSupervisor:
             can_start_again=not isinstance(settings.kernel, Attachment),
         )
         self._answers = Answers(self._relay, factory, self.lifecycle)
+        self.notice = settings.notice
+        self._is_notice_due = bool(settings.notice)
         self._last_active = time.time()
         self.idle_since = self._loop.time()
         self.steps = steps
@@ -199,6 +204,8 @@ class KernelSupervisor:
         Until the kernel is ready, and between two processes, messages that may wait are held. The
         agent answers for a kernel that is dead or terminating.
         """
+        if self._is_notice_due and channel == SHELL:
+            self._show_notice(Message(channel, parts))
         phase = self.lifecycle.phase
         has_exited = self._exited is None or self._exited.done()
         if phase is Phase.RUNNING and self._client is not None and not has_exited:
@@ -224,7 +231,7 @@ class KernelSupervisor:
                 SHELL, "execute_request", code=code, silent=True, store_history=False
             )
         self._spawner.change_environment(env, suits_spare=True)
-        enter_folder(cwd)
+        self._enter(cwd)
         self._record_activity()
         self._changed()
 
@@ -245,7 +252,7 @@ class KernelSupervisor:
         """
         process = self._running_process()
         self._spawner.change_environment(env, suits_spare=suits_spare)
-        enter_folder(cwd)
+        self._enter(cwd)
         self.steps = Steps(END, self._loop.time())
         waiter = self._waiters.add()
         self.lifecycle.request_restart(BY_GATEWAY, is_counted=False)
@@ -479,6 +486,18 @@ class KernelSupervisor:
         self._relay.pending.add(Message(channel, parts))
         self._changed()
         client.send(channel, parts)
+
+    def _enter(self, cwd: str) -> None:
+        """Enter the user's folder, or have the next request say why it was not entered."""
+        self.notice = enter_folder(cwd)
+        self._is_notice_due = bool(self.notice)
+
+    def _show_notice(self, message: Message) -> None:
+        """Show the notice below a request, if a user sees what that executes."""
+        if message.msg_type == EXECUTE_REQUEST and not message.content().get("silent"):
+            self._is_notice_due = False
+            text = f"{self.notice}\n"
+            self._relay.send_own([self._factory.stderr(text, message.parts[0])])
 
     def _hold(self, channel: bytes, parts: List[bytes]) -> None:
         self.backlog.add(sum(map(len, parts)))

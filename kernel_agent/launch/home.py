@@ -21,24 +21,32 @@ USERS = "/etc/passwd"
 GROUPS = "/etc/group"
 NSS_WRAPPERS = ("/usr/lib/*/libnss_wrapper.so", "/usr/lib64/libnss_wrapper.so")
 """Paths at which distributions install it: https://cwrap.org/nss_wrapper.html."""
+MAX_FOLDER_CHARS = 300
+"""How much of a folder's name a sentence for the user has."""
 MAX_NAME_CHARS = 32
 """The limit of useradd(8)."""
 
 
-def enter_folder(folder: str) -> None:
+def enter_folder(folder: str) -> str:
     """Change to the working directory that a client asked for; on failure stay where it is.
 
     The engine's own option for this would create a missing folder, owned by root.
+
+    Returns:
+        A sentence for the user that says why it was not entered, "" if it was.
     """
     if not folder:
-        return
+        return ""
     try:
         if not os.path.isabs(folder):
             raise NotADirectoryError(errno.ENOTDIR, "it is not an absolute path")
         os.chdir(folder)
     except OSError as exc:
-        text = f"the kernel starts in {os.getcwd()}, not in KERNEL_WORKING_DIR: {exc.strerror}"
+        where = f"{os.getcwd()}, not in {folder[:MAX_FOLDER_CHARS]!r} (KERNEL_WORKING_DIR)"
+        text = f"The kernel starts in {where}: {exc.strerror}."
         sys.stderr.write(f"kernel_agent: {text}\n")
+        return text
+    return ""
 
 
 def is_writable(folder: str) -> bool:

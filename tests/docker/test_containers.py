@@ -47,7 +47,7 @@ async def test_container_is_named_labelled_and_owned_as_documented(
     name = f"{rig.username}-{request.kernel_id}"
     assert container["Name"] == f"/{name}"
     assert container["Config"]["Hostname"] == name
-    assert container["Config"]["User"] == "1000"
+    assert container["Config"]["User"] == "1000:100"
     assert container["HostConfig"]["GroupAdd"] == ["100", "100"]
     assert container["HostConfig"]["AutoRemove"] is False
     labels = container["Config"]["Labels"]
@@ -129,7 +129,7 @@ async def test_kernel_may_run_as_any_user(rig: DockerRig, proxy: BaseProcessProx
     """An id that the image does not know has a home to write to all the same."""
     request = with_env(rig.request(), KERNEL_UID="12345", KERNEL_GID="54321")
     container = await inspect(rig, proxy, request)
-    assert container["Config"]["User"] == "12345"
+    assert container["Config"]["User"] == "12345:54321"
     assert container["HostConfig"]["GroupAdd"] == ["54321", "100"]
 
 

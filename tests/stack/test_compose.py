@@ -19,6 +19,7 @@ from harness.gateways.mounted_kernelspecs import (
     install_kernelspecs,
     mark_kernels,
 )
+from harness.kernels.kernelspecs import derive_kernelspec
 from harness.waiting import wait_until
 
 from swarmlab.lab import SwarmLab
@@ -69,11 +70,38 @@ def test_kernels_are_containers_of_the_engine(project: ComposeProject) -> None:
             "enterprise-gateway-proxy",
             "engine-proxy",
         }
-        (network,) = client.networks.list(names=[project.name])
+        networks = client.networks.list(names=[project.name])
         (volume,) = client.volumes.list(filters=label)
-    made = [*containers, network, volume]
+    assert len(networks) == 3
+    made = [*containers, *networks, volume]
     labels = [getattr(each, "labels", None) or each.attrs["Labels"] for each in made]
     assert {each["app"] for each in labels} == {"enterprise-gateway"}
+
+
+def test_kernel_reaches_the_gateways_response_port_only(project: ComposeProject) -> None:
+    """Of all its ports; HTTP is in a network that kernels are not in."""
+    reach = """
+import socket
+for port in (8877, 8888):
+    try:
+        socket.create_connection(("enterprise-gateway", port), 5).close()
+        print(port, "open")
+    except OSError as error:
+        print(port, "closed")
+"""
+    kernel_id = project.start_kernel("python_docker")
+    assert project.connect(kernel_id).execute(reach).stdout == "8877 open\n8888 closed\n"
+
+
+def test_kernel_without_a_way_out_works_in_the_stack(tmp_path: Path) -> None:
+    """The stack has the network for it, and gateway and load balancer are in it."""
+    kernels = install_kernelspecs(tmp_path / "site", "docker")
+    derive_kernelspec(kernels, "python_docker", "python_inside", config={"network": "none"})
+    with up(ComposeProject(tmp_path, mounts={kernels: KERNELS})) as project:
+        container = start(project, "python_inside")
+        container.reload()
+        networks = container.attrs["NetworkSettings"]["Networks"]
+        assert list(networks) == [f"{project.name}-internal"]
 
 
 def test_mounted_folder_takes_the_place_of_the_images_kernelspecs(tmp_path: Path) -> None:

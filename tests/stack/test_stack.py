@@ -56,6 +56,7 @@ print(json.dumps({
     "names": [host for host in ("engine-proxy", "tasks.engine-proxy") if is_known(host)],
     "engines": [(host, port) for host in hosts for port in (2375, 2376) if answers(host, port)],
     "gateway": answers("enterprise-gateway", 8888),
+    "reports": answers("enterprise-gateway", 8877),
 }))
 """
 """What a kernel's user can find out about the engine."""
@@ -163,6 +164,8 @@ def test_everything_is_labelled(stack: Stack) -> None:
                 assert container.labels.items() >= expected.items()
         others = [
             *client.networks.list(names=[NETWORK]),
+            *client.networks.list(names=[f"{NAME}_gateways"]),
+            *client.networks.list(names=[f"{NAME}_internal"]),
             *client.volumes.list(filters={"name": ENGINE_VOLUME}),
             *client.secrets.list(filters={"name": f"{NAME}_cluster-secret"}),
             *client.secrets.list(filters={"name": f"{NAME}_auth-token"}),
@@ -172,6 +175,8 @@ def test_everything_is_labelled(stack: Stack) -> None:
     assert {each["app"] for each in labels} == {"enterprise-gateway"}
     assert [each["component"] for each in labels] == [
         "network",
+        "gateway-network",
+        "internal-network",
         "engine-proxy",
         "cluster-secret",
         "auth-token",
@@ -180,9 +185,9 @@ def test_everything_is_labelled(stack: Stack) -> None:
 
 
 def test_kernel_has_no_way_to_the_engine(stack: Stack, kernel: str) -> None:
-    """No socket is in its container, and the proxy has no name and no port in its network."""
+    """No socket, and no proxy in its network; of the gateway it reaches the response port only."""
     seen = json.loads(stack.connect(kernel).execute(LOOK_AROUND).stdout)
-    assert seen == {"sockets": [], "names": [], "engines": [], "gateway": True}
+    assert seen == {"sockets": [], "names": [], "engines": [], "gateway": False, "reports": True}
 
 
 def test_gateways_outlive_the_way_to_the_engine(stack: Stack, kernel: str) -> None:

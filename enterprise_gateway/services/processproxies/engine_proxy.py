@@ -61,6 +61,9 @@ from enterprise_gateway.services.processproxies.launch.sidecar import (
 from enterprise_gateway.services.processproxies.responses.launcher_reports import LauncherReports
 from enterprise_gateway.services.processproxies.responses.listener import ResponseEndpoint
 from enterprise_gateway.services.processproxies.responses.report import Report
+from enterprise_gateway.services.processproxies.sandbox.host_folders import check_folders
+from enterprise_gateway.services.processproxies.sandbox.networks import NetworkChoice
+from enterprise_gateway.services.processproxies.sandbox.plan import host_policy, plan_sandbox
 from enterprise_gateway.services.processproxies.scripts.runner import ScriptRun
 from enterprise_gateway.services.processproxies.steps import Step, StepRecorder
 from enterprise_gateway.services.processproxies.watch.base import EngineWatch
@@ -141,13 +144,16 @@ class EngineProcessProxy(ReportingProcessProxy):
 
     async def launch(self, request: LaunchRequest) -> Workload:
         """See the base class."""
-        env = launch_environment(request, self.settings.current, self.mode)
+        settings = self.settings.current
+        env = launch_environment(request, settings, self.mode)
+        plan = plan_sandbox(request, settings, is_service=self.mode is DockerMode.SWARM)
+        await check_folders(plan, host_policy(settings), settings.docker)
         deadline = asyncio.get_running_loop().time() + request.timeout
         reports = LauncherReports()
         # Within this context no other call in this replica launches or cleans up this kernel.
         with self.tools.responses.expect(request.kernel_id, request.tokens, reports) as report:
             predecessors = await self._remove_previous(request, deadline)
-            endpoint = await self._response_endpoint(env)
+            endpoint = await self._response_endpoint(env, plan.network)
             with (
                 contextlib.closing(self._begin_progress(request.steps, predecessors)) as progress,
                 self._sidecars.watching(request, env, endpoint, progress, reports) as sidecar,
@@ -274,10 +280,17 @@ class EngineProcessProxy(ReportingProcessProxy):
             await attempt.sidecar.finish()
             return await self._reachable(request, progress, attempt.sidecar)
 
-    async def _response_endpoint(self, env: Mapping[str, str]) -> ResponseEndpoint:
+    async def _response_endpoint(
+        self, env: Mapping[str, str], choice: NetworkChoice
+    ) -> ResponseEndpoint:
         name = network_name(env)
         check_network_name(name)
         network = await self._kernel_network(name)
+        if choice.must_be_internal and not network.is_internal:
+            raise ConfigurationError(
+                f"The Docker network '{name}' (internal_network, EG_INTERNAL_NETWORK) has a way "
+                "out. Make one with docker network create --internal, and name that."
+            )
         ip = response_ip(network, self.settings.current.response, source_towards)
         return await self.tools.responses.open(ip)
 

@@ -13,7 +13,7 @@ from harness.agents.agent import Agent, Client
 from harness.agents.messages import is_dead, statuses, texts
 from harness.waiting import eventually
 
-from jupyter_wire.messages import Message
+from jupyter_wire.messages import Message, execute_content
 from kernel_agent.system.descendants import descendants, read_parents
 
 pytestmark = pytest.mark.kernel
@@ -590,3 +590,24 @@ async def test_orphans_are_reaped_by_pid_1() -> None:
         await client.socket.close()
         assert (await agent.request("POST", "/v1/shutdown"))[0] == 204
         assert await agent.wait() == 0
+
+
+async def test_folder_that_cannot_be_entered_is_told_below_the_first_cell(tmp_path: Path) -> None:
+    """Once, where a user sees it; the kernel starts where the image, or the process, is."""
+    missing = str(tmp_path / "none")
+    async with Agent(env={"KERNEL_WORKING_DIR": missing}) as agent:
+        client = await agent.connect("s")
+        silent = {**execute_content("1"), "silent": True}
+        await client.finish(await client.send("execute_request", silent))
+        seen = await client.execute("1")
+        notice = texts(seen, "stderr")
+        assert missing in notice
+        assert "No such file or directory" in notice
+        told = [message.parent_id for message in seen if message.type == "stream"]
+        assert told == [seen[-1].parent_id]
+        assert texts(await client.execute("1"), "stderr") == ""
+        assert (await agent.state())["notice"] == notice.strip()
+    async with Agent(env={"KERNEL_WORKING_DIR": str(tmp_path)}) as agent:
+        client = await agent.connect("s")
+        assert texts(await client.execute("1"), "stderr") == ""
+        assert (await agent.state())["notice"] == ""

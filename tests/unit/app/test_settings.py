@@ -19,6 +19,7 @@ from enterprise_gateway.app import EnterpriseGatewayApp
 from enterprise_gateway.app.configuration.check import find_sections
 from enterprise_gateway.app.managers import CLASSES
 from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.settings import VolumePermission
 from enterprise_gateway.settings.amounts import Amounts, Quota
 from enterprise_gateway.settings.schedule import ScheduledSize
 
@@ -153,6 +154,28 @@ VARIABLES = [
         "docker.allowed_images",
         ("team/*", "r.example.org:5000/k:1"),
     ),
+    ("EG_DROP_CAPABILITIES", "False", "sandbox.drop_capabilities", False),
+    ("EG_NO_NEW_PRIVILEGES", "False", "sandbox.no_new_privileges", False),
+    ("EG_PRIMARY_GROUP", "False", "sandbox.primary_group", False),
+    ("EG_CONTAINER_INIT", "True", "sandbox.container_init", True),
+    ("EG_READ_ONLY_ROOT", "True", "sandbox.read_only_root", True),
+    ("EG_CONTAINER_RUNTIME", "runsc", "sandbox.container_runtime", "runsc"),
+    ("EG_CONTAINER_LOG_DRIVER", "", "sandbox.container_log_driver", ""),
+    ("EG_CONTAINER_LOG_MAX_SIZE", "20M", "sandbox.container_log_max_size", "20m"),
+    ("EG_CONTAINER_LOG_MAX_FILES", "5", "sandbox.container_log_max_files", 5),
+    ("EG_ALLOWED_VOLUME_ROOTS", "/srv/a/,/b", "sandbox.allowed_volume_roots", ("/srv/a", "/b")),
+    (
+        "EG_REQUEST_VOLUMES",
+        "tmpfs,volume:home-{username},bind:/srv/:ro",
+        "sandbox.request_volumes",
+        (
+            VolumePermission("tmpfs", "", is_read_only=False),
+            VolumePermission("volume", "home-{username}", is_read_only=False),
+            VolumePermission("bind", "/srv", is_read_only=True),
+        ),
+    ),
+    ("EG_INTERNAL_NETWORK", "inner", "sandbox.internal_network", "inner"),
+    ("EG_ACCEPT_EG_PAYLOADS", "False", "response.accept_eg_payloads", False),
     ("EG_WS_PING_INTERVAL_SECS", "10", "kernels.ws_ping_interval", 10.0),
     ("EG_RESTART_SPARE", "false", "kernels.restart_spare", False),
     ("EG_LOG_MEMORY_BYTES", "2000000", "kernels.limits.log_memory_bytes", 2_000_000),

@@ -93,6 +93,8 @@ class AgentState(msgspec.Struct, frozen=True):
     """The oldest requests without a reply; a gateway answers them if the agent dies as well."""
     start: StartTimes | None = None
     """The latest start or restart; None before the first has ended, and from older agents."""
+    notice: Name = ""
+    """A sentence for the user about how the kernel was started; older agents have none."""
     kernel_info: dict[str, object] = {}
     """The content of the newest kernel_info reply, with which a gateway answers then."""
     ended_by: Annotated[str, msgspec.Meta(max_length=32)] = ""

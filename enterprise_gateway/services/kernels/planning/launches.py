@@ -28,6 +28,7 @@ from enterprise_gateway.services.kernelspecs.access import Access, decide_access
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME, LaunchRequest
 from enterprise_gateway.services.processproxies.registry import LOCAL_PROCESS_PROXY
+from enterprise_gateway.services.processproxies.sandbox.plan import expect_poolable
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
 from enterprise_gateway.services.users import User
 from enterprise_gateway.settings import KernelSettings, Settings
@@ -111,6 +112,7 @@ def plan_pooled_launch(spec: Kernelspec, all_settings: Settings, ttl: float) -> 
     launch = _plan(
         StartRequest(spec.name, env={"KERNEL_USERNAME": POOL_USERNAME}), spec, all_settings
     )
+    expect_poolable(launch)
     return replace(launch, agent_settings={**launch.agent_settings, "pool_ttl": ttl})
 
 

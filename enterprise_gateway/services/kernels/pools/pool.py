@@ -57,7 +57,7 @@ def plan_pool(spec: Kernelspec, settings: Settings, size: int = 0, image_id: str
     env = {name: value for name, value in launch.env.items() if name not in _ITS_OWN}
     config = {key: value for key, value in launch.config.items() if key not in _OF_THE_POOL}
     # not the folder of the kernelspec: it may differ between gateways
-    plan = [spec.proxy_class, launch.argv, env, config]
+    plan = [spec.proxy_class, launch.argv, env, config, settings.sandbox]
     return Pool(
         spec.name,
         spec.proxy_class,

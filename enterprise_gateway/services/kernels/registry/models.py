@@ -20,6 +20,8 @@ class KernelModel(msgspec.Struct, frozen=True, omit_defaults=True):
     connections: int
     reason: str = ""
     """Why it is dead; left out if there is nothing to say."""
+    notice: str = ""
+    """A sentence about how it was started, such as in another folder; left out of lists."""
     start: StartTimes | None = None
     """Its latest start or restart, one under way up to now; left out of lists."""
     pull: ImagePull | None = None
@@ -44,7 +46,8 @@ def kernel_model(record: Record) -> KernelModel:
 
 def detailed_model(record: Record) -> KernelModel:
     """Return the REST model of a kernel that was asked for by itself."""
-    return msgspec.structs.replace(kernel_model(record), start=record.start)
+    notice = record.state.notice if record.state else ""
+    return msgspec.structs.replace(kernel_model(record), start=record.start, notice=notice)
 
 
 def starting_model(launching: Launching, launches_ahead: int | None) -> KernelModel:

@@ -1,4 +1,4 @@
-"""Reports deaths, ends and automatic restarts of kernels: log lines, metrics and events."""
+"""Reports deaths, ends, automatic restarts and notices of kernels: log lines, metrics, events."""
 
 import asyncio
 import logging
@@ -33,6 +33,7 @@ class _Reported:
     """How many restarts its agent had told of in its last state; None: there was none."""
     last: float = -math.inf
     """When a death or restart was last reported, by the event loop's clock."""
+    is_notice_reported: bool = False
     is_death_reported: bool = False
     """Whether its present death was reported; a restart ends that."""
 
@@ -46,9 +47,12 @@ class ExitReporter:
         self._reported: weakref.WeakKeyDictionary[Record, _Reported] = weakref.WeakKeyDictionary()
 
     def report_state(self, record: Record, state: AgentState) -> None:
-        """Report a death or an automatic restart that a new state document tells of."""
+        """Report the death, automatic restart or notice that a new state document tells of."""
         reported = self._reported.setdefault(record, _Reported())
         before, reported.restarts = reported.restarts, state.restarts
+        if state.notice and not reported.is_notice_reported:
+            reported.is_notice_reported = True
+            _log.warning("Kernel %s: %s", record.kernel_id, state.notice[:MAX_REASON_CHARS])
         if not state.is_dead:
             reported.is_death_reported = False
         reason = state.reason

@@ -28,6 +28,8 @@ class KernelNetwork:
     """For a network of a swarm: whether containers outside of services may join it."""
     is_ingress: bool = False
     """Whether it is the swarm's network for published ports."""
+    is_internal: bool = False
+    """Whether no way leads out of it."""
 
     @property
     def capacity(self) -> int:
@@ -67,6 +69,7 @@ def parse_network(inspected: Mapping[str, Any]) -> KernelNetwork:
         is_of_swarm=inspected.get("Scope") == "swarm",
         is_attachable=inspected.get("Attachable", False),
         is_ingress=inspected.get("Ingress", False),
+        is_internal=inspected.get("Internal", False),
     )
 
 

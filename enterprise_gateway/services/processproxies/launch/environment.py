@@ -17,7 +17,8 @@ from enterprise_gateway.services.processproxies.injection.injector import (
     ENTRYPOINT,
 )
 from enterprise_gateway.services.processproxies.launch.kernelspec import resolve_port_range
-from enterprise_gateway.services.processproxies.scripts.server import KERNEL_ENV
+from enterprise_gateway.services.processproxies.sandbox.plan import plan_sandbox
+from enterprise_gateway.services.processproxies.scripts.server import KERNEL_ENV, SANDBOX
 from enterprise_gateway.services.processproxies.workloads.names import workload_name
 from enterprise_gateway.settings import DockerSettings, Settings, parse
 
@@ -57,8 +58,10 @@ def launch_environment(
         ForbiddenError: KERNEL_UID or KERNEL_GID is malformed or prohibited.
         InvalidRequestError: KERNEL_IMAGE is not an image name.
         ConfigurationError: the port range is malformed, or the kernelspec contradicts itself.
+        ForbiddenError, InvalidRequestError, ConfigurationError: as `plan_sandbox`.
     """
     kernels = settings.kernels
+    plan = plan_sandbox(request, settings, is_service=docker_mode is DockerMode.SWARM)
     own = {name: value for name, value in request.env.items() if _SCRIPTS_OWN.fullmatch(name)}
     others = {name: value for name, value in request.env.items() if name not in own}
     env = {
@@ -84,9 +87,13 @@ def launch_environment(
         "KERNEL_USERNAME": request.username,
         "PORT_RANGE": resolve_port_range(request.config, kernels),
         RESOURCES: request.resources.for_script(),
+        SANDBOX: plan.variable,
     }
     if request.resources.amounts.gpus is not None:  # for scripts that know no EG_RESOURCES
         env["KERNEL_GPUS"] = str(request.resources.amounts.gpus)
+    if plan.network.name:
+        env["EG_DOCKER_NETWORK"] = plan.network.name
+        env.pop("DOCKER_NETWORK", None)
     if env.get("DOCKER_MODE", docker_mode.value).lower() != docker_mode.value:
         raise ConfigurationError(
             f"DOCKER_MODE is '{env['DOCKER_MODE']}', but class_name is that of mode "

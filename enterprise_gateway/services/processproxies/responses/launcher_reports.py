@@ -27,6 +27,8 @@ class LauncherReports:
         """Set at each report."""
         self.senders: list[str] = []
         """The addresses from which launchers of this kernel have reported, after `identify`."""
+        self.is_refused = False
+        """Whether one came although launchers are not heard."""
         self._decoders: OrderedDict[str, Decode] = OrderedDict()
 
     def add(self, address: str, decode: Decode) -> None:

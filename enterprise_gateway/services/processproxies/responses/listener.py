@@ -220,6 +220,9 @@ class ResponseListener:
 
         Nothing is decoded here, so a peer cannot learn anything from the time that it takes.
         """
+        if not self._settings.current.response.accept_eg_payloads:
+            self._refuse_launcher(address)
+            return
         raw = await _receive_all(connection)
         connection.close()
         if not raw:
@@ -229,6 +232,20 @@ class ResponseListener:
                 waiter.launcher_reports.add(
                     address,
                     functools.partial(_decode_payload, raw, identity.private_pem, kernel_id),
+                )
+
+    def _refuse_launcher(self, address: str) -> None:
+        """Say once in each launch that launchers are not heard."""
+        for kernel_id, waiter in self._waiters.items():
+            reports = waiter.launcher_reports
+            if reports is not None and not reports.is_refused:
+                reports.is_refused = True
+                _log.warning(
+                    "A report without TLS from %s, while kernel %s is started, was not read: "
+                    "EG_ACCEPT_EG_PAYLOADS is off, so kernels whose images have Jupyter Enterprise "
+                    "Gateway's launcher cannot be started.",
+                    address,
+                    kernel_id,
                 )
 
     def _judge(self, line: bytes) -> bytes:

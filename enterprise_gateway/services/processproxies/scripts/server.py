@@ -31,6 +31,8 @@ from typing import Any, NoReturn
 
 KERNEL_ENV = "EG_KERNEL_ENV"
 """A script's variable with the variables that are only for the kernel, as a JSON object."""
+SANDBOX = "EG_SANDBOX"
+"""A script's variable with what the container may do and see, as a JSON object."""
 PRELOADED = ("docker", "argparse", "urllib3.util.retry")
 MAX_OUTPUT_BYTES = 8192
 LENGTH_BYTES = 4
@@ -153,6 +155,7 @@ def _become_script(
         os.dup2(output, 2)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         os.chdir(cwd)
+        _expect_sandbox(argv, env)
         env = _script_environment(argv, env)
         if not _is_python_script(argv):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -180,6 +183,21 @@ def _script_environment(argv: list[str], env: dict[str, str]) -> dict[str, str]:
         return env
     others = {name: value for name, value in env.items() if name != KERNEL_ENV}
     return {**others, **json.loads(env[KERNEL_ENV])}
+
+
+def _expect_sandbox(argv: list[str], env: dict[str, str]) -> None:
+    """Exit with a message if a script would ignore what the kernelspec states of the sandbox."""
+    if not json.loads(env.get(SANDBOX, "{}")).get("is_stated") or not _is_python_script(argv):
+        return
+    if SANDBOX.encode() not in Path(argv[1]).read_bytes():
+        print(  # noqa: T201 - the script's own output
+            f"{argv[1]} does not apply {SANDBOX}: security, volumes or network of its kernelspec, "
+            "or volumes of the request, would be ignored. Take the launch_docker.py of this "
+            "release (jupyter enterprisegateway kernelspecs install), and make the site's changes "
+            "to it again.",
+            file=sys.stderr,
+        )
+        os._exit(1)
 
 
 def _is_python_script(argv: list[str]) -> bool:

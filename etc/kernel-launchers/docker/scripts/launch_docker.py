@@ -1,9 +1,10 @@
 """Launch a kernel in a Docker container, or as a service of a Docker swarm.
 
 Enterprise Gateway runs this script for each kernel whose kernelspec names `DockerProcessProxy` or
-`DockerSwarmProcessProxy`. It is meant to be edited: what kernels get beyond the defaults (volumes,
-limits, devices, constraints) is decided in `container_settings` and `service_settings`. Any keyword
-of the Docker SDK's `containers.run` or `services.create` may be added there:
+`DockerSwarmProcessProxy`. It is meant to be edited: what kernels get beyond the defaults (limits,
+devices, constraints) is decided in `container_settings` and `service_settings`. What is stated
+there counts more than what the gateway says of security and logs (EG_SANDBOX). Any keyword of the
+Docker SDK's `containers.run` or `services.create` may be added there:
 https://docker-py.readthedocs.io/en/stable/containers.html
 https://docker-py.readthedocs.io/en/stable/services.html
 
@@ -58,6 +59,7 @@ NOT_FOR_KERNELS = {
     "EG_KERNEL_ENV",
     "EG_POOL",
     "EG_RESOURCES",
+    "EG_SANDBOX",
 }
 
 # The kernel agent that the gateway injects into images without one, and what starts it.
@@ -74,13 +76,13 @@ def container_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "environment": kernel_environment(arguments),
         "labels": kernel_labels(arguments),
         "network": setting("DOCKER_NETWORK", "bridge"),
-        "user": os.environ.get("KERNEL_UID"),
+        "user": kernel_user(),
         "group_add": kernel_groups(),
-        "security_opt": ["no-new-privileges"],
     }
 
-    # Examples; all paths are paths of the engine's host. What the kernel may take
-    # (`limit_container`) is added to what stands here, which wins.
+    # Examples; all paths are paths of the engine's host. `volumes` in kernel.json needs no edits.
+    # What the kernel may take (`limit_container`) and its sandbox (`confine_container`) are added
+    # to what stands here, which wins.
     # settings["volumes"] = {
     #     "/usr/local/share/jupyter/kernels": {
     #         "bind": "/usr/local/share/jupyter/kernels", "mode": "ro"
@@ -113,12 +115,13 @@ def service_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "endpoint_spec": docker.types.EndpointSpec(mode="dnsrr"),
         # A kernel that ended must not come back empty under the same id.
         "restart_policy": docker.types.RestartPolicy(condition="none"),
-        "user": os.environ.get("KERNEL_UID"),
+        "user": kernel_user(),
         "groups": kernel_groups(),
     }
 
-    # Examples; all paths are paths of the node that the kernel lands on, whichever that is. What
-    # the kernel may take (`limit_service`) is added to what stands here, which wins.
+    # Examples; all paths are paths of the node that the kernel lands on, whichever that is.
+    # `volumes` in kernel.json needs no edits. What the kernel may take (`limit_service`) and its
+    # sandbox (`confine_service`) are added to what stands here, which wins.
     # settings["mounts"] = [
     #     "/usr/local/share/jupyter/kernels:/usr/local/share/jupyter/kernels:ro",
     #     "/home:/home:rw",
@@ -248,6 +251,88 @@ def add_ulimits(client: docker.DockerClient) -> None:
         client.api.create_service = create_with_ulimits
 
 
+def sandbox() -> dict[str, Any]:
+    """Return what the gateway says of security, volumes and network of the container.
+
+    It comes from kernelspec, request and settings, and is checked. The mounts are those of the
+    Docker Engine API.
+    """
+    plan: dict[str, Any] = json.loads(os.environ.get("EG_SANDBOX", "{}"))
+    return plan
+
+
+def confine_container(settings: dict[str, Any]) -> None:
+    """Add the sandbox to the settings of a container; those of the site take precedence."""
+    plan = sandbox()
+    security = plan.get("security", {})
+    options = []
+    if security.get("no_new_privileges", True):
+        options.append("no-new-privileges")
+    if security.get("seccomp") == "unconfined":
+        options.append("seccomp=unconfined")
+    settings.setdefault("security_opt", options)
+    if security.get("drop_capabilities", True):
+        settings.setdefault("cap_drop", ["ALL"])
+        settings.setdefault("cap_add", list(security.get("capabilities", ())))
+    driver, log_options = log_settings(security)
+    if driver:
+        log = docker.types.LogConfig(type=driver, config=log_options)
+        settings.setdefault("log_config", log)
+    for name, value in (
+        ("init", security.get("init")),
+        ("read_only", security.get("read_only")),
+        ("runtime", security.get("runtime")),
+        ("dns", plan.get("dns")),
+    ):
+        if value:
+            settings.setdefault(name, value)
+    if plan.get("mounts"):
+        settings.setdefault("mounts", []).extend(plan["mounts"])
+
+
+def confine_service(settings: dict[str, Any]) -> None:
+    """Add the sandbox to the settings of a service; those of the site take precedence."""
+    plan = sandbox()
+    security = plan.get("security", {})
+    if security.get("no_new_privileges", True):
+        # Docker 25 and newer (API 1.44); older engines ignore it.
+        settings.setdefault("privileges", {"NoNewPrivileges": True})
+    if security.get("drop_capabilities", True):
+        settings.setdefault("cap_drop", ["ALL"])
+        settings.setdefault("cap_add", list(security.get("capabilities", ())))
+    driver, log_options = log_settings(security)
+    if driver and "log_driver" not in settings:
+        settings["log_driver"], settings["log_driver_options"] = driver, log_options
+    for name in ("init", "read_only"):
+        if security.get(name):
+            settings.setdefault(name, True)
+    if plan.get("dns"):
+        settings.setdefault("dns_config", docker.types.DNSConfig(nameservers=plan["dns"]))
+    if plan.get("mounts"):
+        settings.setdefault("mounts", []).extend(map(literal_mount, plan["mounts"]))
+
+
+def log_settings(security: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """Return log driver and options, ("", {}) for the engine's own."""
+    driver = security.get("log_driver", "json-file")
+    if driver not in ("json-file", "local"):
+        return driver, {}
+    size, files = security.get("log_max_size", "10m"), security.get("log_max_files", 3)
+    return driver, {"max-size": size, "max-file": str(files)}
+
+
+def literal_mount(mount: dict[str, Any]) -> dict[str, Any]:
+    """Escape the texts of a mount in which Swarm expands templates, which are all of them."""
+    return {
+        name: literal(value)
+        if isinstance(value, str)
+        else literal_mount(value)
+        if isinstance(value, dict)
+        else value
+        for name, value in mount.items()
+    }
+
+
 def launch_docker_kernel(arguments: argparse.Namespace) -> None:
     """Ask the engine for the kernel, or exit with a message that says why not."""
     mode = setting("DOCKER_MODE", "swarm").lower()
@@ -265,6 +350,7 @@ def launch_docker_kernel(arguments: argparse.Namespace) -> None:
         if mode == "swarm":
             expect_gpus(client)
             settings = service_settings(arguments)
+            confine_service(settings)
             limit_service(settings)
             add_ulimits(client)
             inject_agent(settings)
@@ -272,6 +358,7 @@ def launch_docker_kernel(arguments: argparse.Namespace) -> None:
         else:
             expect_own_image(client, image)
             settings = container_settings(arguments)
+            confine_container(settings)
             limit_container(settings)
             inject_agent(settings)
             client.containers.run(image, detach=True, **settings)
@@ -369,6 +456,13 @@ def launch_id_and_token() -> tuple[str, str]:
     """
     launch_id, _, token = os.environ.get("EG_AGENT_LAUNCH", "").partition(":")
     return launch_id, token
+
+
+def kernel_user() -> str | None:
+    """Return user and primary group; with the former alone an id unknown to the image is in 0."""
+    uid, gid = os.environ.get("KERNEL_UID"), os.environ.get("KERNEL_GID")
+    is_primary = sandbox().get("security", {}).get("primary_group", True)
+    return f"{uid}:{gid}" if uid and gid and is_primary else uid
 
 
 def kernel_groups() -> list[str]:

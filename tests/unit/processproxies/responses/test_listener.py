@@ -17,6 +17,8 @@ from harness.agents import launcher_payloads
 from harness.agents.launcher_payloads import connection, payload, payload_of_version_0
 
 from enterprise_gateway.errors import ConfigurationError, ConflictError
+from enterprise_gateway.services.kernels.planning.launches import distinguish_launch
+from enterprise_gateway.services.processproxies.contract import LaunchRequest
 from enterprise_gateway.services.processproxies.responses import listener as responses
 from enterprise_gateway.services.processproxies.responses.launcher_reports import LauncherReports
 from enterprise_gateway.services.processproxies.responses.listener import (
@@ -31,6 +33,18 @@ from enterprise_gateway.settings import DelaySettings, LiveSettings, ResponseSet
 
 KERNEL_ID = "00000000-0000-0000-0000-000000000007"
 TOKEN = "5ec7e7" * 8
+LAUNCH = LaunchRequest(
+    kernel_id=KERNEL_ID,
+    kernel_name="python_docker",
+    username="ann",
+    argv=(),
+    env={},
+    resource_dir="",
+    config={},
+    agent_settings={},
+    agent_token=TOKEN,
+    timeout=60.0,
+)
 OK = {"status": "ok"}
 REJECTED = {"status": "rejected"}
 DEADLINE = 60.0
@@ -125,6 +139,63 @@ async def test_repeated_report_is_accepted_again(
         await waiting
     assert await answer(endpoint, report()) == OK
     assert await answer(endpoint, report(token="forged")) == REJECTED
+
+
+async def test_captured_report_is_worth_nothing_to_another_launch(
+    listener: ResponseListener, endpoint: ResponseEndpoint
+) -> None:
+    """Each launch has a token of its own, so the line of one is refused in the next."""
+    first, second = (distinguish_launch(LAUNCH, b"secret") for _ in range(2))
+    other = distinguish_launch(
+        dataclasses.replace(LAUNCH, kernel_id=KERNEL_ID[:-1] + "8"), b"secret"
+    )
+    line = report(token=first.launch_token)
+    with listener.expect(KERNEL_ID, first.tokens) as waiting:
+        assert await answer(endpoint, line) == OK
+        await waiting
+    with (
+        listener.expect(KERNEL_ID, second.tokens) as again,
+        listener.expect(other.kernel_id, other.tokens) as elsewhere,
+    ):
+        assert await answer(endpoint, line) == REJECTED
+        moved = report(token=first.launch_token, kernel_id=other.kernel_id)
+        assert await answer(endpoint, moved) == REJECTED
+        assert not again.done()
+        assert not elsewhere.done()
+
+
+async def test_recorded_connection_cannot_be_played_again(
+    listener: ResponseListener, endpoint: ResponseEndpoint
+) -> None:
+    """A copy of the bytes of a report, from the network, completes no launch."""
+    recorded = bytearray()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, _, port = endpoint.address.partition(":")
+        from_listener, to_listener = await asyncio.open_connection(host, int(port))
+
+        async def answers() -> None:
+            while data := await from_listener.read(65536):
+                writer.write(data)
+            writer.close()
+
+        answering = asyncio.ensure_future(answers())
+        while data := await reader.read(65536):
+            recorded.extend(data)
+            to_listener.write(data)
+        to_listener.close()
+        await answering
+
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        through = dataclasses.replace(endpoint, address=f"127.0.0.1:{port}")
+        with listener.expect(KERNEL_ID, frozenset({TOKEN})) as waiting:
+            assert await answer(through, report()) == OK
+            await waiting
+    assert TOKEN.encode() not in recorded
+    with listener.expect(KERNEL_ID, frozenset({TOKEN})) as waiting:
+        assert b"ok" not in await send_plainly(endpoint, bytes(recorded))
+        assert not waiting.done()
 
 
 async def test_unexpected_report_is_rejected(
@@ -428,6 +499,26 @@ async def test_garbage_costs_no_decoding(
         info = await reports.read("127.0.0.1")
         assert info is not None
     assert decoded == [good]
+
+
+async def test_launchers_are_not_heard_if_the_operator_says_so(
+    listener: ResponseListener,
+    settings: LiveSettings,
+    endpoint: ResponseEndpoint,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log says so once for each launch, however many reports there are."""
+    response = dataclasses.replace(settings.current.response, accept_eg_payloads=False)
+    settings.replace(dataclasses.replace(settings.current, response=response))
+    reports = LauncherReports()
+    with listener.expect(launcher_payloads.KERNEL_ID, frozenset({TOKEN}), reports):
+        for _ in range(3):
+            assert await send_plainly(endpoint, payload(connection(), endpoint.public_key)) == b""
+        assert await reports.read("127.0.0.1") is None
+        assert await answer(endpoint, report(kernel_id=launcher_payloads.KERNEL_ID)) == OK
+    refusals = [line for line in caplog.messages if "EG_ACCEPT_EG_PAYLOADS" in line]
+    assert len(refusals) == 1
+    assert launcher_payloads.KERNEL_ID in refusals[0]
 
 
 async def test_launchers_report_is_dropped_where_none_is_expected(

@@ -76,6 +76,19 @@ async def test_each_death_is_reported_once(caplog: pytest.LogCaptureFixture) -> 
     assert kernel.count("deaths", Cause.SIGNAL) == 2
 
 
+async def test_notice_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    """However often, and however long, the agent tells it."""
+    kernel = Kernel(caplog)
+    for _ in range(2):
+        state = AgentState(
+            "k", ExecutionState.IDLE, "2026-01-02T03:04:05.678901Z", notice="elsewhere " * 100
+        )
+        kernel.reporter.report_state(kernel.record, state)
+    (line,) = kernel.lines
+    assert line.startswith("Kernel k: elsewhere elsewhere")
+    assert len(line) < 600
+
+
 async def test_automatic_restart_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     """Not those of before this replica followed the kernel, nor one that was requested."""
     kernel = Kernel(caplog)

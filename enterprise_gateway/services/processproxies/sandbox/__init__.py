@@ -1,0 +1,1 @@
+"""What a kernel's container may do and see: security, volumes, network."""
