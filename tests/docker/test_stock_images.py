@@ -95,7 +95,7 @@ async def test_stock_image_becomes_a_kernel(
     assert (mount["Name"], mount["RW"]) == (bundle.name, False)
     assert container["Config"]["Entrypoint"] == ["/bin/sh", f"{FOLDER}/{FILE}"]
     assert container["Config"]["Cmd"] is None
-    assert container["Config"]["User"] == "1000"
+    assert container["Config"]["User"] == "1000:100"
     assert "Health" not in container["State"]
     assert not [entry for entry in container["Config"]["Env"] if "EG_AGENT_VOLUME" in entry]
 
@@ -179,7 +179,10 @@ async def test_kernel_may_run_as_any_user(
 ) -> None:
     """Whichever user the image is for, and wherever its home is."""
     container = await launched(rig, proxy, stock(rig, variant, **env))
-    assert container["Config"]["User"] == env.get("KERNEL_UID", "1000")
+    assert (
+        container["Config"]["User"]
+        == f"{env.get('KERNEL_UID', '1000')}:{env.get('KERNEL_GID', '100')}"
+    )
 
 
 async def test_root_file_system_may_be_read_only(

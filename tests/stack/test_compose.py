@@ -97,6 +97,9 @@ def test_kernel_without_a_way_out_works_in_the_stack(tmp_path: Path) -> None:
     """The stack has the network for it, and gateway and load balancer are in it."""
     kernels = install_kernelspecs(tmp_path / "site", "docker")
     derive_kernelspec(kernels, "python_docker", "python_inside", config={"network": "none"})
+    scripts = kernels / "python_inside" / "scripts"
+    scripts.unlink()  # a link that leads nowhere in the gateway's container
+    shutil.copytree(kernels / "python_docker" / "scripts", scripts)
     with up(ComposeProject(tmp_path, mounts={kernels: KERNELS})) as project:
         container = start(project, "python_inside")
         container.reload()

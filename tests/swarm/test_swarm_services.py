@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import json
 import time
 import uuid
@@ -63,7 +64,7 @@ async def test_service_is_named_labelled_and_owned_as_documented(
     assert service["EndpointSpec"]["Mode"] == "dnsrr"
     template = service["TaskTemplate"]
     assert template["RestartPolicy"]["Condition"] == "none"
-    assert template["ContainerSpec"]["User"] == "1000"
+    assert template["ContainerSpec"]["User"] == "1000:100"
     assert template["ContainerSpec"]["Groups"] == ["100", "100"]
     assert "Init" not in template["ContainerSpec"]
     for labels in (service["Labels"], container["Config"]["Labels"]):
@@ -132,9 +133,58 @@ async def test_kernel_may_run_as_any_user_where_it_likes(rig: SwarmRig) -> None:
         rig.request(), KERNEL_UID="12345", KERNEL_GID="54321", KERNEL_WORKING_DIR="/tmp"
     )
     _, container = await inspect(rig, await rig.open_proxy(), request)
-    assert container["Config"]["User"] == "12345"
+    assert container["Config"]["User"] == "12345:54321"
     assert container["HostConfig"]["GroupAdd"] == ["54321", "100"]
     assert "KERNEL_WORKING_DIR=/tmp" in container["Config"]["Env"]
+
+
+async def test_service_is_confined_and_has_the_volumes_of_its_kernelspec(
+    rig: SwarmRig, proxy: BaseProcessProxyABC
+) -> None:
+    """Like a container, as its container shows."""
+    request = rig.request()
+    volumes = [
+        {"type": "volume", "source": "egt-{username}", "target": "/home/jovyan"},
+        {"type": "tmpfs", "target": "/scratch", "size": "16m"},
+    ]
+    config = {**request.config, "volumes": volumes, "security": {"read_only": True}}
+    service, container = await inspect(rig, proxy, dataclasses.replace(request, config=config))
+    host = container["HostConfig"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host["ReadonlyRootfs"] is True
+    assert host["LogConfig"] == {
+        "Type": "json-file",
+        "Config": {"max-size": "10m", "max-file": "3"},
+    }
+    mounts = {mount["Target"]: mount for mount in host["Mounts"]}
+    assert mounts.keys() == {"/home/jovyan", "/scratch", "/tmp"}
+    assert mounts["/home/jovyan"]["Source"] == f"egt-{rig.username}"
+    assert mounts["/scratch"]["TmpfsOptions"] == {"SizeBytes": 16 << 20}
+    template = service["TaskTemplate"]["ContainerSpec"]
+    assert template["ReadOnly"] is True
+    assert template["CapabilityDrop"] == ["ALL"]
+
+
+async def test_kernel_reads_the_secret_that_its_kernelspec_names(
+    rig: SwarmRig, proxy: BaseProcessProxyABC
+) -> None:
+    """As its user, from a file in memory; no other user may, and the environment has nothing."""
+    name = f"egt-{uuid.uuid4().hex[:8]}"
+    secret = await asyncio.to_thread(rig.engine.secrets.create, name=name, data=b"sesame")
+    try:
+        request = rig.request()
+        config = {**request.config, "secrets": [{"source": name, "target": "door"}]}
+        _, container = await inspect(rig, proxy, dataclasses.replace(request, config=config))
+        assert "sesame" not in json.dumps(container)
+        (running,) = await asyncio.to_thread(rig.containers, request.kernel_id)
+        read = ["cat", "/run/secrets/door"]
+        assert await asyncio.to_thread(running.exec_run, read) == (0, b"sesame")
+        code, _ = await asyncio.to_thread(functools.partial(running.exec_run, read, user="2000"))
+        assert code == 1
+        await proxy.remove(request.kernel_id)
+    finally:
+        await asyncio.to_thread(rig.remove_kernels)
+        await asyncio.to_thread(secret.remove)
 
 
 async def test_kernels_land_on_several_nodes(

@@ -61,7 +61,7 @@ from enterprise_gateway.services.processproxies.launch.sidecar import (
 from enterprise_gateway.services.processproxies.responses.launcher_reports import LauncherReports
 from enterprise_gateway.services.processproxies.responses.listener import ResponseEndpoint
 from enterprise_gateway.services.processproxies.responses.report import Report
-from enterprise_gateway.services.processproxies.sandbox.host_folders import check_folders
+from enterprise_gateway.services.processproxies.sandbox.host_folders import HostFolders
 from enterprise_gateway.services.processproxies.sandbox.networks import NetworkChoice
 from enterprise_gateway.services.processproxies.sandbox.plan import host_policy, plan_sandbox
 from enterprise_gateway.services.processproxies.scripts.runner import ScriptRun
@@ -106,6 +106,7 @@ class EngineProcessProxy(ReportingProcessProxy):
         self._watch = watch
         self._injector = injector
         self._sidecars = SidecarStarter(settings, workloads, create_sidecar)
+        self._folders = HostFolders()
         self._watching: asyncio.Task[None] | None = None
         self._deferred_removals = DeferredRemovals(watch, settings)
 
@@ -147,7 +148,7 @@ class EngineProcessProxy(ReportingProcessProxy):
         settings = self.settings.current
         env = launch_environment(request, settings, self.mode)
         plan = plan_sandbox(request, settings, is_service=self.mode is DockerMode.SWARM)
-        await check_folders(plan, host_policy(settings), settings.docker)
+        await self._folders.check(plan, host_policy(settings), settings.docker)
         deadline = asyncio.get_running_loop().time() + request.timeout
         reports = LauncherReports()
         # Within this context no other call in this replica launches or cleans up this kernel.

@@ -350,6 +350,149 @@ def test_service_is_created_with_ulimits_and_all_limits(
     assert created[0]["labels"]["enterprise-gateway.cpus"] == "1.5"
 
 
+PLAN = {
+    "security": {
+        "drop_capabilities": True,
+        "capabilities": ["NET_RAW"],
+        "no_new_privileges": True,
+        "primary_group": True,
+        "init": True,
+        "read_only": True,
+        "seccomp": "unconfined",
+        "runtime": "runsc",
+        "log_driver": "local",
+        "log_max_size": "1m",
+        "log_max_files": 2,
+    },
+    "mounts": [
+        {
+            "Target": "/data/{{x",
+            "Type": "volume",
+            "Source": "a{{.Node.ID}}",
+            "VolumeOptions": {"DriverConfig": {"Name": "n", "Options": {"o": "{{y"}}},
+        },
+        {"Target": "/s", "Type": "tmpfs", "TmpfsOptions": {"SizeBytes": 5}},
+    ],
+    "dns": ["127.0.0.1"],
+}
+
+
+def test_container_gets_its_sandbox(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each item as the SDK has it; the SDK takes it."""
+    monkeypatch.setenv("EG_SANDBOX", json.dumps(PLAN))
+    settings: dict[str, Any] = {"mounts": [{"Target": "/own"}]}
+    script.confine_container(settings)
+    assert settings["security_opt"] == ["no-new-privileges", "seccomp=unconfined"]
+    assert (settings["cap_drop"], settings["cap_add"]) == (["ALL"], ["NET_RAW"])
+    assert (settings["init"], settings["read_only"], settings["runtime"]) == (True, True, "runsc")
+    assert settings["log_config"]["Config"] == {"max-size": "1m", "max-file": "2"}
+    assert settings["dns"] == ["127.0.0.1"]
+    assert settings["mounts"] == [{"Target": "/own"}, *PLAN["mounts"]]
+    docker.types.HostConfig("1.41", **settings)
+
+
+def test_service_gets_its_sandbox(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, and nothing in it is a template for Swarm."""
+    monkeypatch.setenv("EG_SANDBOX", json.dumps(PLAN))
+    settings: dict[str, Any] = {}
+    script.confine_service(settings)
+    assert settings["privileges"] == {"NoNewPrivileges": True}
+    assert (settings["cap_drop"], settings["cap_add"]) == (["ALL"], ["NET_RAW"])
+    assert (settings["init"], settings["read_only"]) == (True, True)
+    assert settings.pop("log_driver") == "local"
+    assert settings.pop("log_driver_options") == {"max-size": "1m", "max-file": "2"}
+    assert settings["dns_config"]["Nameservers"] == ["127.0.0.1"]
+    volume, memory = settings["mounts"]
+    assert volume["Source"] == 'a{{"{{"}}.Node.ID}}'
+    assert volume["Target"] == '/data/{{"{{"}}x'
+    assert volume["VolumeOptions"]["DriverConfig"]["Options"] == {"o": '{{"{{"}}y'}
+    assert memory == PLAN["mounts"][1]
+    docker.types.ContainerSpec("image", **settings)
+
+
+def secret_of(name: str, **labels: str) -> dict[str, Any]:
+    """Return what the engine says of a secret."""
+    return {"ID": f"id-of-{name}", "Spec": {"Name": name, "Labels": labels}}
+
+
+def test_service_gets_secrets_by_their_ids(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the kernel's user can read them."""
+    secrets = [{"source": "db", "target": "password"}]
+    monkeypatch.setenv("EG_SANDBOX", json.dumps({"secrets": secrets}))
+    monkeypatch.setenv("KERNEL_UID", "4242")
+    monkeypatch.setenv("KERNEL_GID", "42")
+    settings: dict[str, Any] = {}
+    script.give_secrets(Mock(**{"api.inspect_secret": secret_of}), settings)
+    (secret,) = settings["secrets"]
+    assert (secret["SecretID"], secret["SecretName"]) == ("id-of-db", "db")
+    assert secret["File"] == {"Name": "password", "UID": "4242", "GID": "42", "Mode": 0o400}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        secret_of("db", app="enterprise-gateway"),
+        secret_of("other"),
+        docker.errors.NotFound("none"),
+    ],
+)
+def test_secret_of_the_gateway_is_not_given(
+    script: Any, monkeypatch: pytest.MonkeyPatch, found: Any
+) -> None:
+    """Nor one whose id was named, nor one that is not there: the start fails."""
+    monkeypatch.setenv("EG_SANDBOX", '{"secrets": [{"source": "db", "target": "db"}]}')
+    client = Mock()
+    client.api.inspect_secret.side_effect = [found]
+    settings: dict[str, Any] = {}
+    with pytest.raises(SystemExit, match="secret db"):
+        script.give_secrets(client, settings)
+    assert settings == {}
+
+
+@pytest.mark.parametrize("function", ["confine_container", "confine_service"])
+def test_what_a_site_states_counts_more_than_the_sandbox(
+    script: Any, monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    """It has edited the script for that."""
+    monkeypatch.setenv("EG_SANDBOX", json.dumps(PLAN))
+    own = {
+        "cap_drop": [],
+        "cap_add": ["SYS_PTRACE"],
+        "security_opt": [],
+        "privileges": {},
+        "read_only": False,
+        "init": False,
+        "log_driver": "syslog",
+        "log_config": "own",
+        "runtime": "own",
+        "dns": [],
+        "dns_config": "own",
+    }
+    settings = dict(own)
+    getattr(script, function)(settings)
+    settings.pop("mounts")
+    assert settings == own
+
+
+def test_kernel_is_confined_without_a_word_of_the_gateway(
+    script: Any, arguments: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script is hardened by itself."""
+    monkeypatch.setenv("KERNEL_UID", "1000")
+    monkeypatch.setenv("KERNEL_GID", "42")
+    settings = script.container_settings(arguments)
+    script.confine_container(settings)
+    assert (settings["user"], settings["cap_drop"]) == ("1000:42", ["ALL"])
+    assert settings["security_opt"] == ["no-new-privileges"]
+    assert settings["log_config"]["Config"]["max-size"] == "10m"
+    assert "mounts" not in settings
+    monkeypatch.setenv("EG_SANDBOX", '{"security": {"primary_group": false, "log_driver": ""}}')
+    settings = script.container_settings(arguments)
+    script.confine_container(settings)
+    assert settings["user"] == "1000"
+    assert "log_config" not in settings
+
+
 @pytest.fixture
 def injected(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a launch finds in the environment for an image without agent, of both kinds."""

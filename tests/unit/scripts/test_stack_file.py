@@ -71,3 +71,25 @@ async def test_health_check_waits_for_a_slow_answer(
             "bash", GATEWAY / "check-gateway", env={"EG_PORT": str(port)}
         )
         assert (await check.wait() == 0) is passes
+
+
+def test_gateways_listen_in_the_network_that_the_balancer_asks_in() -> None:
+    """By its subnet, and under the name that the balancer's servers have there."""
+    (subnet,) = set(re.findall(r"\$\{EG_GATEWAY_SUBNET:-([^}]+)\}", STACK))
+    assert f"EG_IP: ${{EG_GATEWAY_SUBNET:-{subnet}}}" in STACK
+    assert f"EG_TRUSTED_PROXIES: ${{EG_GATEWAY_SUBNET:-{subnet}}}" in STACK
+    assert "aliases: [gateways]" in STACK
+    balancer = (DOCKER / "proxy" / "balancer.cfg").read_text(encoding="utf-8")
+    assert set(re.findall(r"server-template gateway 16 (\S+)", balancer)) == {"gateways:8888"}
+
+
+def test_encrypted_networks_are_otherwise_the_stacks() -> None:
+    """The file has each of its overlay networks, with the same names and addresses."""
+    encrypted = (DOCKER / "docker-compose.encrypted.yml").read_text(encoding="utf-8")
+
+    def details(text: str) -> list[str]:
+        networks = text[text.index("\nnetworks:") :].partition("\nvolumes:")[0]
+        return re.findall(r"name: \$.*|subnet: .*|component: .*|internal: true", networks)
+
+    assert details(encrypted) == details(STACK)
+    assert encrypted.count("<<: *encrypted") == STACK.count("driver: overlay")

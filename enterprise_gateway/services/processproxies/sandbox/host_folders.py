@@ -4,10 +4,18 @@ import asyncio
 import os
 import socket
 import struct
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from enterprise_gateway.errors import ConfigurationError, ForbiddenError
+from enterprise_gateway.errors import (
+    ConfigurationError,
+    ForbiddenError,
+    GatewayError,
+    UnavailableError,
+)
 from enterprise_gateway.services.processproxies.engine.client import DEFAULT_HOST
 from enterprise_gateway.services.processproxies.sandbox.host_paths import (
     PathError,
@@ -20,34 +28,80 @@ from enterprise_gateway.settings import DockerSettings
 
 LOOK_SECONDS = 5.0
 """How long the file system may take; an NFS server that is away takes for ever."""
+MAX_LOOKS = 64
+"""How many threads may look at once."""
+_NO_ANSWER = (
+    "The folders of the host that the kernel is to have as volumes cannot be looked at: their file "
+    "system does not answer."
+)
 _UNIX = "unix://"
 _PEER = struct.Struct("3i")
 """`struct ucred` of unix(7): pid, uid, gid."""
 
 
-async def check_folders(plan: SandboxPlan, policy: HostPolicy, docker: DockerSettings) -> None:
-    """Check that no symbolic link leads out of the allowed folders.
+class HostFolders:
+    """Checks that no symbolic link leads out of the allowed folders.
 
     A user who may write there can change links after this. What a request asks for must be visible
     here; a kernelspec's folders are the operator's choice.
 
-    Raises:
-        ConfigurationError: a folder of the kernelspec leads elsewhere, or does not answer.
-        ForbiddenError: one of the request does, is missing, or cannot be seen from here.
+    A file server that is away holds a thread for as long as it is. So these threads are not those
+    of other work, they are few, and the gateway's end does not wait for them.
     """
-    for paths, error, is_requested in (
-        (plan.binds, ConfigurationError, False),
-        (plan.requested_binds, ForbiddenError, True),
-    ):
-        if not paths:
-            continue
+
+    def __init__(self) -> None:
+        self._looking = 0
+
+    async def check(self, plan: SandboxPlan, policy: HostPolicy, docker: DockerSettings) -> None:
+        """Look at the folders of one kernel.
+
+        Raises:
+            ConfigurationError: a folder of the kernelspec leads elsewhere.
+            ForbiddenError: one of the request does, is missing, or cannot be seen from here.
+            UnavailableError: the file system does not answer.
+        """
+        if plan.binds:
+            await self._check(
+                partial(_look, plan.binds, policy, docker, must_see=False), ConfigurationError
+            )
+        if plan.requested_binds:
+            await self._check(
+                partial(_look, plan.requested_binds, policy, docker, must_see=True), ForbiddenError
+            )
+
+    async def _check(self, look: Callable[[], None], error: type[GatewayError]) -> None:
+        if self._looking >= MAX_LOOKS:
+            raise UnavailableError(_NO_ANSWER)
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[None] = loop.create_future()
+        self._looking += 1
+
+        def finish(failure: Exception | None) -> None:
+            self._looking -= 1
+            if outcome.done():
+                return
+            if failure is not None:
+                outcome.set_exception(failure)
+            else:
+                outcome.set_result(None)
+
+        def run() -> None:
+            failure = None
+            try:
+                look()
+            except Exception as exc:  # noqa: BLE001 - told to the caller
+                failure = exc
+            with suppress(RuntimeError):  # the gateway has ended meanwhile
+                loop.call_soon_threadsafe(finish, failure)
+
+        threading.Thread(target=run, name="host folders", daemon=True).start()
         try:
             async with asyncio.timeout(LOOK_SECONDS):
-                await asyncio.to_thread(_look, paths, policy, docker, must_see=is_requested)
+                await outcome
         except PathError as exc:
             raise error(f"A volume is refused: {exc}.") from exc
         except TimeoutError as exc:
-            raise error(f"A volume is refused: {paths[0]} does not answer.") from exc
+            raise UnavailableError(_NO_ANSWER) from exc
 
 
 def _look(

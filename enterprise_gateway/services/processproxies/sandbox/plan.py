@@ -16,14 +16,15 @@ from enterprise_gateway.services.processproxies.sandbox.request_volumes import (
     check_permitted,
     requested_volumes,
 )
+from enterprise_gateway.services.processproxies.sandbox.secrets import Secret, choose_secrets
 from enterprise_gateway.services.processproxies.sandbox.security import Security, choose_security
+from enterprise_gateway.services.processproxies.sandbox.templates import USERNAME
 from enterprise_gateway.services.processproxies.sandbox.volumes import (
     Bind,
     HostPolicy,
     Volume,
     VolumeError,
     fill_in,
-    is_of_user,
     mounts_of,
     parse_volumes,
     tmpfs,
@@ -34,7 +35,7 @@ from enterprise_gateway.settings import Settings
 TEMPORARY = "/tmp"  # noqa: S108 - in the container
 TEMPORARY_BYTES = "512m"
 _UNIX = "unix://"
-_KEYS = ("security", "volumes", "network")
+_KEYS = ("security", "volumes", "network", "secrets")
 
 
 class Sandbox(msgspec.Struct, frozen=True):
@@ -42,6 +43,7 @@ class Sandbox(msgspec.Struct, frozen=True):
 
     security: Security
     mounts: tuple[Mount, ...]
+    secrets: tuple[Secret, ...]
     dns: tuple[str, ...]
     is_stated: bool
     """Whether kernelspec or request ask for something, so that the script must apply it."""
@@ -85,12 +87,13 @@ def plan_sandbox(request: LaunchRequest, settings: Settings, *, is_service: bool
     except VolumeError as exc:
         raise ConfigurationError(f"volumes {where}: {exc}.") from exc
     requested = _requested(request, settings, own, values)
+    secrets = choose_secrets(config.get("secrets", []), values, where, is_service=is_service)
     mounts = mounts_of([*own, *requested], policy)
     if security.read_only and all(mount.target != TEMPORARY for mount in mounts):
         mounts = (*mounts, tmpfs(TEMPORARY, TEMPORARY_BYTES))
     is_stated = bool(requested) or any(config.get(key) for key in _KEYS)
     return SandboxPlan(
-        Sandbox(security, mounts, network.dns, is_stated),
+        Sandbox(security, mounts, secrets, network.dns, is_stated),
         network,
         _binds(own, policy),
         _binds(requested, policy),
@@ -106,15 +109,12 @@ def host_policy(settings: Settings) -> HostPolicy:
 
 def expect_poolable(request: LaunchRequest) -> None:
     """Raise `ConfigurationError` if kernels of the kernelspec cannot wait in a pool."""
-    try:
-        volumes = parse_volumes(request.config.get("volumes", []))
-    except VolumeError:
-        return  # a launch says so
-    if is_of_user(volumes):
-        raise ConfigurationError(
-            "its volumes contain {username}, and a container gets its volumes when it is made, "
-            "before it has a user. Remove pool_size, or that volume."
-        )
+    for key in ("volumes", "secrets"):
+        if USERNAME in str(request.config.get(key, [])):
+            raise ConfigurationError(
+                f"its {key} contain {USERNAME}, and a container gets them when it is made, before "
+                "it has a user. Remove pool_size, or that entry."
+            )
 
 
 def _requested(

@@ -18,6 +18,10 @@ from enterprise_gateway.services.processproxies.sandbox.mounts import (
     TmpfsOptions,
     VolumeOptions,
 )
+from enterprise_gateway.services.processproxies.sandbox.templates import (
+    TemplateError,
+    replace_templates,
+)
 
 MAX_VOLUMES = 32
 OWN_PREFIX = "enterprise-gateway"
@@ -29,7 +33,6 @@ _PLUGIN = re.compile("[a-zA-Z0-9][a-zA-Z0-9_.:/-]{0,200}")
 _HOST = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.-]{0,253}|[0-9a-fA-F:]{2,45}")
 _SIZE = re.compile("([1-9][0-9]{0,17})([bkmg]?)i?b?", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_TEMPLATE = re.compile(r"\{(username|kernel_id)\}")
 _NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "tmpfs")
 _LOCAL_FLAGS = frozenset(
     {"bind", "rbind", "move", "remount", "suid", "dev", "shared", "rshared", "slave", "rslave"}
@@ -109,19 +112,14 @@ def fill_in(volume: Volume, values: Mapping[str, str]) -> Volume:
 
     Args:
         volume: as it is stated.
-        values: of `username` and `kernel_id`; they contain letters, digits and hyphens only.
+        values: of `username` and `kernel_id`.
 
     Raises:
-        VolumeError: braces stand for something else. Swarm would expand `{{…}}`.
+        VolumeError: braces stand for something else.
     """
     stated = msgspec.structs.asdict(volume)
     filled = {name: _filled(value, values) for name, value in stated.items()}
     return msgspec.structs.replace(volume, **filled)
-
-
-def is_of_user(volumes: Iterable[Volume]) -> bool:
-    """Return whether users have different volumes."""
-    return any("{username}" in str(msgspec.structs.asdict(volume)) for volume in volumes)
 
 
 def mounts_of(volumes: Iterable[Volume], policy: HostPolicy) -> tuple[Mount, ...]:
@@ -259,8 +257,7 @@ def _filled(value: object, values: Mapping[str, str]) -> object:
         return {key: _filled(item, values) for key, item in value.items()}
     if not isinstance(value, str):
         return value
-    if re.search("[{}]", _TEMPLATE.sub("", value)):
-        raise VolumeError(
-            f"braces in {value[:200]!r} may only be those of {{username}} and {{kernel_id}}"
-        )
-    return _TEMPLATE.sub(lambda match: values[match[1]], value)
+    try:
+        return replace_templates(value, values)
+    except TemplateError as exc:
+        raise VolumeError(str(exc)) from exc

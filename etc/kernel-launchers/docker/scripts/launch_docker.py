@@ -312,6 +312,26 @@ def confine_service(settings: dict[str, Any]) -> None:
         settings.setdefault("mounts", []).extend(map(literal_mount, plan["mounts"]))
 
 
+def give_secrets(client: docker.DockerClient, settings: dict[str, Any]) -> None:
+    """Give a service the secrets of its kernelspec, in files that only its user can read."""
+    uid, gid = os.environ.get("KERNEL_UID"), os.environ.get("KERNEL_GID")
+    for secret in sandbox().get("secrets", ()):
+        name = secret["source"]
+        try:
+            found = client.api.inspect_secret(name)
+        except docker.errors.NotFound:
+            sys.exit(f"The kernelspec names the secret {name}, which the Swarm does not have.")
+        spec = found["Spec"]
+        if spec["Name"] != name:  # the engine takes ids as well
+            sys.exit(f"The kernelspec names the secret {name}, which the Swarm does not have.")
+        if (spec.get("Labels") or {}).get("app") == "enterprise-gateway":
+            sys.exit(f"The kernelspec names the secret {name}, which is the gateway's own.")
+        file = docker.types.SecretReference(
+            found["ID"], name, secret["target"], uid=uid, gid=gid, mode=0o400
+        )
+        settings.setdefault("secrets", []).append(file)
+
+
 def log_settings(security: dict[str, Any]) -> tuple[str, dict[str, str]]:
     """Return log driver and options, ("", {}) for the engine's own."""
     driver = security.get("log_driver", "json-file")
@@ -351,6 +371,7 @@ def launch_docker_kernel(arguments: argparse.Namespace) -> None:
             expect_gpus(client)
             settings = service_settings(arguments)
             confine_service(settings)
+            give_secrets(client, settings)
             limit_service(settings)
             add_ulimits(client)
             inject_agent(settings)

@@ -1,14 +1,17 @@
 """Symbolic links in folders of the host, where the gateway can see them."""
 
+import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
+from harness.waiting import eventually
 
-from enterprise_gateway.errors import ConfigurationError, ForbiddenError
+from enterprise_gateway.errors import ConfigurationError, ForbiddenError, UnavailableError
 from enterprise_gateway.services.processproxies.sandbox import host_folders
 from enterprise_gateway.services.processproxies.sandbox.host_folders import (
-    check_folders,
+    HostFolders,
     is_on_host,
 )
 from enterprise_gateway.services.processproxies.sandbox.networks import NetworkChoice
@@ -33,7 +36,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def check(
-    root: Path, path: Path, docker: DockerSettings = NEAR, *, is_requested: bool = False
+    root: Path,
+    path: Path,
+    docker: DockerSettings = NEAR,
+    *,
+    is_requested: bool = False,
+    folders: HostFolders | None = None,
 ) -> None:
     """Look at one folder."""
     sandbox = plan_sandbox(REQUEST, Settings(), is_service=False).sandbox
@@ -41,7 +49,7 @@ async def check(
     plan = SandboxPlan(
         sandbox, NetworkChoice(), () if is_requested else binds, binds if is_requested else ()
     )
-    await check_folders(plan, HostPolicy((str(root),), ()), docker)
+    await (folders or HostFolders()).check(plan, HostPolicy((str(root),), ()), docker)
 
 
 @pytest.mark.parametrize("is_requested", [True, False])
@@ -85,6 +93,32 @@ async def test_request_needs_a_folder_that_the_gateway_can_see(
         await check(root, root / "data", is_requested=True)
     monkeypatch.setattr(Path, "is_mount", lambda path: path == root)
     await check(root, root / "data", is_requested=True)
+
+
+async def test_file_server_that_is_away_holds_up_nothing_else(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start fails in time, others work, and there is an end to the threads that wait."""
+    back = threading.Event()
+    resolve = os.path.realpath
+
+    def realpath(path: str, *, strict: bool = False) -> str:
+        if path.endswith("away"):
+            back.wait(60)
+        return resolve(path, strict=strict)
+
+    monkeypatch.setattr(host_folders.os.path, "realpath", realpath)
+    monkeypatch.setattr(host_folders, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(host_folders, "MAX_LOOKS", 2)
+    folders = HostFolders()
+    for number in range(3):
+        with pytest.raises(UnavailableError, match="does not answer"):
+            await check(root, root / "away", folders=folders)
+        assert folders._looking == min(number + 1, 2)
+    back.set()
+    await eventually(lambda: folders._looking == 0)
+    monkeypatch.setattr(host_folders, "LOOK_SECONDS", 60.0)
+    await check(root, root / "data", folders=folders)
 
 
 def test_engine_of_the_same_host_is_told_by_its_socket(tmp_path: Path) -> None:

@@ -457,6 +457,47 @@ def test_kernels_of_a_pool_have_no_volumes_of_a_user() -> None:
         own = {"type": "volume", "source": "a", "target": "/a", key: "/x-{username}"}
         with pytest.raises(ConfigurationError, match="before it has a user"):
             expect_poolable(dataclasses.replace(REQUEST, config={"volumes": [own]}))
+    with pytest.raises(ConfigurationError, match="its secrets contain"):
+        expect_poolable(
+            dataclasses.replace(REQUEST, config={"secrets": [{"source": "{username}"}]})
+        )
+
+
+def test_secrets_are_the_users_files() -> None:
+    """Under their own names, unless the kernelspec has another."""
+    stated = [{"source": "db-{username}", "target": "db"}, {"source": "key"}]
+    made = plan({"secrets": stated}, username="ann", is_service=True).sandbox
+    assert [(each.source, each.target) for each in made.secrets] == [
+        ("db-ann", "db"),
+        ("key", "key"),
+    ]
+    assert made.is_stated
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        [{"source": "../x"}],
+        [{"source": "x", "target": "../x"}],
+        [{"source": "x", "target": "/etc/x"}],
+        [{"source": "{{.Node.ID}}"}],
+        [{"source": "x", "mode": 511}],
+        [{"source": "x"}] * 33,
+        ["x"],
+        {"source": "x"},
+        [{"source": ""}],
+    ],
+)
+def test_secrets_that_are_none_are_refused(stated: object) -> None:
+    """With the kernelspec."""
+    with pytest.raises(ConfigurationError, match="secrets in metadata"):
+        plan({"secrets": stated}, is_service=True)
+
+
+def test_containers_have_no_secrets() -> None:
+    """Docker has none without a Swarm; the error says what does instead."""
+    with pytest.raises(ConfigurationError, match="Mount a file of the host"):
+        plan({"secrets": [{"source": "x"}]})
 
 
 @pytest.mark.parametrize(

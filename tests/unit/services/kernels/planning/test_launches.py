@@ -12,6 +12,7 @@ from enterprise_gateway.services.kernels.planning.launches import (
     StartRequest,
     distinguish_launch,
     plan_launch,
+    plan_pooled_launch,
 )
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec, parse_kernelspec
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
@@ -237,6 +238,15 @@ def test_kernels_are_claimed_within_a_minute_unless_their_kernelspec_says_otherw
 def with_config(**config: Any) -> Kernelspec:
     """Return a kernelspec with a config of its process proxy."""
     return make_spec(metadata={"process_proxy": {"config": config}})
+
+
+def test_kernelspec_with_volumes_of_users_has_no_pool() -> None:
+    """The pool's launch says so, while ordinary ones go on."""
+    volumes = [{"type": "volume", "source": "home-{username}", "target": "/home/jovyan"}]
+    spec = with_config(volumes=volumes)
+    assert plan_launch(StartRequest(), spec, Settings()).config["volumes"] == volumes
+    with pytest.raises(ConfigurationError, match="before it has a user"):
+        plan_pooled_launch(spec, Settings(), 60.0)
 
 
 def test_every_launch_has_a_token_of_its_own() -> None:
