@@ -31,7 +31,7 @@ from swarmlab.machine import only_child
 
 NODES = 3
 NETWORK = "enterprise-gateway-bench"
-ALIAS = "enterprise-gateway"
+ALIAS = "gateways"
 """The name by which the stack's load balancer looks for gateways."""
 FLOOD_IMAGE = "enterprise-gateway-bench/flood-kernel:latest"
 FLOOD_DOCKERFILE = """\

@@ -14,7 +14,7 @@ from docker.models.containers import Container
 from devtools.images import KERNEL, PROXY
 from harness.waiting import wait_until
 
-SERVICE = "enterprise-gateway"
+SERVICE = "gateways"
 """The name by which the balancer asks for replicas."""
 SECRET_PATH = "/run/secrets/balancer-secret"
 USER_HEADER = "X-Forwarded-User"
