@@ -18,15 +18,17 @@ from kernel_agent.kernel.lifetime import Lifetime, describe_seconds
 from kernel_agent.kernel.pending import EXECUTE_REQUEST
 from kernel_agent.kernel.steps import REPORT, Steps
 from kernel_agent.kernel.supervisor import KernelSupervisor
+from kernel_agent.kernel.viewers import answer_viewer
 from kernel_agent.launch.command import Attachment
 from kernel_agent.process.exits import ExitReason
+from kernel_agent.server.access import Access
 from kernel_agent.server.executions import ExecutionRoutes
 from kernel_agent.server.executor import Executor
 from kernel_agent.server.http import HttpServer
 from kernel_agent.server.listener import Listener
 from kernel_agent.server.pool import Pool
 from kernel_agent.server.report import ReportAnswer, send_report
-from kernel_agent.server.routes import Routes
+from kernel_agent.server.routes import Opening, Routes
 from kernel_agent.server.state import State
 from kernel_agent.settings import AgentSettings
 from kernel_agent.system.cgroup import memory_limit
@@ -36,9 +38,9 @@ from kernel_agent.system.usage import UsageMeter, read_descendants, read_own_gro
 from kernel_agent.wire.agent_messages import MessageFactory, timestamp
 from kernel_agent.wire.client_sessions import ClientSession, ClientSessions, Replay
 from kernel_agent.wire.codec import Request
-from kernel_agent.wire.handshake import Handshake
 from kernel_agent.wire.message import EMPTY, SHELL, Message, decode_object, encode_json
 from kernel_agent.wire.message_log import Limits, MessageLog
+from kernel_agent.wire.websocket import Limits as WebSocketLimits
 from kernel_agent.wire.websocket import WebSocket
 
 if TYPE_CHECKING:
@@ -114,18 +116,21 @@ class Agent:
         )
         is_pooled = settings.pool_ttl > 0 and self._supervisor.lifecycle.can_start_again
         self._pool = Pool(self._supervisor, self._lifetime.start, is_pooled=is_pooled)
+        self._access = Access(time.monotonic)
         self._routes = Routes(
             self._supervisor,
             self._state,
             spawner.log,
             self._culler,
             self._pool,
+            self._access,
             self._open_channels,
             ExecutionRoutes(
                 Executor(settings, self._supervisor, self._executions, self._log),
                 self._executions,
                 self._log,
                 self._factory,
+                self._access,
                 settings.max_output_bytes,
             ),
         )
@@ -262,29 +267,31 @@ class Agent:
         )
 
     def _open_channels(
-        self,
-        transport: asyncio.Transport,
-        early_data: bytes,
-        handshake: Handshake,
-        session_id: str,
-        replay: str,
+        self, transport: asyncio.Transport, early_data: bytes, opening: Opening
     ) -> None:
+        replay = opening.replay
         websocket = WebSocket(
-            handshake=handshake,
+            handshake=opening.handshake,
             factory=self._factory,
             sessions=self._sessions,
             backlog=self._supervisor.backlog,
-            max_message_bytes=self._settings.max_message_bytes,
-            max_output_bytes=self._settings.max_output_bytes,
-            ping_interval=self._ping_interval,
-            receive=self._receive,
+            limits=WebSocketLimits(
+                self._settings.max_message_bytes,
+                self._settings.max_output_bytes,
+                self._ping_interval,
+            ),
+            receive=self._receive if opening.may_write else self._refuse,
+            user=opening.client.user,
+            is_viewer=not opening.may_write,
         )
+        self._access.watch(opening.client, websocket)
         running = self._supervisor.running
         if replay == REPLAY_RUNNING:
             asked = Replay([str(one.msg_id) for one in running], is_running=True)
         else:
             asked = Replay([replay] if replay else [], is_running=False)
-        websocket.open(transport, session_id, early_data, self._greeting(running), asked)
+        greeting = self._greeting(running)
+        websocket.open(transport, opening.session_id, early_data, greeting, asked)
 
     def _greeting(self, running: Sequence[Running]) -> Message:
         """Return the status that a new client begins with."""
@@ -321,6 +328,12 @@ class Agent:
                 )
             elif self._restarting is None or self._restarting.done():
                 self._restarting = self._loop.create_task(self._restart_for_client())
+
+    def _refuse(self, session: ClientSession, request: Request) -> None:
+        """Answer a message of a client that may only read; the kernel is not sent it."""
+        if session.connection is not None:
+            kernel_info = self._supervisor.kernel_info
+            session.connection.send(answer_viewer(request, kernel_info, self._factory))
 
     async def _restart_for_client(self) -> None:
         """Task root: restart; status messages tell the client the outcome."""

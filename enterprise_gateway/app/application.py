@@ -213,13 +213,15 @@ jupyter enterprisegateway kernels list"""
         Raises:
             GatewayError: the gateway cannot start.
         """
+        from enterprise_gateway.web.audit import audit_file  # noqa: PLC0415 - likewise
         from enterprise_gateway.web.server import build, serve  # noqa: PLC0415 - --help and --version need no web server
 
         raise_descriptor_limit()
         settings = self.read_settings()
         live = LiveSettings(settings)
         authorizer = load_authorizer(settings.access.authorizer_class, self)
-        with suppress(asyncio.CancelledError), cancelled_by_signals():
+        log_file = audit_file(settings.server.audit_log)
+        with suppress(asyncio.CancelledError), cancelled_by_signals(), log_file:
             async with serve(build(live, authorizer), live) as port, ConfigWatcher(self, live):
                 self._announce(settings, port)
                 await asyncio.get_running_loop().create_future()

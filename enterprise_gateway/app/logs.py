@@ -142,6 +142,8 @@ def logging_config(base: dict[str, Any], name: str, *, as_json: bool) -> dict[st
         "handlers": ["console"],
         "propagate": False,
     }
+    # it has a file of its own, or none: see enterprise_gateway.web.audit
+    base["loggers"]["enterprise_gateway.audit"] = {"level": "INFO", "propagate": False}
     base["root"] = {"level": "WARNING", "handlers": ["console"]}
     base["filters"] = {"no_config": {"()": NoConfiguration}, "request": {"()": RequestContext}}
     base["handlers"]["console"]["filters"] = ["no_config", "request"]

@@ -1,7 +1,7 @@
 """The request that is being served, for the lines that are logged meanwhile. Pure.
 
-A request has an id, which its answer carries too. The service that looks up a kernel adds the
-kernel's user.
+A request has an id, which its answer carries too. Authentication adds who sends it, and the service
+that looks up or starts a kernel adds that.
 """
 
 import re
@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 REQUEST_ID_HEADER = "X-Request-ID"
 
@@ -21,11 +21,22 @@ class RequestScope:
     """One request."""
 
     request_id: str
-    user: str = ""
+    client: str = ""
+    """The user who sends it, "" if that is not known."""
+    credential: str = ""
+    """Which credential they showed, in a form that opens nothing."""
+    kernel_id: str = ""
+    """Its kernel, "" if it has looked up or started none."""
+    owner: str = ""
     """The user of its kernel, "" if that is not known: a name that authorizes nothing."""
-    requester: str = ""
-    """The user whose request it is, "" before that is known."""
+    details: dict[str, object] = field(default_factory=dict)
+    """What else the audit log tells of it."""
     is_over: bool = False
+
+    @property
+    def user(self) -> str:
+        """Whom log lines name: who sends it or, if that is not known, the user of its kernel."""
+        return self.client or self.owner
 
 
 _scope: ContextVar[RequestScope | None] = ContextVar("request", default=None)
@@ -46,17 +57,33 @@ def current_scope() -> RequestScope | None:
     return None if scope is None or scope.is_over else scope
 
 
-def set_user(username: str) -> None:
-    """Set the user of the request's kernel."""
+def set_kernel(kernel_id: str, username: str) -> None:
+    """Set the request's kernel and the kernel's user."""
     scope = current_scope()
     if scope is not None:
-        scope.user = username
+        scope.kernel_id = kernel_id
+        scope.owner = username
 
 
-def current_requester() -> str:
+def set_client(username: str, credential: str) -> None:
+    """Set who sends the request."""
+    scope = current_scope()
+    if scope is not None:
+        scope.client = username
+        scope.credential = credential
+
+
+def note_detail(name: str, value: object) -> None:
+    """Have the audit log tell something of the request: plain data, and no secret."""
+    scope = current_scope()
+    if scope is not None:
+        scope.details[name] = value
+
+
+def current_client() -> str:
     """Return the user whose request this task serves, "" if there is none."""
     scope = current_scope()
-    return scope.requester if scope is not None else ""
+    return scope.client if scope is not None else ""
 
 
 @contextmanager

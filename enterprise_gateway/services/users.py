@@ -76,13 +76,30 @@ class User:
             return wanted
         return wanted if wanted and self.may_act_for(wanted) else self.username
 
+    def groups_for(self, username: object) -> frozenset[str]:
+        """Return the groups in whose quotas a kernel in the name of a user counts.
+
+        Those of users for whom others act are not known.
+        """
+        return self.groups if self.is_named and username == self.username else frozenset()
+
+    @property
+    def may_act_for_all(self) -> bool:
+        """Whether kernels may be started in any name: the users behind it are its own business."""
+        return EVERYONE in self.acts_for
+
+    @property
+    def may_use_all(self) -> bool:
+        """Whether every kernel is theirs."""
+        return self.may_act_for_all or Scope.ADMIN in self.scopes
+
     def may_use(self, owner: str) -> bool:
         """Return whether a kernel is theirs.
 
         Args:
             owner: Its user as in the name of its workload: escaped.
         """
-        if EVERYONE in self.acts_for or Scope.ADMIN in self.scopes:
+        if self.may_use_all:
             return True
         return any(escape_username(name) == owner for name in {self.username, *self.acts_for})
 

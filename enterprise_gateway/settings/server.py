@@ -97,6 +97,12 @@ class ServerSettings:
         parse=parse.name_set,
         env=("EG_LOCAL_HOSTNAMES",),
     )
+    audit_log: str = option(
+        "File that the audit log is appended to: who did what to which kernel from where, one JSON"
+        " object a line; '/dev/stdout' for the standard output. By default there is none.",
+        default="",
+        env=("EG_AUDIT_LOG",),
+    )
     max_body_bytes: int = option(
         "Largest request body accepted, in bytes; requests with a larger one get 413.",
         default=8 * 1024 * 1024,

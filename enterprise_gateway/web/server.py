@@ -18,6 +18,7 @@ from enterprise_gateway.services.api.events import EventStreams
 from enterprise_gateway.services.composition import GatewayServices
 from enterprise_gateway.services.events import sinks
 from enterprise_gateway.services.kernels import handlers as kernel_handlers
+from enterprise_gateway.services.kernels.ownership import Ownership
 from enterprise_gateway.services.kernelspecs import handlers as kernelspec_handlers
 from enterprise_gateway.services.request_scope import REQUEST_ID_HEADER
 from enterprise_gateway.services.sessions import handlers as session_handlers
@@ -27,9 +28,10 @@ from enterprise_gateway.web.access.authorization import Authorizer, is_permitted
 from enterprise_gateway.web.access.cors import cors_headers
 from enterprise_gateway.web.access.identity.identities import Identities
 from enterprise_gateway.web.access.middleware import AuthMiddleware
-from enterprise_gateway.web.access.requester import note_requester
+from enterprise_gateway.web.access.ownership import OWNERSHIP, OwnershipMiddleware
 from enterprise_gateway.web.access.xheaders import is_trusted
 from enterprise_gateway.web.accesslog import SCOPE, AccessLog
+from enterprise_gateway.web.audit import AuditLog
 from enterprise_gateway.web.channels.handlers import Channels
 from enterprise_gateway.web.connections.addresses import listen_host
 from enterprise_gateway.web.connections.listener import Listener
@@ -85,7 +87,11 @@ def build(live: LiveSettings, authorizer: Authorizer | None = None) -> web.Appli
 
     # these would double the series of each counter
     disable_created_metrics()  # type: ignore[no-untyped-call] # it has no annotations
-    app = make_application(live, routes, authorizer, drain, kernels.metrics)
+    app = make_application(
+        live, routes, authorizer, drain, kernels.metrics, ownership=kernels.ownership
+    )
+    app[OWNERSHIP] = kernels.ownership
+    app[IDENTITIES].revocations.subscribe(kernels.ownership.revoke)
     app.cleanup_ctx.append(run_services)
     return app
 
@@ -96,21 +102,28 @@ def make_application(
     authorizer: Authorizer | None = None,
     drain: RequestDrain | None = None,
     metrics: CollectorRegistry | None = None,
+    *,
+    ownership: Ownership | None = None,
 ) -> web.Application:
-    """Make an application of routes relative to the base URL, with access checks and errors."""
+    """Make an application of routes relative to the base URL, with access checks and errors.
+
+    Without `ownership` it serves no route of a kernel: their handlers need it.
+    """
     server = live.current.server
     answers = Counter("eg_http_responses", "HTTP responses.", ["status"], registry=metrics)
     drain = drain or RequestDrain()
     identities = Identities(live)
     access = AuthMiddleware(live, Authentication(live, identities), authorizer)
+    audit = AuditLog(server.base_url)
     app = web.Application(
         client_max_size=server.max_body_bytes,
         middlewares=[
             drain.middleware,
             home.ErrorPages(live).middleware,
+            audit.middleware,
             answer_errors,
             access.middleware,
-            note_requester,
+            *([OwnershipMiddleware(ownership).middleware] if ownership is not None else []),
         ],
     )
     app[DRAIN] = drain
@@ -126,7 +139,7 @@ def make_application(
         response.headers.update(COMMON_HEADERS)
         response.headers.update(cors_headers(live.current.access))
 
-    app.on_response_prepare.append(add_headers)
+    app.on_response_prepare.extend([add_headers, audit.on_prepare])
     return app
 
 

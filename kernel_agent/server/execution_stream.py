@@ -57,8 +57,15 @@ class ExecutionStream:
         """Where the last entry ended that was read; None if that is not known."""
         self._changed = asyncio.Event()
         self._held: Optional[Entry] = None
+        self._revoked = ""
+        """Why the client gets no more; "" if it does."""
         self._parent = b""
         self._is_own = False
+
+    def revoke(self, reason: str) -> None:
+        """End the stream, whatever there is to send: the client may not have it any more."""
+        self._revoked = reason
+        self._changed.set()
 
     def skip_to(self, position: int) -> None:
         """Begin at a later position, if the log has come so far."""
@@ -79,23 +86,23 @@ class ExecutionStream:
         return self._execution.has_ended or self._execution.is_given_up
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Yield the records; the last is the reply, or says that there will be none."""
+        """Yield the records; the last is the reply, or says why there is none."""
         execution, encoder = self._execution, self._encoder
         changed = self._changed
         unsubscribe = execution.subscribe(self._follow)
         is_over = self.is_over
         try:
             yield encoder.encode(self._position, "execution", describe(execution, self._log))
-            while not is_over:
+            while not (is_over or self._revoked):
                 changed.clear()
                 is_over = self._has_ended
                 if self._position < execution.begin.number:  # it was queued until now
                     self._position, self._passed = execution.begin.number, execution.begin
-                while self._position < execution.end.number:
+                while self._position < execution.end.number and not self._revoked:
                     for chunk in _in_chunks(self._records(self._read())):
                         yield chunk
                     await asyncio.sleep(0)  # there may be many messages of other executions
-                if is_over:
+                if is_over and not self._revoked:
                     for chunk in _in_chunks(self._reply()):
                         yield chunk
                 elif not changed.is_set():
@@ -103,6 +110,8 @@ class ExecutionStream:
                         await asyncio.wait_for(changed.wait(), KEEP_ALIVE_SECONDS)
                     except asyncio.TimeoutError:
                         yield encoder.keep_alive(self._position)
+            if self._revoked:
+                yield encoder.encode(self._position, "revoked", {"message": self._revoked})
         finally:
             unsubscribe()
 

@@ -8,6 +8,7 @@ from typing import AsyncGenerator, Optional, Union
 from urllib.parse import unquote
 
 from kernel_agent.kernel.executions import MAX_EXECUTIONS, Execution, Executions
+from kernel_agent.server.access import Access, Client, read_client
 from kernel_agent.server.execute_body import (
     BodyError,
     parse_execute,
@@ -37,8 +38,10 @@ class ExecutionRoutes:
         executions: Executions,
         log: MessageLog,
         factory: MessageFactory,
+        access: Access,
         max_output_bytes: int,
     ) -> None:
+        self._access = access
         self._executor = executor
         self._executions = executions
         self._log = log
@@ -49,7 +52,11 @@ class ExecutionRoutes:
         self._is_idle.set()
 
     async def execute(self, request: Request) -> Stream:
-        """Begin an execution, or find the one of its idempotency key, and stream it."""
+        """Begin an execution, or find the one of its idempotency key, and stream it.
+
+        It goes on if its client may not have the stream any more.
+        """
+        client = self._admit(request, to_write=True)
         content_type = _negotiate(request)
         key = request.headers.get("idempotency-key")
         try:
@@ -57,17 +64,20 @@ class ExecutionRoutes:
             execution = self._executor.begin(body, "" if key is None else parse_key(key))
         except BodyError as exc:
             raise HttpError(400, str(exc)) from exc
-        return Stream(self._count(self._stream(execution, content_type)), content_type)
+        stream = self._stream(execution, content_type, client)
+        return Stream(self._count(stream), content_type)
 
-    async def list_all(self, _request: Request) -> Response:
+    async def list_all(self, request: Request) -> Response:
         """List what is remembered, the oldest first."""
+        self._admit(request)
         return json_response([describe(each, self._log) for each in self._executions.all()])
 
     async def follow(self, request: Request) -> Union[Stream, Response]:
         """Stream an execution from a record on."""
+        client = self._admit(request)
         execution = self._find(request.path[len(PREFIX) :])
         content_type = _negotiate(request)
-        stream = self._stream(execution, content_type)
+        stream = self._stream(execution, content_type, client)
         last_event = request.headers.get("last-event-id")
         # an EventSource comes back to the same URL
         after = request.query.get("after") if last_event is None else last_event
@@ -81,6 +91,7 @@ class ExecutionRoutes:
 
     async def answer(self, request: Request) -> Response:
         """Answer the prompt of an execution."""
+        self._admit(request, to_write=True)
         execution = self._find(request.path[len(PREFIX) : -len(INPUT_SUFFIX)])
         try:
             self._executor.answer(execution, parse_input(request.json_object()))
@@ -109,9 +120,27 @@ class ExecutionRoutes:
             if not self._streams:
                 self._is_idle.set()
 
-    def _stream(self, execution: Execution, content_type: str) -> ExecutionStream:
-        encoder = RecordEncoder(content_type)
-        return ExecutionStream(execution, self._log, encoder, self._factory, self._max_output_bytes)
+    def _admit(self, request: Request, *, to_write: bool = False) -> Client:
+        """Return the client of a request that it may make.
+
+        Raises:
+            HttpError: it may not.
+        """
+        client = read_client(request.query)
+        if not self._access.admit(client) and to_write:
+            raise HttpError(403, "the kernel is shared with you read-only")
+        return client
+
+    def _stream(self, execution: Execution, content_type: str, client: Client) -> ExecutionStream:
+        stream = ExecutionStream(
+            execution,
+            self._log,
+            RecordEncoder(content_type),
+            self._factory,
+            self._max_output_bytes,
+        )
+        self._access.watch(client, stream)
+        return stream
 
     def _find(self, name: str) -> Execution:
         execution = self._executions.get(unquote(name))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import AsyncGenerator, Awaitable, Callable, Dict, Tuple
+from typing import AsyncGenerator, Awaitable, Callable, Dict, NamedTuple, Tuple
 
 from kernel_agent.kernel.culler import Culler
 from kernel_agent.kernel.lifecycle import BY_GATEWAY, EndedBy, KernelDeadError, Phase
 from kernel_agent.kernel.supervisor import KernelSupervisor
 from kernel_agent.process.child import LOG_TAIL_BYTES, OutputTail
 from kernel_agent.server import executions
+from kernel_agent.server.access import Access, Client, read_client, read_credentials
 from kernel_agent.server.http import (
     Answer,
     HttpError,
@@ -30,8 +31,21 @@ HEARTBEAT_SECONDS = 15.0
 REPLAY_MAX_CHARS = 1024
 """Length of the parameter `replay`."""
 
-OpenChannels = Callable[[asyncio.Transport, bytes, Handshake, str, str], None]
-"""Opens a WebSocket: transport, early data, handshake, `session_id`, `replay`."""
+SHARED_CHANNELS = "/v1/shared/channels"
+
+
+class Opening(NamedTuple):
+    """A WebSocket that a client asks for."""
+
+    handshake: Handshake
+    session_id: str
+    replay: str
+    client: Client
+    may_write: bool
+
+
+OpenChannels = Callable[[asyncio.Transport, bytes, Opening], None]
+"""Opens a WebSocket on a transport, with the bytes that followed the request."""
 
 
 class Routes:
@@ -44,6 +58,7 @@ class Routes:
         log: OutputTail,
         culler: Culler,
         pool: Pool,
+        access: Access,
         open_channels: OpenChannels,
         execution_routes: executions.ExecutionRoutes,
     ) -> None:
@@ -52,10 +67,13 @@ class Routes:
         self._log = log
         self._culler = culler
         self._pool = pool
+        self._access = access
         self._open_channels = open_channels
         self._executions = execution_routes
         self._table: Dict[Tuple[str, str], Callable[[Request], Awaitable[Answer]]] = {
             ("GET", "/v1/channels"): self._channels,
+            ("GET", SHARED_CHANNELS): self._channels,
+            ("POST", "/v1/revoke"): self._revoke,
             ("GET", "/v1/state"): self._get_state,
             ("GET", "/v1/events"): self._events,
             ("POST", "/v1/claim"): self._claim,
@@ -103,16 +121,25 @@ class Routes:
         replay = request.query.get("replay", "")
         if len(replay) > REPLAY_MAX_CHARS:
             raise HttpError(400, f"replay has more than {REPLAY_MAX_CHARS} characters")
+        client = read_client(request.query)
+        if request.path == SHARED_CHANNELS and not client.grant:
+            raise HttpError(400, "grant is missing")
         try:
             handshake = negotiate(request.headers, session_id)
         except HandshakeError as exc:
             raise HttpError(400, str(exc)) from exc
+        may_write = self._access.admit(client)
+        opening = Opening(handshake, session_id, replay, client, may_write)
 
         def take_over(transport: asyncio.Transport, early_data: bytes) -> None:
             self._state.claim()
-            self._open_channels(transport, early_data, handshake, session_id, replay)
+            self._open_channels(transport, early_data, opening)
 
         return Upgrade(handshake.headers, take_over)
+
+    async def _revoke(self, request: Request) -> Answer:
+        self._access.revoke(read_credentials(request.json_object()))
+        return Response(204)
 
     async def _get_state(self, _request: Request) -> Answer:
         return json_response(self._state.document())
@@ -217,6 +244,7 @@ class Routes:
         revision = int(number) if number.isascii() and number.isdecimal() else -1
         if not self._state.annotations.replace(revision, request.json_object()):
             return json_response(self._state.annotations.describe(), 412)
+        self._access.replace_grants(self._state.annotations.document)
         self._state.mark_changed()
         return json_response(self._state.annotations.describe())
 

@@ -16,23 +16,27 @@ _FREQUENT = ("last_activity", "usage")
 
 
 class Annotations:
-    """A small JSON document with compare-and-set."""
+    """A small JSON document with compare-and-set.
+
+    Attributes:
+        document: what it is now.
+    """
 
     def __init__(self) -> None:
         self._revision = 0
-        self._document: Dict[str, Any] = {}
+        self.document: Dict[str, Any] = {}
 
     def replace(self, expected_revision: int, document: Dict[str, Any]) -> bool:
         """Replace the document of this revision; return False if another revision is current."""
         if expected_revision != self._revision:
             return False
         self._revision += 1
-        self._document = document
+        self.document = document
         return True
 
     def describe(self) -> Dict[str, Any]:
         """Return revision and document, as the HTTP interface shows them."""
-        return {"revision": self._revision, "document": self._document}
+        return {"revision": self._revision, "document": self.document}
 
 
 class State:

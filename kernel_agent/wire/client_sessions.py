@@ -44,6 +44,12 @@ class Connection(Protocol):
         With `request_ack` the peer acknowledges it at once.
         """
 
+    def send(self, messages: Sequence[Message]) -> None:
+        """Send messages that are for this connection alone, and not in the log.
+
+        They are dropped while the peer does not read.
+        """
+
     def close(self, code: int, reason: str) -> None:
         """Close the WebSocket."""
 
@@ -61,6 +67,7 @@ class ClientSession:
 
     Attributes:
         session_id: the `session_id` of its requests; "" if it is known by its `header.session`.
+        user: whose it is, "" if that is not known. Users do not share sessions.
         cursor: what it is owed of the log.
         peer: the client's capabilities and limits.
         connection: its current WebSocket.
@@ -77,10 +84,12 @@ class ClientSession:
         "peer",
         "requests",
         "session_id",
+        "user",
     )
 
-    def __init__(self, session_id: str, cursor: Cursor) -> None:
+    def __init__(self, session_id: str, user: str, cursor: Cursor) -> None:
         self.session_id = session_id
+        self.user = user
         self.cursor = cursor
         self.peer = Peer()
         self.connection: Optional[Connection] = None
@@ -106,7 +115,8 @@ class ClientSessions:
         self._by_key: Dict[int, ClientSession] = {}
         self._connected: Dict[int, ClientSession] = {}
         self._disconnected: Dict[int, ClientSession] = {}
-        self._by_session_id: Dict[str, ClientSession] = {}
+        self._by_session_id: Dict[Tuple[str, str], ClientSession] = {}
+        """By user and `session_id`."""
         self._by_header_session: Dict[str, ClientSession] = {}
         self._by_request: Dict[Request, ClientSession] = {}
         self._listeners: List[Callable[[], None]] = []
@@ -127,18 +137,22 @@ class ClientSessions:
             listener()
 
     def connect(
-        self, session_id: str, connection: Connection, replay: Optional[Replay] = None
+        self,
+        session_id: str,
+        connection: Connection,
+        replay: Optional[Replay] = None,
+        *,
+        user: str = "",
     ) -> ClientSession:
         """Attach a connection to its session, new or not; close an earlier connection of it."""
-        session = self._by_session_id.get(session_id)
+        session = self._by_session_id.get((user, session_id))
         if session is None:
             self._last_key += 1
-            session = ClientSession(
-                session_id, Cursor(self._log, self._last_key, self._make_notice)
-            )
+            cursor = Cursor(self._log, self._last_key, self._make_notice)
+            session = ClientSession(session_id, user, cursor)
             self._own_keys(session)
             if session_id:
-                self._by_session_id[session_id] = session
+                self._by_session_id[user, session_id] = session
         elif session.connection is not None:
             earlier = session.connection
             self._detach(session)
@@ -287,7 +301,7 @@ class ClientSessions:
 
     def _forget(self, session: ClientSession) -> None:
         self._disconnected.pop(session.cursor.key, None)
-        self._by_session_id.pop(session.session_id, None)
+        self._by_session_id.pop((session.user, session.session_id), None)
         self._disown_keys(session)
         for header_session in session.header_sessions:
             self._drop_header_session(session, header_session)
@@ -347,8 +361,9 @@ class ClientSessions:
 
 
 def _may_adopt(session: ClientSession, former: ClientSession) -> bool:
-    """Return whether both are without `session_id`, and only the former without connection."""
-    return not session.session_id and not former.session_id and former.connection is None
+    """Return whether both are one user's without `session_id`, and the former has no connection."""
+    is_nameless = not session.session_id and not former.session_id
+    return is_nameless and session.user == former.user and former.connection is None
 
 
 def _pump(session: ClientSession, *, request_ack: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from typing import Callable, Optional, Sequence
+from typing import Callable, NamedTuple, Optional, Sequence
 
 from kernel_agent.wire.agent_messages import MessageFactory
 from kernel_agent.wire.backlog import Backlog
@@ -25,7 +25,7 @@ from kernel_agent.wire.frames import (
     frame_header,
 )
 from kernel_agent.wire.handshake import Handshake
-from kernel_agent.wire.message import Message
+from kernel_agent.wire.message import IOPUB, Message
 from kernel_agent.wire.peer_encoder import PeerEncoder
 
 WRITE_BATCH_BYTES = 512 * 1024
@@ -38,6 +38,8 @@ SILENT_INTERVALS = 3
 
 The connection stays: the network may be cut for minutes, and a client may read nothing between two
 cells. TCP tells when a peer is gone (`server/listener.py`)."""
+POLICY_VIOLATION = 1008
+"""Close code (RFC 6455 section 7.4.1) for a client that may not be connected any more."""
 KEEP_ALIVE = frame_header(PING, 4) + b"live"
 NUMBER_BYTES = 8
 """Length of the payload of pings that ask for an acknowledgement."""
@@ -51,6 +53,17 @@ ACK_PING_BYTES = 256 * 1024
 """From this size on the ping follows at once, since unacknowledged messages take memory."""
 
 _log = logging.getLogger(__name__)
+
+
+class Limits(NamedTuple):
+    """What a connection may carry."""
+
+    max_message_bytes: int
+    """A larger message from the client closes the connection."""
+    max_output_bytes: int
+    """A notice replaces a larger message to the client; 0: no limit."""
+    ping_interval: float
+    """Seconds between keep-alive pings; 0: none."""
 
 
 class WebSocket(asyncio.Protocol):
@@ -67,10 +80,10 @@ class WebSocket(asyncio.Protocol):
         factory: MessageFactory,
         sessions: ClientSessions,
         backlog: Backlog,
-        max_message_bytes: int,
-        max_output_bytes: int,
-        ping_interval: float,
+        limits: Limits,
         receive: Callable[[ClientSession, Request], None],
+        user: str = "",
+        is_viewer: bool = False,
     ) -> None:
         """Prepare; `open` starts it.
 
@@ -79,19 +92,21 @@ class WebSocket(asyncio.Protocol):
             factory: makes the notices to the client.
             sessions: all client sessions.
             backlog: while it is full nothing is read from the client.
-            max_message_bytes: a larger message from the client closes the connection.
-            max_output_bytes: a notice replaces a larger message to the client; 0: no limit.
-            ping_interval: seconds between keep-alive pings; 0: none.
+            limits: sizes of messages, and the interval of pings.
             receive: called with every well-formed message.
+            user: whose it is, "" if that is not known.
+            is_viewer: whether it is sent output only.
         """
+        self._user = user
+        self._is_viewer = is_viewer
         self._handshake = handshake
         self._factory = factory
-        self._max_output_bytes = max_output_bytes
+        self._max_output_bytes = limits.max_output_bytes
         self._sessions = sessions
         self._backlog = backlog
-        self._ping_interval = ping_interval
+        self._ping_interval = limits.ping_interval
         self._receive = receive
-        self._reader = FrameReader(max_message_bytes)
+        self._reader = FrameReader(limits.max_message_bytes)
         self._loop = asyncio.get_running_loop()
         self._transport: Optional[asyncio.Transport] = None
         self._session: Optional[ClientSession] = None
@@ -125,7 +140,7 @@ class WebSocket(asyncio.Protocol):
         self._transport = transport
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         transport.set_protocol(self)
-        session = self._sessions.connect(session_id, self, replay)
+        session = self._sessions.connect(session_id, self, replay, user=self._user)
         self._encoder = PeerEncoder(
             self._handshake.codec,
             max_bytes=self._handshake.max_bytes,
@@ -134,7 +149,7 @@ class WebSocket(asyncio.Protocol):
             factory=self._factory,
         )
         self._session = session
-        _write(transport, self._encoder.encode_batch([greeting]))
+        self.send([greeting])
         if self._ping_interval > 0:
             self._timer = self._loop.call_later(self._ping_interval, self._keep_alive)
         self.pump()
@@ -152,18 +167,30 @@ class WebSocket(asyncio.Protocol):
             return
         cursor = session.cursor
         while not self._is_write_paused:
-            messages = cursor.take(WRITE_BATCH_BYTES)
-            if messages:
+            messages = taken = cursor.take(WRITE_BATCH_BYTES)
+            if taken:
+                if self._is_viewer:
+                    messages = [one for one in messages if one.channel == IOPUB]
                 pieces = encoder.encode_batch(messages)
                 if request_ack or self._is_ack_due(cursor):
                     pieces.append(self._ack_ping(cursor))
                 _write(transport, pieces)
             if cursor.is_at_end:
                 return
-            if not messages:
+            if not taken:
                 if self._scan is None:
                     self._scan = self._loop.call_soon(self._continue_scan)
                 return
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """Send messages that are for this connection alone; drop them while the peer is slow."""
+        transport, encoder = self._transport, self._encoder
+        if transport is not None and encoder is not None and not self._is_write_paused:
+            _write(transport, encoder.encode_batch(messages))
+
+    def revoke(self, reason: str) -> None:
+        """Close: the client may not be connected any more."""
+        self.close(POLICY_VIOLATION, reason)
 
     def close(self, code: int, reason: str) -> None:
         """Send a close frame and detach; abort if the peer does not read it in time."""

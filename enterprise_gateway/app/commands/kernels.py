@@ -19,6 +19,7 @@ from enterprise_gateway.services.composition import GatewayServices
 from enterprise_gateway.services.kernels.agents.state import format_time
 from enterprise_gateway.services.processproxies.contract import Workload
 from enterprise_gateway.services.processproxies.workloads.names import unescape_username
+from enterprise_gateway.services.users import SHARED
 from enterprise_gateway.settings import LiveSettings
 
 _CONCURRENT_STOPS = 16
@@ -161,7 +162,7 @@ async def list_kernels(services: GatewayServices) -> list[KernelRow]:
     Raises:
         UnavailableError: an engine does not answer.
     """
-    models = await services.kernels.models(listed=False)
+    models = await services.kernels.models(SHARED, listed=False)
     workloads: dict[str, Workload] = {}
     for proxy in services.proxies.all():
         # an engine that must answer has answered above; another one may be absent

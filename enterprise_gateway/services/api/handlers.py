@@ -16,7 +16,7 @@ from enterprise_gateway.services.kernels.kernels import Kernels
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
 from enterprise_gateway.services.rest import decode_json, json_response
-from enterprise_gateway.services.users import USER
+from enterprise_gateway.services.users import SHARED, USER
 
 ENGINE_CHECK_SECONDS = 5.0
 """How long an engine may take to answer a readiness check."""
@@ -60,14 +60,20 @@ async def get_version(request: web.Request) -> web.Response:
 
 
 async def get_status(kernels: Kernels, started: float, request: web.Request) -> web.Response:
-    """Answer counts of this cluster, and the last activity that this replica saw."""
-    del request
-    models = await kernels.models()
+    """Answer counts of the user's kernels, and their last activity.
+
+    To a user of all kernels that of this replica counts, starts and ended kernels included.
+    """
+    user = request[USER]
+    models = await kernels.models(user)
+    last = max((model.last_activity for model in models), default="")
     return json_response(
         {
             "connections": sum(model.connections for model in models),
             "kernels": len(models),
-            "last_activity": max(format_time(started), kernels.last_activity),
+            "last_activity": max(
+                format_time(started), kernels.last_activity if user.may_use_all else last
+            ),
             "started": format_time(started),
         }
     )
@@ -126,7 +132,7 @@ async def get_metrics(
     faults = await check_engines(kernels, proxies)
     engines = {type(proxy).__name__: not fault for proxy, fault in faults.items()}
     try:
-        models = await kernels.models()
+        models = await kernels.models(SHARED)
     except UnavailableError:
         models = None  # the engine has not answered yet, so the kernels are not known
     page = render_metrics(kernels.metrics, models, engines)

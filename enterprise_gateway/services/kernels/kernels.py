@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -19,9 +20,12 @@ from enterprise_gateway.errors import (
     UnavailableError,
 )
 from enterprise_gateway.services.events.bus import EventBus
+from enterprise_gateway.services.kernels.access.rights import KernelAccess, Right
+from enterprise_gateway.services.kernels.access.shares import Share
 from enterprise_gateway.services.kernels.agents.agent import Agent, NotInPlaceError
 from enterprise_gateway.services.kernels.agents.state import Annotations, OpenRequest, format_time
-from enterprise_gateway.services.kernels.planning.launches import StartRequest
+from enterprise_gateway.services.kernels.ownership import Ownership
+from enterprise_gateway.services.kernels.planning.launches import StartRequest, start_as
 from enterprise_gateway.services.kernels.pools.pools import Pools
 from enterprise_gateway.services.kernels.registry.culling import CullingUpdates
 from enterprise_gateway.services.kernels.registry.models import (
@@ -29,6 +33,7 @@ from enterprise_gateway.services.kernels.registry.models import (
     detailed_model,
     kernel_model,
     starting_model,
+    with_access,
 )
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
@@ -37,8 +42,9 @@ from enterprise_gateway.services.kernels.starts.starter import DISCARD_SECONDS, 
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
-from enterprise_gateway.services.request_scope import current_requester, set_user
+from enterprise_gateway.services.request_scope import current_client, set_kernel
 from enterprise_gateway.services.tasks import BackgroundTasks
+from enterprise_gateway.services.users import SHARED, User
 from enterprise_gateway.settings import LiveSettings
 
 FIRST_STATE_SECONDS = 2.0
@@ -73,8 +79,25 @@ class DeadKernel(NamedTuple):
     """Set once it is removed, or launched again."""
 
 
+class AnnotatedKernel(NamedTuple):
+    """A kernel that a user may see, with the gateways' own document in its agent."""
+
+    model: KernelModel
+    annotations: Annotations
+    owner: str
+    """Its user as in the name of its workload."""
+    access: KernelAccess
+    """What the user may do with it."""
+
+
 class Kernels:
-    """All kernels of the cluster, whichever replica started them."""
+    """All kernels of the cluster, whichever replica started them.
+
+    Methods that take a kernel's id do not ask whose it is: `ownership` was asked before.
+
+    Attributes:
+        ownership: knows the rights of users.
+    """
 
     def __init__(
         self,
@@ -87,6 +110,7 @@ class Kernels:
         self._proxies = proxies
         self._tasks = BackgroundTasks()
         self._registry = Registry(live, proxies, events)
+        self.ownership = Ownership(live, self._registry)
         pools = Pools(live, self._registry, self._tasks)
         self._starter = Starter(live, proxies, kernelspecs, self._registry, pools, self._tasks)
         self._refill = PoolRefill(live, proxies, kernelspecs, self._registry, pools, self._starter)
@@ -109,6 +133,7 @@ class Kernels:
         """Finish the work under way, then stop following. Kernels go on."""
         await self._refill.close()
         await self._tasks.finish(CLOSE_SECONDS)
+        await self.ownership.close()
         await self._registry.close()
 
     @property
@@ -128,14 +153,18 @@ class Kernels:
         """Say whether the silence of a process proxy's engine is a fault."""
         return self._registry.lookup.is_required(proxy)
 
-    async def start_kernel(
-        self, start: StartRequest, groups: frozenset[str] = frozenset()
-    ) -> KernelModel:
+    async def start_kernel(self, start: StartRequest, user: User = SHARED) -> KernelModel:
         """Start a kernel, and return its model when it is ready; see `Starter.start`.
 
         No client has claimed it until `answering` has answered one, or `claim` is called.
+
+        Args:
+            start: what the client asks for.
+            user: who asks, and gets the kernel unless they act for another one.
         """
         try:
+            start = start_as(user, start)
+            groups = user.groups_for((start.env or {}).get("KERNEL_USERNAME"))
             return detailed_model(await self._starter.start(start, groups))
         finally:
             self._touched = format_time(time.time())
@@ -163,20 +192,17 @@ class Kernels:
             return
         self._claim(record)
 
-    async def models(self, *, listed: bool = True) -> list[KernelModel]:
-        """Return the models of all kernels, the oldest first.
+    async def models(self, user: User, *, listed: bool = True) -> list[KernelModel]:
+        """Return the models of the kernels that a user may see, the oldest first.
 
         Args:
+            user: who asks.
             listed: leave out the kernels that no client knows yet.
 
         Raises:
             UnavailableError: a required engine has not answered yet.
         """
-        return [
-            kernel_model(record)
-            for record in await self._known_records()
-            if record.is_listed or not listed
-        ]
+        return [each.model for each in await self.annotated(user, listed=listed)]
 
     async def get(self, kernel_id: str) -> KernelModel:
         """Return the model of a kernel.
@@ -208,7 +234,7 @@ class Kernels:
         look_up = self._registry.find if is_operator else self._look_up
         record = await look_up(kernel_id)
         self._touched = format_time(time.time())
-        record.note_request(current_requester())
+        record.note_request(current_client())
         key = (_Operation.SHUTDOWN, record)
         await self._tasks.wait(self._tasks.begin_once(key, lambda: self._end(record)))
 
@@ -237,7 +263,7 @@ class Kernels:
         if self._is_shutting_down(record):
             raise _ending_error(record)
         key = (_Operation.RESTART, record)
-        by = current_requester()
+        by = current_client()
         await self._tasks.wait(self._tasks.begin_once(key, lambda: self._restart(record, by)))
         return await self.get(kernel_id)
 
@@ -301,22 +327,51 @@ class Kernels:
             await self._registry.refresh_states([record])
 
     async def annotated(
-        self, *, listed: bool, fresh: bool = False
-    ) -> list[tuple[KernelModel, Annotations]]:
-        """Return the model and the annotations of every kernel.
+        self, user: User, *, listed: bool, fresh: bool = False
+    ) -> list[AnnotatedKernel]:
+        """Return the kernels that a user may see, the oldest first, with their annotations.
 
         Args:
+            user: who asks.
             listed: leave out the kernels that no client knows yet.
             fresh: ask the agents of recent kernels, so that annotations which another replica has
                 written before this call are there. Those of other kernels follow in a moment.
+
+        Raises:
+            UnavailableError: a required engine has not answered yet.
         """
         if fresh:
             await self._registry.refresh_recent()
-        return [
-            (kernel_model(record), record.state.annotations if record.state else Annotations())
-            for record in await self._known_records()
-            if record.is_listed or not listed
-        ]
+        found = []
+        for record in await self._known_records():
+            access = self.ownership.access_to(user, record)
+            if access.right is Right.NONE or (listed and not record.is_listed):
+                continue
+            model = with_access(kernel_model(record), access)
+            annotations = record.state.annotations if record.state else Annotations()
+            found.append(AnnotatedKernel(model, annotations, record.workload.username, access))
+        return found
+
+    async def shares(self, kernel_id: str) -> list[Share]:
+        """Return with whom a kernel is shared.
+
+        Raises:
+            NotFoundError, UnavailableError: as `get`.
+        """
+        record = await self._current_record(kernel_id)
+        return [grant.share for grant in self.ownership.grants_of(record)]
+
+    async def share(self, kernel_id: str, shares: Sequence[Share]) -> list[Share]:
+        """Share a kernel with these users and groups, and with no others.
+
+        Its agent closes what others have opened by a share that goes.
+
+        Raises:
+            NotFoundError, UnavailableError, ConflictError: as `annotate`.
+        """
+        store = self.ownership.store(await self._current_record(kernel_id))
+        await self.annotate(kernel_id, functools.partial(store.with_shares, shares))
+        return await self.shares(kernel_id)
 
     async def annotate(
         self, kernel_id: str, change: Callable[[msgspec.Raw], object]
@@ -342,8 +397,8 @@ class Kernels:
             if written.is_done:
                 return kernel_model(record)
         raise UnavailableError(
-            f"The sessions of kernel {kernel_id} could not be written: other requests changed them "
-            "at the same time. Try again."
+            f"The sessions and shares of kernel {kernel_id} could not be written: other requests "
+            "changed them at the same time. Try again."
         )
 
     async def _known_records(self) -> list[Record]:
@@ -389,7 +444,7 @@ class Kernels:
         record = await self._registry.find(kernel_id)
         if record.is_pooled:
             raise NotFoundError(f"Kernel does not exist: {kernel_id}")
-        set_user(record.workload.username)
+        set_kernel(kernel_id, record.workload.username)
         return record
 
     def _live_agent(self, record: Record) -> Agent:

@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from enterprise_gateway.errors import InvalidRequestError, LaunchError, NotFoundError
+from enterprise_gateway.services.kernels.access.rights import Right
 from enterprise_gateway.services.rest import (
     check_listing,
     decode_body,
@@ -66,10 +67,9 @@ def routes(sessions: Sessions, live: LiveSettings) -> list[web.RouteDef]:
 async def list_sessions(
     sessions: Sessions, live: LiveSettings, request: web.Request
 ) -> web.Response:
-    """Answer all sessions, if the settings allow to list them."""
-    del request
+    """Answer the sessions of the user's kernels, if the settings allow to list them."""
     check_listing(live)
-    return json_response(await sessions.models())
+    return json_response(await sessions.models(request[USER]))
 
 
 async def create_session(
@@ -98,14 +98,15 @@ async def create_session(
 
 async def get_session(sessions: Sessions, request: web.Request) -> web.Response:
     """Answer one session."""
-    return json_response(await sessions.get(request.match_info["session_id"]))
+    return json_response(await sessions.get(request.match_info["session_id"], request[USER]))
 
 
 async def patch_session(sessions: Sessions, request: web.Request) -> web.Response:
     """Rename a session, or give it another kernel."""
     body = await decode_body(request, SessionBody)
     session_id = request.match_info["session_id"]
-    await sessions.get(session_id)
+    user = request[USER]
+    await sessions.get(session_id, user, Right.WRITE)
 
     def change(before: SessionModel) -> Session:
         return Session(
@@ -116,11 +117,11 @@ async def patch_session(sessions: Sessions, request: web.Request) -> web.Respons
         )
 
     kernel = body.kernel or KernelBody()
-    if kernel.id is not None and not await sessions.has_kernel(kernel.id):
+    if kernel.id is not None and not await sessions.has_kernel(kernel.id, user):
         raise InvalidRequestError(f"No such kernel: {kernel.id}")
     try:
         model = await sessions.update(
-            session_id, change, request[USER], kernel_id=kernel.id, kernel_name=kernel.name
+            session_id, change, user, kernel_id=kernel.id, kernel_name=kernel.name
         )
     except NotFoundError:
         return _kernelspec_missing(kernel.name)
@@ -135,9 +136,10 @@ async def patch_session(sessions: Sessions, request: web.Request) -> web.Respons
 
 async def delete_session(sessions: Sessions, request: web.Request) -> web.Response:
     """End a session and its kernel; 410 if the kernel has gone meanwhile."""
-    session = await sessions.get(request.match_info["session_id"])
+    user = request[USER]
+    session = await sessions.get(request.match_info["session_id"], user, Right.WRITE)
     try:
-        await sessions.delete(session.id)
+        await sessions.delete(session.id, user)
     except NotFoundError:
         return json_response(
             {"reason": "Gone", "message": "Kernel deleted before session"}, status=410

@@ -12,6 +12,7 @@ import uuid
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,17 +21,19 @@ from enterprise_gateway.errors import (
     NotFoundError,
     UnavailableError,
 )
+from enterprise_gateway.services.kernels.access.rights import KernelAccess, Right
 from enterprise_gateway.services.kernels.agents.state import Annotations
-from enterprise_gateway.services.kernels.kernels import Kernels
-from enterprise_gateway.services.kernels.planning.launches import StartRequest, start_as
+from enterprise_gateway.services.kernels.kernels import AnnotatedKernel, Kernels
+from enterprise_gateway.services.kernels.planning.launches import StartRequest
 from enterprise_gateway.services.kernels.registry.models import KernelModel
+from enterprise_gateway.services.processproxies.workloads.names import escape_username
 from enterprise_gateway.services.sessions import claims
 from enterprise_gateway.services.sessions.annotations import (
     Session,
     SessionStore,
 )
 from enterprise_gateway.services.sessions.claims import Decision
-from enterprise_gateway.services.users import User
+from enterprise_gateway.services.users import SHARED, User
 from enterprise_gateway.settings import LiveSettings
 
 _ADDRESSABLE = re.compile(r"\w+(-\w+){4}")
@@ -47,6 +50,19 @@ class NotebookModel(msgspec.Struct, frozen=True):
     name: str | None
 
 
+class _Place(NamedTuple):
+    """Where a session is: a path has one for each owner, among the kernels that a user may see."""
+
+    path: str
+    user: User
+    owner: str | None
+    """The user of its kernel, as in the name of its workload; None: any."""
+
+    def has(self, kernel: AnnotatedKernel, session: Session) -> bool:
+        """Say whether a session of a kernel is there."""
+        return session.path == self.path and self.owner in {None, kernel.owner}
+
+
 class SessionModel(msgspec.Struct, frozen=True):
     """A session as REST shows it, the model of jupyter_server's `/api/sessions`."""
 
@@ -59,7 +75,11 @@ class SessionModel(msgspec.Struct, frozen=True):
 
 
 class Sessions:
-    """All sessions of all kernels."""
+    """All sessions of all kernels.
+
+    A session belongs to the owner of its kernel, and a path to one session of each owner. A user of
+    all kernels, as the holder of the shared token is, finds the paths of all owners.
+    """
 
     def __init__(self, kernels: Kernels, live: LiveSettings) -> None:
         self._kernels = kernels
@@ -68,14 +88,16 @@ class Sessions:
             weakref.WeakKeyDictionary()
         )
         """The valid sessions of annotations: they are authenticated once."""
-        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
-        """By path while a session is created, by id while one is changed or deleted."""
+        self._locks: weakref.WeakValueDictionary[object, asyncio.Lock] = (
+            weakref.WeakValueDictionary()
+        )
+        """By place while a session is created, by id while one is changed or deleted."""
 
-    async def models(self) -> list[SessionModel]:
-        """Return all sessions."""
+    async def models(self, user: User) -> list[SessionModel]:
+        """Return the sessions that a user may see."""
         return [
-            session_model(session, kernel)
-            for kernel, session in await self._stored(listed=True)
+            session_model(session, kernel.model)
+            for kernel, session in await self._all(user, listed=True)
             if not session.claimed
         ]
 
@@ -83,22 +105,31 @@ class Sessions:
         """Claim a session's kernel for the client whose answer is written in this context."""
         return self._kernels.answering(session.kernel.id)
 
-    async def get(self, session_id: str) -> SessionModel:
+    async def get(self, session_id: str, user: User, right: Right = Right.READ) -> SessionModel:
         """Return a session as it is now, whichever replica created or changed it.
 
+        Args:
+            session_id: the session.
+            user: who asks.
+            right: what they want to do with its kernel.
+
         Raises:
-            NotFoundError: there is no such session.
+            NotFoundError: there is no such session that the user may see.
+            ForbiddenError: the user may see its kernel, and no more.
             UnavailableError: it is not known, and a required engine does not answer.
         """
         kernels = [
-            kernel.id for kernel, session in await self._stored() if session.id == session_id
+            kernel.model.id
+            for kernel, session in await self._all(user, listed=False)
+            if session.id == session_id
         ]
         for kernel_id in (*kernels[:1], None):
             await self._kernels.refresh(kernel_id)
-            for kernel, session in await self._stored():
+            for kernel, session in await self._all(user, listed=False):
                 if session.id == session_id and not session.claimed:
-                    self._kernels.claim(kernel.id)
-                    return session_model(session, kernel)
+                    kernel.access.require(right)
+                    self._kernels.claim(kernel.model.id)
+                    return session_model(session, kernel.model)
         raise NotFoundError(f"Session not found: session_id={session_id!r}")
 
     async def create(
@@ -108,35 +139,54 @@ class Sessions:
 
         Args:
             draft: the session, but for its id.
-            user: who asks for it, and gets the kernel.
+            user: who asks for it, and gets the kernel. The kernels of others are to them as if they
+                were not there.
             kernel_id: the kernel; if it does not exist, one is started under this id. An id that no
-                URL accepts is ignored.
+                URL accepts is ignored, as is any that the user may not choose.
             kernel_name: the kernelspec to start a kernel of, None for the default one.
 
         Raises:
             InvalidRequestError: there is no such kernel, and its id is not a UUID.
             NotFoundError: there is no such kernelspec.
+            ForbiddenError: the kernel is shared with the user read-only.
             LaunchError: the kernel did not come up.
             UnavailableError: another replica began to create it and did not finish.
         """
-        lock = self._locks.setdefault(draft.path, asyncio.Lock())
-        async with lock:
-            for kernel, session in await self._stored(draft.path):
+        access = await self._find_access(user, kernel_id)
+        place = _Place(draft.path, user, self._owner(user, access, kernel_id))
+        async with self._locks.setdefault((draft.path, place.owner), asyncio.Lock()):
+            for kernel, session in await self._stored(place):
                 if not session.claimed:
-                    self._kernels.claim(kernel.id)
-                    return session_model(session, kernel)
-            if kernel_id is not None and await self.has_kernel(kernel_id):
-                return await self._claim(draft, kernel_id)
-            wanted = kernel_id if _ADDRESSABLE.fullmatch(kernel_id or "") else None
-            start = start_as(user, StartRequest(kernel_name, wanted))
-            return await self._claim_with_new_kernel(draft, start)
+                    self._kernels.claim(kernel.model.id)
+                    return session_model(session, kernel.model)
+            if kernel_id is not None and access is not None:
+                access.require(Right.WRITE)
+                return await self._claim(draft, place, kernel_id)
+            may_choose = user.may_use_all and _ADDRESSABLE.fullmatch(kernel_id or "")
+            start = StartRequest(kernel_name, kernel_id if may_choose else None)
+            return await self._claim_with_new_kernel(draft, place, start)
 
-    async def has_kernel(self, kernel_id: str) -> bool:
-        """Say whether there is such a kernel."""
+    async def has_kernel(self, kernel_id: str, user: User) -> bool:
+        """Say whether there is such a kernel of a user's.
+
+        Raises:
+            ForbiddenError: it is shared with the user read-only.
+        """
+        access = await self._find_access(user, kernel_id)
+        if access is None:
+            return False
+        access.require(Right.WRITE)
+        return True
+
+    async def _find_access(self, user: User, kernel_id: str | None) -> KernelAccess | None:
+        """Return a user's right to a kernel that exists, None if there is none of theirs."""
+        if kernel_id is None:
+            return None
         with contextlib.suppress(NotFoundError):
+            access = await self._kernels.ownership.admit(user, kernel_id)
             await self._kernels.get(kernel_id)
-            return True
-        return False
+            return access
+        return None
 
     async def update(
         self,
@@ -155,7 +205,7 @@ class Sessions:
             session_id: the session.
             change: makes the new session from the present one.
             user: who asks for it, and gets the kernel if another one is started.
-            kernel_id: another kernel for it.
+            kernel_id: another kernel for it, which the user may use.
             kernel_name: the kernelspec to start another kernel of, if `kernel_id` is None.
 
         Raises:
@@ -163,45 +213,62 @@ class Sessions:
             LaunchError: the other kernel did not come up; the session is as it was.
         """
         async with self._locks.setdefault(session_id, asyncio.Lock()):
-            session = await self.get(session_id)
+            session = await self.get(session_id, user, Right.WRITE)
             before = session.kernel.id
             changed = change(session)
             if kernel_id is not None:
                 model = await self._write(changed, kernel_id)
             elif kernel_name is not None:
-                model = await self._write_with_new_kernel(
-                    changed, start_as(user, StartRequest(kernel_name))
-                )
+                model = await self._write_with_new_kernel(changed, kernel_name, user)
             else:
                 model = await self._write(changed, before)
             if model.kernel.id != before:
                 await self._release_kernel(before, session_id)
         return model
 
-    async def delete(self, session_id: str) -> None:
+    async def delete(self, session_id: str, user: User) -> None:
         """End a session and its kernel, after changes of the session that are under way.
 
         Raises:
             NotFoundError: it has gone meanwhile, or its kernel has.
         """
         async with self._locks.setdefault(session_id, asyncio.Lock()):
-            await self._kernels.shutdown((await self.get(session_id)).kernel.id)
+            session = await self.get(session_id, user, Right.WRITE)
+            await self._kernels.shutdown(session.kernel.id)
 
-    async def _stored(
-        self, path: str | None = None, *, listed: bool = False
-    ) -> list[tuple[KernelModel, Session]]:
-        """Return the stored sessions and claims with their kernels.
+    def _owner(self, user: User, access: KernelAccess | None, kernel_id: str | None) -> str | None:
+        """Return whose a session will be that a user creates, None if that does not matter.
 
         Args:
-            path: only those of this path, freshly read; None: all.
+            user: the user.
+            access: their right to the kernel that they name; None: one will be started.
+            kernel_id: that kernel.
+        """
+        if user.may_act_for_all:
+            return None
+        if access is None or kernel_id is None:
+            return escape_username(user.username)
+        return access.owner or self._kernels.ownership.owner_of(kernel_id)
+
+    async def _stored(self, place: "_Place") -> list[tuple[AnnotatedKernel, Session]]:
+        """Return the sessions and claims of a place, freshly read, with their kernels."""
+        annotated = await self._kernels.annotated(place.user, listed=False, fresh=True)
+        return [found for found in self._read(annotated) if place.has(*found)]
+
+    async def _all(self, user: User, *, listed: bool) -> list[tuple[AnnotatedKernel, Session]]:
+        """Return the sessions and claims that a user may see, with their kernels.
+
+        Args:
+            user: the user.
             listed: leave out those of kernels that no client knows yet.
         """
-        annotated = await self._kernels.annotated(listed=listed, fresh=path is not None)
+        return self._read(await self._kernels.annotated(user, listed=listed))
+
+    def _read(self, annotated: list[AnnotatedKernel]) -> list[tuple[AnnotatedKernel, Session]]:
         return [
             (kernel, session)
-            for kernel, annotations in annotated
-            for session in self._sessions_in(annotations, kernel.id)
-            if path in {None, session.path}
+            for kernel in annotated
+            for session in self._sessions_in(kernel.annotations, kernel.model.id)
         ]
 
     def _sessions_in(self, annotations: Annotations, kernel_id: str) -> list[Session]:
@@ -214,7 +281,7 @@ class Sessions:
     def _store(self, kernel_id: str) -> SessionStore:
         return SessionStore(self._live.current.cluster_secret, kernel_id)
 
-    async def _claim(self, draft: Session, kernel_id: str) -> SessionModel:
+    async def _claim(self, draft: Session, place: "_Place", kernel_id: str) -> SessionModel:
         """Create a session for a path that other replicas may want at the same time."""
         claim = msgspec.structs.replace(draft, claimed=time.time())
         deadline = asyncio.get_running_loop().time() + claims.STALE_SECONDS
@@ -223,11 +290,11 @@ class Sessions:
             while True:
                 now = time.time()
                 others = [
-                    (kernel, other)
-                    for kernel, other in await self._stored(claim.path)
+                    other
+                    for _, other in await self._stored(place)
                     if other.id != claim.id and claims.holds_path(other, now)
                 ]
-                decision = claims.decide_claim(claim, [other for _, other in others])
+                decision = claims.decide_claim(claim, others)
                 if decision is not Decision.WAIT or asyncio.get_running_loop().time() > deadline:
                     break
                 await asyncio.sleep(POLL_SECONDS)
@@ -237,37 +304,39 @@ class Sessions:
             await self._withdraw(claim, kernel_id)
             raise
         await self._withdraw(claim, kernel_id)
-        return await self._await_other(claim.path)
+        return await self._await_other(place)
 
     async def _withdraw(self, claim: Session, kernel_id: str) -> None:
         change = functools.partial(self._store(kernel_id).without_session, claim.id)
         with contextlib.suppress(NotFoundError, ConflictError, UnavailableError):
             await self._kernels.annotate(kernel_id, change)
 
-    async def _await_other(self, path: str) -> SessionModel:
+    async def _await_other(self, place: "_Place") -> SessionModel:
         """Wait for the session that another replica creates for a path, and return it."""
         while True:
             others = [
                 (kernel, other)
-                for kernel, other in await self._stored(path)
+                for kernel, other in await self._stored(place)
                 if claims.holds_path(other, time.time())
             ]
             if not others:
                 raise UnavailableError(
-                    f"Another gateway gave up creating a session for {path}. Try again.",
+                    f"Another gateway gave up creating a session for {place.path}. Try again.",
                     retry_after=1.0,
                 )
             for kernel, other in others:
                 if not other.claimed:
-                    self._kernels.claim(kernel.id)
-                    return session_model(other, kernel)
+                    self._kernels.claim(kernel.model.id)
+                    return session_model(other, kernel.model)
             # Only the other replica knows when it has finished, and it does not tell.
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _claim_with_new_kernel(self, draft: Session, start: StartRequest) -> SessionModel:
-        kernel = await self._kernels.start_kernel(start)
+    async def _claim_with_new_kernel(
+        self, draft: Session, place: "_Place", start: StartRequest
+    ) -> SessionModel:
+        kernel = await self._kernels.start_kernel(start, place.user)
         try:
-            model = await self._claim(draft, kernel.id)
+            model = await self._claim(draft, place, kernel.id)
         except BaseException:
             await self._kernels.shutdown(kernel.id)  # goes on even if this is cancelled once more
             raise
@@ -281,8 +350,10 @@ class Sessions:
         kernel = await self._kernels.annotate(kernel_id, change)
         return session_model(session, kernel)
 
-    async def _write_with_new_kernel(self, session: Session, start: StartRequest) -> SessionModel:
-        kernel = await self._kernels.start_kernel(start)
+    async def _write_with_new_kernel(
+        self, session: Session, kernel_name: str, user: User
+    ) -> SessionModel:
+        kernel = await self._kernels.start_kernel(StartRequest(kernel_name), user)
         try:
             return await self._write(session, kernel.id)
         except BaseException:
@@ -292,8 +363,8 @@ class Sessions:
     async def _release_kernel(self, kernel_id: str, session_id: str) -> None:
         others = [
             session
-            for kernel, session in await self._stored()
-            if kernel.id == kernel_id and session.id != session_id and not session.claimed
+            for kernel, session in await self._all(SHARED, listed=False)
+            if kernel.model.id == kernel_id and session.id != session_id and not session.claimed
         ]
         with contextlib.suppress(NotFoundError):
             if others:

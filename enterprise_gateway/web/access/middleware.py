@@ -6,7 +6,7 @@ from aiohttp import HttpVersion11, web
 
 from enterprise_gateway.errors import ForbiddenError, InvalidRequestError
 from enterprise_gateway.services.api.handlers import PUBLIC_PATHS
-from enterprise_gateway.services.request_scope import set_user
+from enterprise_gateway.services.request_scope import set_client
 from enterprise_gateway.services.users import SHARED, USER
 from enterprise_gateway.settings import LiveSettings
 from enterprise_gateway.web.access.authentication import ACCEPTED_TOKEN, Authentication
@@ -71,7 +71,7 @@ class AuthMiddleware:
                     self._require_chosen_page(request)
             user = request[USER]
             if user.is_named:
-                set_user(user.username)
+                set_client(user.username, user.credential)
             require_scope(user, path)
             await require_permission(self._authorizer, request, path)
             await self._read_body(request)

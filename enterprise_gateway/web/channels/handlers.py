@@ -16,8 +16,13 @@ from aiohttp.abc import AbstractStreamWriter
 
 from enterprise_gateway.errors import GatewayError, UnavailableError
 from enterprise_gateway.services.keepalive import LASTING, keep_transport_alive
+from enterprise_gateway.services.kernels.access.rights import identify_client
 from enterprise_gateway.services.kernels.agents.agent import Agent
 from enterprise_gateway.services.kernels.kernels import DeadKernel, Kernels
+from enterprise_gateway.services.kernels.ownership import ACCESS
+from enterprise_gateway.services.request_scope import note_detail
+from enterprise_gateway.services.users import USER
+from enterprise_gateway.web.audit import note_connection
 from enterprise_gateway.web.channels.dead_clients import (
     ConnectedClient,
     DeadKernelClient,
@@ -91,7 +96,8 @@ class Channels:
     async def _open(self, request: web.Request) -> web.StreamResponse:
         """Connect the client with the kernel's agent; return when that connection has ended."""
         check_upgrade(request.headers)
-        target = agent_target(request.query)
+        client = identify_client(request[USER], request[ACCESS])
+        target = agent_target(request.query, client)
         if is_balancer(request.headers, self._balancer_secret):
             return await self._hand_over(request, target)
         self._check_open()
@@ -110,6 +116,7 @@ class Channels:
             handshake.transport.abort()
             raise
         self._splices.add(splice)
+        note_connection(request)
         end = functools.partial(_close_later, splice)
         agent.gone.add_done_callback(end)
         try:
@@ -131,11 +138,13 @@ class Channels:
         Of a dead kernel's agent it is told nothing: a gateway answers in its place.
         """
         kernel_id = request.match_info["kernel_id"]
+        note_detail("handed_over", False)  # noqa: FBT003 - any plain value
         if await self._kernels.find_dead(kernel_id) is not None:
             return web.Response(status=HTTPStatus.NO_CONTENT)
         agent = await self._kernels.agent(kernel_id)
         agent.mark_changed()
         headers = describe_agent(agent.endpoint, target, agent.token)
+        note_detail("handed_over", bool(headers))
         return web.Response(status=HTTPStatus.NO_CONTENT, headers=headers)
 
     async def _answer_for_agent(self, splice: Splice, kernel_id: str, handshake: Handshake) -> None:

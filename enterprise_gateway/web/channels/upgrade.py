@@ -8,7 +8,13 @@ import re
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlencode
 
-from enterprise_gateway.errors import GatewayError, InvalidRequestError, UnavailableError
+from enterprise_gateway.errors import (
+    ConflictError,
+    ForbiddenError,
+    GatewayError,
+    InvalidRequestError,
+    UnavailableError,
+)
 from enterprise_gateway.services.kernels.agents.state import failure_message
 
 HEAD_END = b"\r\n\r\n"
@@ -38,11 +44,15 @@ def check_upgrade(headers: Mapping[str, str]) -> None:
         raise InvalidRequestError('"Connection" must be "Upgrade".')
 
 
-def agent_target(query: Mapping[str, str]) -> str:
+def agent_target(query: Mapping[str, str], client: Mapping[str, str]) -> str:
     """Return path and query of the upgrade request to an agent.
+
+    The path for a client that is there by a share is another one: an agent that cannot hold it to
+    that does not know the path, and refuses.
 
     Args:
         query: the client's parameters, of which the agent gets `session_id` and `replay`.
+        client: the parameters that tell the agent who it is: see `identify_client`.
 
     Raises:
         InvalidRequestError: `replay` is too long.
@@ -50,7 +60,9 @@ def agent_target(query: Mapping[str, str]) -> str:
     passed = {name: query[name] for name in _PARAMETERS if query.get(name)}
     if len(passed.get("replay", "")) > REPLAY_MAX_CHARS:
         raise InvalidRequestError(f'"replay" must have at most {REPLAY_MAX_CHARS} characters.')
-    return f"/v1/channels?{urlencode(passed)}" if passed else "/v1/channels"
+    path = "/v1/shared/channels" if "grant" in client else "/v1/channels"
+    passed |= client
+    return f"{path}?{urlencode(passed)}" if passed else path
 
 
 def upgrade_request(headers: Iterable[tuple[str, str]], target: str, token: str) -> bytes:
@@ -104,6 +116,13 @@ def clean_head(head: bytes) -> bytes:
 def refusal(status: int, body: bytes) -> GatewayError:
     """Return the error for a client whose upgrade an agent refused."""
     message = failure_message(body)
+    if status == 403:
+        return ForbiddenError(message or "You may not use this kernel any more.")
+    if status == 404:
+        return ConflictError(
+            "The kernel's agent is older than this gateway and cannot serve kernels that are "
+            "shared: its owner has to start a new kernel."
+        )
     if status in {400, 426}:
         return InvalidRequestError(message or "Malformed WebSocket handshake")
     return UnavailableError(

@@ -17,8 +17,11 @@ from enterprise_gateway.errors import (
     NotFoundError,
     UnavailableError,
 )
+from enterprise_gateway.services.kernels.access.rights import identify_client
 from enterprise_gateway.services.kernels.agents.agent import Output
 from enterprise_gateway.services.kernels.kernels import Kernels
+from enterprise_gateway.services.kernels.ownership import ACCESS
+from enterprise_gateway.services.users import USER
 from enterprise_gateway.web.dead_kernels import DEATH_SECONDS, explain_death
 from enterprise_gateway.web.errors import ErrorResponse
 from enterprise_gateway.web.executions.ending import STREAM_TYPES, Ending
@@ -92,6 +95,9 @@ class Executions:
             raise UnavailableError("This gateway is shutting down", retry_after=1.0)
         agent = await self._kernels.live_agent(request.match_info["kernel_id"])
         body = await request.read()
+        client = identify_client(request[USER], request[ACCESS])
+        if client:
+            path += f"{'&' if '?' in path else '?'}{urlencode(client)}"
         async with agent.output(request.method, path, body, _forwarded_headers(request)) as output:
             if output.status == HTTPStatus.NO_CONTENT:
                 return web.Response(status=HTTPStatus.NO_CONTENT)

@@ -68,7 +68,7 @@ async def get_home(
         load_page().welcome(
             version=__version__,
             standing=_standing(user, token),
-            kernels=await _count_running(kernels) if may_list else None,
+            kernels=await _count_running(kernels, user) if may_list else None,
             snippets=make_snippets(_base_address(request, live), token, is_listing=is_listing),
         )
     )
@@ -137,10 +137,10 @@ def load_page() -> Page:
     return Page(resources.files(__package__).joinpath("page.html").read_text("utf-8"))
 
 
-async def _count_running(kernels: Kernels) -> int | None:
-    """Return how many kernels run, None while an engine has not answered yet."""
+async def _count_running(kernels: Kernels, user: User) -> int | None:
+    """Return how many of a user's kernels run, None while an engine has not answered yet."""
     try:
-        models = await kernels.models()
+        models = await kernels.models(user)
     except UnavailableError:
         return None
     return sum(model.execution_state is not ExecutionState.DEAD for model in models)

@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from enterprise_gateway.services.kernels.kernels import DeadKernel
+from enterprise_gateway.services.kernels.ownership import Ownership
 from enterprise_gateway.services.processproxies.contract import AgentEndpoint
 from enterprise_gateway.services.processproxies.responses.certificate import make_certificate
 from enterprise_gateway.settings import AccessSettings, LiveSettings, ServerSettings, Settings
@@ -213,7 +214,8 @@ async def serve_channels(
     )
     drain = RequestDrain()
     drain.closers.append(channels.close)
-    app = make_application(live, channels.routes(), drain=drain)
+    ownership = Ownership(live, None)  # type: ignore[arg-type] # the shared token opens all kernels
+    app = make_application(live, channels.routes(), drain=drain, ownership=ownership)
     try:
         async with serve(app, live) as port:
             spliced = Spliced(agent, kernels, app, port)

@@ -13,7 +13,7 @@ from enterprise_gateway.app.logs import (
     LineFormatter,
     RequestContext,
 )
-from enterprise_gateway.services.request_scope import RequestScope, serving, set_user
+from enterprise_gateway.services.request_scope import RequestScope, serving, set_kernel
 
 
 def make_record(message: str = "Kernel %s started", *args: object) -> logging.LogRecord:
@@ -96,7 +96,7 @@ def test_lines_of_a_request_have_its_id() -> None:
     with serving(RequestScope("r-1")):
         early, late = make_record(), make_record()
         assert context.filter(early)
-        set_user("ann\n")
+        set_kernel("k", "ann\n")
         assert context.filter(late)
     text = LineFormatter(DEFAULT_FORMAT)
     assert text.format(early).endswith(" Kernel k started request=r-1")
@@ -104,7 +104,7 @@ def test_lines_of_a_request_have_its_id() -> None:
     fields = json.loads(JsonFormatter().format(late))
     assert (fields["user"], fields["request_id"]) == ("ann\n", "r-1")
     other = make_record()
-    set_user("bob")
+    set_kernel("k", "bob")
     assert context.filter(other)
     assert "request" not in text.format(other)
     assert "request_id" not in json.loads(JsonFormatter().format(other))

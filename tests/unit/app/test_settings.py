@@ -40,6 +40,7 @@ VARIABLES = [
     ("EG_CERTFILE", "/c.pem", "server.certfile", "/c.pem"),
     ("EG_KEYFILE", "/k.pem", "server.keyfile", "/k.pem"),
     ("EG_CLIENT_CA", "/ca.pem", "server.client_ca", "/ca.pem"),
+    ("EG_AUDIT_LOG", "/audit.log", "server.audit_log", "/audit.log"),
     ("EG_SSL_VERSION", "5", "server.ssl_version", 5),
     ("EG_AUTHORIZED_ORIGIN", "proxy.example", "server.authorized_origin", "proxy.example"),
     ("EG_TRUST_XHEADERS", "True", "server.trust_xheaders", True),

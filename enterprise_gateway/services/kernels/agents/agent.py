@@ -4,7 +4,7 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import NamedTuple
 
@@ -44,6 +44,14 @@ _log = logging.getLogger(__name__)
 
 class BrokenAgentError(UnavailableError):
     """The agent has broken the contract, and gets no requests for a while."""
+
+
+class RefusedError(UnavailableError):
+    """The agent refused a request."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class NotInPlaceError(ConflictError):
@@ -271,6 +279,15 @@ class Agent:
         with self.guarded():
             return Written(status != 412, parse_document(raw, Annotations))
 
+    async def revoke(self, credentials: Sequence[str]) -> None:
+        """Have it close what was opened with credentials that are valid no more.
+
+        Raises:
+            RefusedError: It is older than this gateway, and cannot.
+            UnavailableError: It does not answer.
+        """
+        await self._call("POST", "/v1/revoke", body={"credentials": credentials})
+
     async def _states(self, answer: Answer) -> AsyncIterator[AgentState]:
         while (line := await answer.next_line(self._silence_seconds)) is not None:
             if line.strip():
@@ -339,8 +356,9 @@ class Agent:
                 return NotInPlaceError(message or f"Kernel {self._kernel_id} cannot be restarted")
             if status == 500:
                 return LaunchError(message or f"Kernel {self._kernel_id} failed")
-        return UnavailableError(
-            f"The agent of kernel {self._kernel_id} refused a request (status {status}). {message}"
+        return RefusedError(
+            f"The agent of kernel {self._kernel_id} refused a request (status {status}). {message}",
+            status,
         )
 
     def _broken(self, exc: Exception) -> BrokenAgentError:

@@ -29,7 +29,7 @@ from enterprise_gateway.services.kernels.registry.exits import Death
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.processproxies.steps import StartTimes
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
-from enterprise_gateway.services.request_scope import current_requester
+from enterprise_gateway.services.request_scope import current_client
 
 MAX_CPUS = 1024
 """How many CPUs a kernel may have used at once if its launch states no number."""
@@ -53,7 +53,7 @@ class KernelEvents:
                 owner=escape_username(username),
                 kernel_id=kernel_id,
                 kernel_name=kernel_name[:MAX_NAME_CHARS],
-                by=current_requester(),
+                by=current_client(),
             )
         )
 
@@ -85,7 +85,7 @@ class KernelEvents:
                 owner=escape_username(username) if username else "",
                 kernel_id=kernel_id,
                 kernel_name=kernel_name[:MAX_NAME_CHARS],
-                by=current_requester(),
+                by=current_client(),
                 error=error,
                 reason=reason[:MAX_REASON_CHARS],
             )
@@ -100,7 +100,7 @@ class KernelEvents:
                 owner=record.workload.username,
                 kernel_id=record.kernel_id,
                 kernel_name=record.kernel_name[:MAX_NAME_CHARS],
-                by=current_requester(),
+                by=current_client(),
                 launch=_launch_of(record),
                 seconds=_rounded(start.seconds),
             )
@@ -115,7 +115,7 @@ class KernelEvents:
                 owner=record.workload.username,
                 kernel_id=record.kernel_id,
                 kernel_name=record.kernel_name[:MAX_NAME_CHARS],
-                by=current_requester(),
+                by=current_client(),
                 launch=_launch_of(record),
                 seconds=_rounded(start.seconds),
                 waited=_age(record),

@@ -2,11 +2,22 @@
 
 import msgspec
 
+from enterprise_gateway.services.kernels.access.rights import KernelAccess, Right
+from enterprise_gateway.services.kernels.access.shares import Access
 from enterprise_gateway.services.kernels.agents.state import ExecutionState, format_time
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.reservations import Launching
 from enterprise_gateway.services.processproxies.contract import ImagePull
 from enterprise_gateway.services.processproxies.steps import StartTimes
+from enterprise_gateway.services.processproxies.workloads.names import unescape_username
+
+
+class SharedKernel(msgspec.Struct, frozen=True):
+    """How a kernel of another user is shared with the one who asks."""
+
+    owner: str
+    """Its user's name; a long one is cut, as in the name of the kernel's container."""
+    access: Access
 
 
 class KernelModel(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -28,6 +39,8 @@ class KernelModel(msgspec.Struct, frozen=True, omit_defaults=True):
     """While its start waits for an image that is being pulled."""
     launches_ahead: int | None = None
     """While its start waits for its turn: how many come before."""
+    shared: SharedKernel | None = None
+    """If it is another user's."""
 
 
 def kernel_model(record: Record) -> KernelModel:
@@ -48,6 +61,15 @@ def detailed_model(record: Record) -> KernelModel:
     """Return the REST model of a kernel that was asked for by itself."""
     notice = record.state.notice if record.state else ""
     return msgspec.structs.replace(kernel_model(record), start=record.start, notice=notice)
+
+
+def with_access(model: KernelModel, access: KernelAccess) -> KernelModel:
+    """Return a model marked as that of another user's kernel if it is there by a share."""
+    if not access.grant:
+        return model
+    allowed = Access.WRITE if access.right >= Right.WRITE else Access.READ
+    shared = SharedKernel(unescape_username(access.owner), allowed)
+    return msgspec.structs.replace(model, shared=shared)
 
 
 def starting_model(launching: Launching, launches_ahead: int | None) -> KernelModel:

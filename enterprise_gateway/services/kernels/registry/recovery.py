@@ -49,15 +49,15 @@ class LaunchRecovery:
     async def _environment(self, record: Record) -> Mapping[str, str]:
         """Return the environment of a kernel, with what changed when it was taken from a pool."""
         workload = record.workload
-        env = await record.proxy.launched_with(workload)
-        if not workload.pool:
-            return env
-        if record.agent is None:  # what its user chose died with its agent
-            return {name: env[name] for name in ("EG_AGENT_SETTINGS",) if name in env}
-        env = changed_environment(env, (await record.agent.taken()).env)
-        # whose kernel it is, the engine tells, and not its agent
-        if escape_username(env.get("KERNEL_USERNAME", "")) != workload.username:
-            env["KERNEL_USERNAME"] = unescape_username(workload.username)
+        env = dict(await record.proxy.launched_with(workload))
+        if workload.pool:
+            if record.agent is None:  # what its user chose died with its agent
+                return {name: env[name] for name in ("EG_AGENT_SETTINGS",) if name in env}
+            env = changed_environment(env, (await record.agent.taken()).env)
+        # whose kernel it is, its workload's name tells, and neither its environment nor its agent
+        owner = workload.username
+        if env and owner and escape_username(env.get("KERNEL_USERNAME", "")) != owner:
+            env["KERNEL_USERNAME"] = unescape_username(owner)
         return env
 
     async def _recover(self, record: Record) -> None:

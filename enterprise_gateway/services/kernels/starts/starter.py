@@ -44,7 +44,7 @@ from enterprise_gateway.services.processproxies.registry import (
 )
 from enterprise_gateway.services.processproxies.steps import Step
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
-from enterprise_gateway.services.request_scope import set_user
+from enterprise_gateway.services.request_scope import note_detail, set_kernel
 from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.settings import LiveSettings
 
@@ -108,9 +108,10 @@ class Starter:
             name = start.name or await self._kernelspecs.default_name()
             spec = await self._kernelspecs.get(name)
             attempt.kernel_name = spec.name
+            note_detail("kernel_name", spec.name)
             launch = plan_launch(start, spec, settings, groups)
             attempt.kernel_id, attempt.username = launch.kernel_id, launch.username
-            set_user(launch.username)
+            set_kernel(launch.kernel_id, launch.username)
             self._events.requested(launch.kernel_id, spec.name, launch.username)
             if IMAGE in (start.env or {}) and spec.proxy_class != LOCAL_PROCESS_PROXY:
                 specs = (await self._kernelspecs.all()).values()
@@ -219,6 +220,7 @@ class Starter:
         if record is None:
             return None
         attempt.kernel_id = record.kernel_id
+        set_kernel(record.kernel_id, launch.username)
         try:
             is_too_many = await self._is_one_too_many(record, launch)
         except BaseException:

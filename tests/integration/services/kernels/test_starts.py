@@ -15,9 +15,9 @@ from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
 from enterprise_gateway.services.kernels.planning.launches import StartRequest
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.starts.starter import Starter
-from enterprise_gateway.services.users import SHARED
+from enterprise_gateway.services.users import User
 from enterprise_gateway.settings import LiveSettings
-from enterprise_gateway.web.access import middleware
+from enterprise_gateway.web.access.identity import shared_token
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
@@ -42,9 +42,9 @@ async def test_start_answers_the_model_and_its_location(service: Service) -> Non
 async def test_groups_of_a_start_are_its_users_and_not_its_bodys(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Quotas go by them."""
-    user = replace(SHARED, groups=frozenset({"lab"}))
-    monkeypatch.setattr(middleware, "SHARED", user)
+    """Quotas go by them; a kernel for another user counts in no group of one's own."""
+    ann = User("ann", groups=frozenset({"lab"}), acts_for=frozenset({"*"}), credential="x")
+    monkeypatch.setattr(shared_token, "SHARED", ann)
     groups_of_starts: list[frozenset[str]] = []
     start = Starter.start
 
@@ -53,9 +53,14 @@ async def test_groups_of_a_start_are_its_users_and_not_its_bodys(
         return await start(starter, asked, groups)
 
     monkeypatch.setattr(Starter, "start", spy)
-    answer = await service.ask("POST", "/api/kernels", json={"groups": ["other"]})
-    assert answer.status == 201
-    assert groups_of_starts == [frozenset({"lab"})]
+    session = {"path": "a.ipynb", "type": "notebook", "name": "a", "kernel": {"name": "python3"}}
+    for path, body in (
+        ("/api/kernels", {"groups": ["other"]}),
+        ("/api/sessions", session),
+        ("/api/kernels", {"env": {"KERNEL_USERNAME": "bob"}}),
+    ):
+        assert (await service.ask("POST", path, json=body)).status == 201
+    assert groups_of_starts == [frozenset({"lab"}), frozenset({"lab"}), frozenset()]
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"null", b'{"path": null}', b'{"env": null}'])

@@ -81,7 +81,7 @@ async def test_slow_reader_of_the_events_learns_of_the_end() -> None:
     """Also one that had not taken the line before when the end came."""
     nothing: Any = None
     state = State(lambda: {"execution_state": "idle"})
-    routes = Routes(nothing, state, nothing, nothing, nothing, nothing, nothing)
+    routes = Routes(nothing, state, nothing, nothing, nothing, nothing, nothing, nothing)
     answer = await routes.handle(Request("GET", "/v1/events", {}, {}, b""))
     assert isinstance(answer, Stream)
     states = []

@@ -329,3 +329,21 @@ def test_full_log_keeps_what_a_client_is_owed_and_no_more() -> None:
     acknowledge(session)
     log.expire()
     assert [entry.number for entry in log.read(0, 1)] == [3]
+
+
+def test_users_do_not_share_sessions() -> None:
+    """One takes over from another neither by its `session_id` nor by its `header.session`."""
+    sessions = make_sessions()
+    connection = FakeConnection()
+    ann = sessions.connect("1", connection, user="ann")
+    bob = sessions.connect("1", FakeConnection(), user="bob")
+    assert bob is not ann
+    assert ann.connection is connection
+    assert sessions.connect("1", FakeConnection(), user="ann") is ann
+    nameless = sessions.connect("", FakeConnection(), user="ann")
+    sessions.record_request(nameless, "h", "a")
+    sessions.broadcast([message("stream", 1)])
+    disconnect(sessions, nameless)
+    thief = sessions.connect("", FakeConnection(), user="bob")
+    sessions.record_request(thief, "h", "b")
+    assert received(thief) == []

@@ -19,7 +19,7 @@ from kernel_agent.wire.frames import MESSAGE_TOO_BIG
 from kernel_agent.wire.handshake import Handshake
 from kernel_agent.wire.message import IOPUB, Message, make_header, make_message
 from kernel_agent.wire.peer_encoder import NO_LIMIT
-from kernel_agent.wire.websocket import WebSocket
+from kernel_agent.wire.websocket import Limits, WebSocket
 
 MASKED_CLOSE_1009 = b"\x88\x82\0\0\0\0" + struct.pack("!H", MESSAGE_TOO_BIG)
 PING = b"\x89\x08" + bytes(7)
@@ -56,9 +56,7 @@ async def connect(
         factory=MessageFactory(),
         sessions=sessions,
         backlog=Backlog(),
-        max_message_bytes=1 << 20,
-        max_output_bytes=0,
-        ping_interval=0,
+        limits=Limits(1 << 20, max_output_bytes=0, ping_interval=0),
         receive=lambda _session, _request: None,
     )
     made, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, accepted)

@@ -2,7 +2,12 @@
 
 import pytest
 
-from enterprise_gateway.errors import InvalidRequestError, UnavailableError
+from enterprise_gateway.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidRequestError,
+    UnavailableError,
+)
 from enterprise_gateway.web.channels.upgrade import (
     REPLAY_MAX_CHARS,
     agent_target,
@@ -27,7 +32,7 @@ def test_upgrade_request_has_the_agents_token_and_none_of_the_clients_credential
         ("sec-websocket-version", "13"),
         ("Sec-WebSocket-Protocol", "v1.kernel.websocket.jupyter.org"),
     ]
-    target = agent_target({"token": "CLIENT", "session_id": "a b&c"})
+    target = agent_target({"token": "CLIENT", "session_id": "a b&c"}, {})
     head = upgrade_request(headers, target, "AGENT")
     assert b"CLIENT" not in head
     lines = head.decode().split("\r\n")
@@ -42,17 +47,17 @@ def test_upgrade_request_has_the_agents_token_and_none_of_the_clients_credential
 
 def test_upgrade_request_cannot_be_split_by_a_session_id() -> None:
     """Line ends in a session id are escaped."""
-    head = upgrade_request([], agent_target({"session_id": "x\r\nEvil: 1\r\n\r\n"}), "t")
+    head = upgrade_request([], agent_target({"session_id": "x\r\nEvil: 1\r\n\r\n"}, {}), "t")
     assert b"Evil: 1" not in head
     assert head.count(b"\r\n\r\n") == 1
 
 
 def test_upgrade_request_asks_for_a_replay_of_limited_length() -> None:
     """A longer one is the client's error."""
-    target = agent_target({"replay": "r" * REPLAY_MAX_CHARS})
+    target = agent_target({"replay": "r" * REPLAY_MAX_CHARS}, {})
     assert target.startswith("/v1/channels?replay=rrr")
     with pytest.raises(InvalidRequestError, match="replay"):
-        agent_target({"replay": "r" * (REPLAY_MAX_CHARS + 1)})
+        agent_target({"replay": "r" * (REPLAY_MAX_CHARS + 1)}, {})
 
 
 @pytest.mark.parametrize(
@@ -141,3 +146,34 @@ def test_malformed_fields_of_an_agents_head_are_refused(field: bytes) -> None:
 def test_refusals_without_a_message_are_refusals(body: bytes) -> None:
     """Whatever an agent answers, the client reads that the agent refused."""
     assert "refused" in str(refusal(500, body))
+
+
+def test_client_that_is_there_by_a_share_takes_another_path() -> None:
+    """An agent that cannot hold it to the share does not know that path."""
+    ann = {"user": "ann b", "credential": "c&1"}
+    assert agent_target({"session_id": "s"}, ann) == (
+        "/v1/channels?session_id=s&user=ann+b&credential=c%261"
+    )
+    assert agent_target({}, {**ann, "grant": "g"}).startswith("/v1/shared/channels?user=ann+b&")
+
+
+def test_client_cannot_say_who_it_is() -> None:
+    """The gateway alone does."""
+    query = {"session_id": "s", "user": "ann", "credential": "c", "grant": "g"}
+    assert agent_target(query, {}) == "/v1/channels?session_id=s"
+    assert "user=bob" in agent_target(query, {"user": "bob"})
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "text"),
+    [
+        (403, ForbiddenError, "not shared with you any more"),
+        (404, ConflictError, "older than this gateway"),
+        (500, UnavailableError, "status 500"),
+    ],
+)
+def test_refusal_of_an_agent_says_why(status: int, error: type[Exception], text: str) -> None:
+    """Also that of an agent that knows no shares."""
+    refused = refusal(status, b'{"message": "the kernel is not shared with you any more"}')
+    assert type(refused) is error
+    assert text in str(refused)

@@ -1,0 +1,1 @@
+"""Who may use a kernel: its owner, admins, and those with whom it is shared."""

@@ -1,0 +1,130 @@
+"""Whose connections may be open: docs/agent-interface.md, section 3.
+
+The gateway says on whose behalf it makes a request. What a share or a credential has opened is
+closed once that is gone, also where no gateway is between client and agent.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Protocol, Tuple
+from weakref import WeakKeyDictionary
+
+from kernel_agent.server.http import HttpError
+
+MAX_CHARS = 1024
+"""Length of each parameter."""
+MAX_CREDENTIALS = 1000
+"""Revoked credentials remembered at a time, and in one request."""
+REMEMBER_SECONDS = 20.0
+"""How long a revoked credential is refused: a gateway may be opening a connection with it."""
+REVOKED = "your credential was revoked, or what it allows has changed: connect again in a moment"
+NOT_SHARED = "the kernel is not shared with you any more, or in another way: connect again"
+
+_ACCESSES = ("read", "write")
+
+
+class Client(NamedTuple):
+    """On whose behalf a request is made; all "" for a client that the gateway does not know."""
+
+    user: str = ""
+    credential: str = ""
+    grant: str = ""
+    """Id of the share by which the client is there; "": by none."""
+
+
+class Connection(Protocol):
+    """What a client has opened."""
+
+    def revoke(self, reason: str) -> None:
+        """Close it: the client may not have it any more."""
+
+
+class Access:
+    """Decides which clients may connect, and closes the connections of those that may not."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Begin without shares.
+
+        Args:
+            clock: seconds that never go back.
+        """
+        self._clock = clock
+        self._grants: Dict[str, str] = {}
+        self._revoked: Dict[str, float] = {}
+        self._open: "WeakKeyDictionary[Connection, Client]" = WeakKeyDictionary()
+
+    def admit(self, client: Client) -> bool:
+        """Return whether a client may write.
+
+        Raises:
+            HttpError: It may not connect.
+        """
+        since = self._revoked.get(client.credential)
+        if since is not None and self._clock() - since < REMEMBER_SECONDS:
+            raise HttpError(403, REVOKED)
+        if not client.grant:
+            return True
+        access = self._grants.get(client.grant)
+        if access is None:
+            raise HttpError(403, NOT_SHARED)
+        return access == "write"
+
+    def watch(self, client: Client, connection: Connection) -> None:
+        """Close a connection once its client may not have it any more."""
+        if client.credential or client.grant:
+            self._open[connection] = client
+
+    def revoke(self, credentials: Iterable[str]) -> None:
+        """Close what was opened with credentials, and refuse them for a while."""
+        now = self._clock()
+        for credential in credentials:
+            self._revoked.pop(credential, None)
+            self._revoked[credential] = now
+        while len(self._revoked) > MAX_CREDENTIALS:
+            del self._revoked[next(iter(self._revoked))]
+        self._close(lambda client: client.credential in self._revoked, REVOKED)
+
+    def replace_grants(self, annotations: Mapping[str, Any]) -> None:
+        """Take over the shares in new annotations, and close what is there by none of them."""
+        shares = annotations.get("shares")
+        self._grants = {}
+        for share in shares if isinstance(shares, list) else []:
+            if isinstance(share, dict) and share.get("access") in _ACCESSES:
+                self._grants[str(share.get("id"))] = share["access"]
+
+        def has_lost_share(client: Client) -> bool:
+            return bool(client.grant) and client.grant not in self._grants
+
+        self._close(has_lost_share, NOT_SHARED)
+
+    def _close(self, is_refused: Callable[[Client], bool], reason: str) -> None:
+        for connection, client in list(self._open.items()):
+            if is_refused(client):
+                del self._open[connection]
+                connection.revoke(reason)
+
+
+def read_client(query: Mapping[str, str]) -> Client:
+    """Return on whose behalf a request is made.
+
+    Raises:
+        HttpError: A parameter is too long.
+    """
+    client = Client(query.get("user", ""), query.get("credential", ""), query.get("grant", ""))
+    if any(len(value) > MAX_CHARS for value in client):
+        raise HttpError(400, f"user, credential and grant have at most {MAX_CHARS} characters")
+    return client
+
+
+def read_credentials(body: Mapping[str, Any]) -> Tuple[str, ...]:
+    """Return the credentials in the body of `POST /v1/revoke`.
+
+    Raises:
+        HttpError: It has none, too many, or others than texts.
+    """
+    given = body.get("credentials")
+    if not isinstance(given, list) or not all(isinstance(each, str) and each for each in given):
+        raise HttpError(400, "credentials is not a list of texts")
+    if len(given) > MAX_CREDENTIALS:
+        raise HttpError(400, f"credentials has more than {MAX_CREDENTIALS} elements")
+    return tuple(given)

@@ -1,0 +1,106 @@
+"""The agent holds clients to their shares and credentials, without a gateway in between."""
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import pytest
+from harness.agents.agent import DEADLINE, Agent, Client
+from harness.waiting import eventually
+
+from jupyter_wire.messages import Codec
+
+pytestmark = pytest.mark.kernel
+
+SHARES = [{"id": "r", "access": "read"}, {"id": "w", "access": "write"}]
+
+
+async def share(agent: Agent, revision: int, shares: list[dict[str, str]]) -> None:
+    """Write these shares, as a gateway does."""
+    status, _ = await agent.request(
+        "PUT", "/v1/annotations", {"shares": shares}, headers={"If-Match": f'"{revision}"'}
+    )
+    assert status == 200
+
+
+async def dial(agent: Agent, path: str, query: str) -> Client:
+    """Open a WebSocket as the load balancer does for a client."""
+    socket = await agent.session().ws_connect(f"{path}?session_id=s&{query}", max_msg_size=0)
+    return Client(socket, Codec.LEGACY, "h")
+
+
+async def close_code(client: Client) -> int:
+    """Return the code with which a WebSocket is closed."""
+    client.socket._autoping = False  # a pong could meet the end of the connection
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            message = await client.socket.receive()
+            if message.type is aiohttp.WSMsgType.CLOSE:
+                return int(message.data)
+
+
+async def test_share_is_needed_and_closes_what_it_opened(agent: Agent) -> None:
+    """At once, in the same process that takes the annotations: nothing slips in between."""
+    await eventually(agent.is_listening)
+    for query in ("", "grant=r"):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await dial(agent, "/v1/shared/channels", query)
+        assert refused.value.status == (403 if query else 400)
+    await share(agent, 0, SHARES)
+    reader = await dial(agent, "/v1/shared/channels", "user=rita&grant=r")
+    writer = await dial(agent, "/v1/shared/channels", "user=walt&grant=w")
+    owner = await dial(agent, "/v1/channels", "user=ann&credential=c")
+    seen = await writer.execute("print('hello')")
+    assert [m.content["text"] for m in seen if m.type == "stream"] == ["hello\n"]
+    await reader.until(lambda m: m.type == "stream")
+    replies = await reader.finish(await reader.run("1"))
+    assert [m.content["ename"] for m in replies if m.type == "execute_reply"] == ["ReadOnly"]
+    await share(agent, 1, SHARES[1:])
+    assert await close_code(reader) == 1008
+    assert [m.type for m in await writer.execute("2") if m.type == "execute_result"]
+    await share(agent, 2, [])
+    assert await close_code(writer) == 1008
+    await owner.execute("3")
+    for client in (reader, writer, owner):
+        await client.socket.close()
+
+
+async def test_revoked_credential_is_closed_and_refused(agent: Agent) -> None:
+    """Those of the same user with another credential stay."""
+    await eventually(agent.is_listening)
+    revoked = await dial(agent, "/v1/channels", "user=ann&credential=c1")
+    async with agent.session().post(
+        "/v1/execute?user=ann&credential=c1", json={"code": "import time; time.sleep(30)"}
+    ) as response:
+        assert b"execution" in await response.content.readline()
+        assert (await agent.request("POST", "/v1/revoke", {"credentials": ["c1"]}))[0] == 204
+        assert await close_code(revoked) == 1008
+        async with asyncio.timeout(DEADLINE):
+            records = (await response.content.read()).splitlines()
+        assert b'"revoked"' in records[-1]
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await dial(agent, "/v1/channels", "user=ann&credential=c1")
+    assert refused.value.status == 403
+    other = await dial(agent, "/v1/channels", "user=ann&credential=c2")
+    assert (await agent.request("POST", "/v1/interrupt"))[0] == 204
+    for client in (revoked, other):
+        await client.socket.close()
+
+
+async def test_viewer_that_does_not_read_costs_no_memory(agent: Agent) -> None:
+    """Answers to what it sends are dropped while it takes none."""
+    await eventually(agent.is_listening)
+    await share(agent, 0, SHARES)
+    reader = await dial(agent, "/v1/shared/channels", "user=rita&grant=r")
+    reader.transport().pause_reading()
+    before = resident_bytes(agent)
+    for _ in range(20_000):
+        await reader.send("execute_request", {"code": "x" * 1000})
+    assert (await agent.request("GET", "/v1/state"))[0] == 200
+    assert resident_bytes(agent) - before < 16 * 1024 * 1024
+    await reader.cut()
+
+
+def resident_bytes(agent: Agent) -> int:
+    """Return the memory that the agent's process has."""
+    return int(Path(f"/proc/{agent.pid}/statm").read_text().split()[1]) * 4096
