@@ -337,7 +337,7 @@ class OtherPool:
 
 async def test_start_waits_for_the_kernel_that_is_nearly_ready(live: LiveSettings) -> None:
     """It is that start's, and no other's: a second one does not wait for the same launch."""
-    async with pooling(live, 1):
+    async with pooling(live, 1) as service:
         other = OtherPool(live)
         async with other.known() as record:
             upcoming = other.pools.upcoming
@@ -350,6 +350,8 @@ async def test_start_waits_for_the_kernel_that_is_nearly_ready(live: LiveSetting
                 launch.record = record
             assert await waiting is record
             assert record.workload.username == "ann"
+        ended = await service.ask("DELETE", f"/api/kernels/{record.kernel_id}")
+        assert ended.status == 204
 
 
 @pytest.mark.parametrize("fraction", [0.4, 1.1])
