@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+ANONYMOUS = "anonymous"
 REQUEST_ID_HEADER = "X-Request-ID"
 
 _SAFE = re.compile(r"[A-Za-z0-9._~:/=+-]{1,128}")
@@ -81,9 +82,12 @@ def note_detail(name: str, value: object) -> None:
 
 
 def current_client() -> str:
-    """Return the user whose request this task serves, "" if there is none."""
+    """Return the user whose request this task serves, "" if it serves none.
+
+    Who sends the token that all share is anonymous.
+    """
     scope = current_scope()
-    return scope.client if scope is not None else ""
+    return "" if scope is None else scope.client or ANONYMOUS
 
 
 @contextmanager

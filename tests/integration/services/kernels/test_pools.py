@@ -16,6 +16,7 @@ from harness.waiting import eventually
 
 from enterprise_gateway.errors import ConflictError, NotFoundError
 from enterprise_gateway.services.composition import GatewayServices
+from enterprise_gateway.services.events.bus import EventBus
 from enterprise_gateway.services.kernels.planning.launches import StartRequest, plan_launch
 from enterprise_gateway.services.kernels.pools.pool import plan_pool
 from enterprise_gateway.services.kernels.pools.pools import Pools
@@ -287,7 +288,7 @@ async def test_launch_that_is_given_up_ends_no_users_kernel(live: LiveSettings) 
     """A gateway that stops over its pool's launch may find that another has given it away."""
     async with pooling(live, 2) as service:
         proxies = ProxyRegistry(live)
-        registry = Registry(live, proxies)
+        registry = Registry(live, proxies, EventBus())
         pools = Pools(live, registry, BackgroundTasks())
         await proxies.start()
         try:
@@ -310,7 +311,7 @@ class OtherPool:
 
     def __init__(self, live: LiveSettings) -> None:
         self.proxies = ProxyRegistry(live)
-        self.registry = Registry(live, self.proxies)
+        self.registry = Registry(live, self.proxies, EventBus())
         self.pools = Pools(live, self.registry, BackgroundTasks())
         self._live = live
 
