@@ -22,7 +22,7 @@ from enterprise_gateway.errors import LaunchError
 from enterprise_gateway.services.api import events as streams
 from enterprise_gateway.services.users import Scope, User
 from enterprise_gateway.settings import EventSettings, LiveSettings
-from enterprise_gateway.web.access import middleware
+from enterprise_gateway.web.access.identity import shared_token
 
 DEADLINE = 60.0
 STOP_SECONDS = 20.0
@@ -231,11 +231,11 @@ async def test_streams_are_for_admins(service: Service, monkeypatch: pytest.Monk
     """A user's own scope is not enough, nor is none."""
     for scopes in ({Scope.KERNELS}, {Scope.METRICS}, set()):
         user = User(username="ann", scopes=frozenset(scopes))
-        monkeypatch.setattr(middleware, "SHARED", user)
+        monkeypatch.setattr(shared_token, "SHARED", user)
         answer = await service.ask("GET", "/api/events")
         assert answer.status == 403
         assert "scope admin" in answer.message
-    monkeypatch.setattr(middleware, "SHARED", User("eve", scopes=frozenset({Scope.ADMIN})))
+    monkeypatch.setattr(shared_token, "SHARED", User("eve", scopes=frozenset({Scope.ADMIN})))
     async with follow(service):
         pass
     answer = await service.ask("GET", "/api/events", headers={"Authorization": ""})
