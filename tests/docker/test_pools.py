@@ -186,7 +186,8 @@ def test_each_kernel_has_one_user(cluster: Cluster) -> None:
         kernel_id = str(answer.json()["id"])
         with closing(gateways[(number + 1) % 2].connect(kernel_id)) as channels:
             assert channels.execute(SHOW).stdout == f"{user} None\n"
-        assert gateways[number % 2].list_kernels()[kernel_id]
+        other = gateways[number % 2]
+        wait_until(lambda: kernel_id in other.list_kernels(), what="the kernel in the list")
         assert gateways[0].request("DELETE", f"/api/kernels/{kernel_id}").status_code == 204
         return kernel_id
 
