@@ -17,7 +17,7 @@ from enterprise_gateway.settings.response import ResponseSettings
 from enterprise_gateway.settings.sandbox import SandboxSettings
 from enterprise_gateway.settings.server import ServerSettings
 from enterprise_gateway.settings.settings import HostSettings, LiveSettings, Settings
-from enterprise_gateway.settings.volume_permission import VolumePermission
+from enterprise_gateway.settings.values.volume_permission import VolumePermission
 
 __all__ = [
     "AccessSettings",

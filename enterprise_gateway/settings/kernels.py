@@ -7,7 +7,7 @@ from enterprise_gateway.settings import parse
 from enterprise_gateway.settings.limits import LimitSettings
 from enterprise_gateway.settings.option import group, option
 from enterprise_gateway.settings.resources import ResourceSettings
-from enterprise_gateway.settings.schedule import ScheduledSize, parse_schedule
+from enterprise_gateway.settings.values.schedule import ScheduledSize, parse_schedule
 
 MAPPING_MANAGER = "MappingKernelManager"
 KERNEL_MANAGER = "KernelManager"

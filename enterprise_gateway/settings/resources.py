@@ -6,8 +6,8 @@ from functools import partial
 from typing import TypeVar
 
 from enterprise_gateway.errors import ConfigurationError
-from enterprise_gateway.settings.amounts import Amounts, Quota, read_amounts, read_quota
 from enterprise_gateway.settings.option import option
+from enterprise_gateway.settings.values.amounts import Amounts, Quota, read_amounts, read_quota
 
 OTHERS = "*"
 """In place of a name: all that no other quota names."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from enterprise_gateway.settings import parse
 from enterprise_gateway.settings.option import option
-from enterprise_gateway.settings.volume_permission import VolumePermission, parse_permissions
+from enterprise_gateway.settings.values.volume_permission import VolumePermission, parse_permissions
 
 
 @dataclass(frozen=True, slots=True)

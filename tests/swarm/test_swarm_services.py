@@ -23,7 +23,7 @@ from enterprise_gateway.services.processproxies.contract import (
 )
 from enterprise_gateway.services.processproxies.registry import DOCKER_PROCESS_PROXY
 from enterprise_gateway.services.processproxies.resources import KernelResources, Ulimit
-from enterprise_gateway.settings.amounts import Amounts
+from enterprise_gateway.settings.values.amounts import Amounts
 from swarmlab.lab import SwarmLab
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
-from enterprise_gateway.settings.amounts import Amounts, cpus_text, read_amount
+from enterprise_gateway.settings.values.amounts import Amounts, cpus_text, read_amount
 
 CPUS_LABEL = "enterprise-gateway.cpus"
 MEMORY_LABEL = "enterprise-gateway.memory"

@@ -13,7 +13,7 @@ from enterprise_gateway.services.processproxies.contract import (
     LaunchRequest,
 )
 from enterprise_gateway.services.processproxies.resources import KernelResources
-from enterprise_gateway.settings.amounts import Amounts
+from enterprise_gateway.settings.values.amounts import Amounts
 from harness.proxies.engine_rigs import EngineRig
 
 NO_SUCH_IMAGE = "localhost:1/no/such-image:1"

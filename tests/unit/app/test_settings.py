@@ -20,8 +20,8 @@ from enterprise_gateway.app.configuration.check import find_sections
 from enterprise_gateway.app.managers import CLASSES
 from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.settings import VolumePermission
-from enterprise_gateway.settings.amounts import Amounts, Quota
-from enterprise_gateway.settings.schedule import ScheduledSize
+from enterprise_gateway.settings.values.amounts import Amounts, Quota
+from enterprise_gateway.settings.values.schedule import ScheduledSize
 
 MakeApp = Callable[..., EnterpriseGatewayApp]
 OPTION_CLASSES: tuple[type[Configurable], ...] = (EnterpriseGatewayApp, *CLASSES)

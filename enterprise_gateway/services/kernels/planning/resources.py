@@ -11,14 +11,14 @@ from enterprise_gateway.errors import ConfigurationError, ForbiddenError, Invali
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.processproxies.registry import LOCAL_PROCESS_PROXY
 from enterprise_gateway.services.processproxies.resources import KernelResources, Ulimit
-from enterprise_gateway.settings.amounts import (
+from enterprise_gateway.settings.resources import OTHERS, ResourceSettings
+from enterprise_gateway.settings.values.amounts import (
     Amounts,
     Quota,
     describe_amount,
     read_amount,
     read_amounts,
 )
-from enterprise_gateway.settings.resources import OTHERS, ResourceSettings
 
 SIZE = "KERNEL_SIZE"
 UNLIMITED_SHM_BYTES = 2 * 1024**3

@@ -12,8 +12,8 @@ from enterprise_gateway.services.kernels.planning.resources import quota_of
 from enterprise_gateway.services.processproxies.contract import Workload
 from enterprise_gateway.services.processproxies.resources import Usage
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
-from enterprise_gateway.settings.amounts import Quota, describe_amount
 from enterprise_gateway.settings.resources import OTHERS, ResourceSettings
+from enterprise_gateway.settings.values.amounts import Quota, describe_amount
 
 _COUNTED = ("nano_cpus", "memory", "gpus")
 

@@ -18,7 +18,7 @@ from enterprise_gateway.services.processproxies.contract import (
     WorkloadState,
 )
 from enterprise_gateway.settings import LiveSettings, ResourceSettings
-from enterprise_gateway.settings.amounts import Quota
+from enterprise_gateway.settings.values.amounts import Quota
 
 
 @pytest.mark.parametrize("field", ["max_kernels", "max_kernels_per_user"])

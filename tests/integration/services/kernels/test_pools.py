@@ -27,7 +27,7 @@ from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
 from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.settings import LiveSettings
-from enterprise_gateway.settings.schedule import ScheduledSize
+from enterprise_gateway.settings.values.schedule import ScheduledSize
 
 pytestmark = pytest.mark.kernel
 

@@ -16,7 +16,7 @@ from enterprise_gateway.services.processproxies.launch.environment import (
 from enterprise_gateway.services.processproxies.processproxy import LaunchRequest
 from enterprise_gateway.services.processproxies.resources import KernelResources, Ulimit
 from enterprise_gateway.settings import DockerSettings, KernelSettings, Settings
-from enterprise_gateway.settings.amounts import Amounts
+from enterprise_gateway.settings.values.amounts import Amounts
 
 REQUEST = LaunchRequest(
     kernel_id="00000000-0000-0000-0000-000000000007",

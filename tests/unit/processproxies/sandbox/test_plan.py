@@ -14,7 +14,7 @@ from enterprise_gateway.services.processproxies.sandbox.plan import (
     plan_sandbox,
 )
 from enterprise_gateway.settings import DockerSettings, SandboxSettings, Settings
-from enterprise_gateway.settings.volume_permission import parse_permissions
+from enterprise_gateway.settings.values.volume_permission import parse_permissions
 
 REQUEST = LaunchRequest(
     kernel_id="00000000-0000-0000-0000-000000000007",

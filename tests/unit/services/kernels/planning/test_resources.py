@@ -19,7 +19,7 @@ from enterprise_gateway.services.processproxies.resources import (
     usage_of_labels,
 )
 from enterprise_gateway.settings import KernelSettings, ResourceSettings, Settings
-from enterprise_gateway.settings.amounts import Amounts, Quota
+from enterprise_gateway.settings.values.amounts import Amounts, Quota
 
 GIB = 1024**3
 CPU = 10**9

@@ -21,8 +21,8 @@ from enterprise_gateway.services.kernels.pools.takeover import (
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec, parse_kernelspec
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
 from enterprise_gateway.settings import KernelSettings, ResourceSettings, Settings
-from enterprise_gateway.settings.amounts import Amounts, Quota
-from enterprise_gateway.settings.schedule import parse_schedule
+from enterprise_gateway.settings.values.amounts import Amounts, Quota
+from enterprise_gateway.settings.values.schedule import parse_schedule
 
 SETTINGS = Settings(kernels=KernelSettings(client_envs=frozenset({"*"})), cluster_secret=b"s" * 32)
 MONDAY_NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

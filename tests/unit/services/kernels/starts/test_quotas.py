@@ -20,7 +20,7 @@ from enterprise_gateway.services.processproxies.contract import (
 from enterprise_gateway.services.processproxies.resources import Usage
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
 from enterprise_gateway.settings import KernelSettings, ResourceSettings
-from enterprise_gateway.settings.amounts import Quota
+from enterprise_gateway.settings.values.amounts import Quota
 
 GIB = 1024**3
 CPU = 10**9

@@ -3,17 +3,17 @@
 import pytest
 
 from enterprise_gateway.errors import ConfigurationError
-from enterprise_gateway.settings.amounts import (
-    Amounts,
-    describe_amount,
-    read_amount,
-    read_amounts,
-)
 from enterprise_gateway.settings.resources import (
     parse_amounts,
     parse_maximum,
     parse_quotas,
     parse_sizes,
+)
+from enterprise_gateway.settings.values.amounts import (
+    Amounts,
+    describe_amount,
+    read_amount,
+    read_amounts,
 )
 
 MIB = 1024**2

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from enterprise_gateway.errors import ConfigurationError
-from enterprise_gateway.settings.schedule import ScheduledSize, parse_schedule
+from enterprise_gateway.settings.values.schedule import ScheduledSize, parse_schedule
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 
