@@ -1,10 +1,11 @@
 """Where kernels run: what each server starts there, and the bare kernel of the floor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks import eg_containers, engine, kernelspecs
 from benchmarks.bench import Bench
@@ -16,6 +17,15 @@ BareKernel = Callable[[Path], AbstractContextManager[Connection]]
 """Starts a kernel with nothing around it; may use the folder, which is its own."""
 
 
+class Serve(Protocol):
+    """Runs a server for the time of a block."""
+
+    def __call__(
+        self, column: Column, env: Mapping[str, str] | None = None, /
+    ) -> AbstractContextManager[Server]:
+        """`env` is what it is told beyond the usual."""
+
+
 @dataclass(frozen=True)
 class Place:
     """One place.
@@ -24,7 +34,7 @@ class Place:
         label: for the names of figures.
         kernels: names of kernelspecs; without the servers that can not run kernels there.
         bare: None where there can be none.
-        serve: runs a server whose kernels are there.
+        serve: runs a server whose kernels are there, told variables beyond the usual.
         dial: connects to a bare kernel.
         pause: seconds before each start, in which what the last one left goes away.
     """
@@ -32,7 +42,7 @@ class Place:
     label: str
     kernels: dict[Column, str]
     bare: BareKernel | None
-    serve: Callable[[Column], AbstractContextManager[Server]]
+    serve: Serve
     dial: Callable[[Connection], ZmqChannel] = ZmqChannel
     pause: float = 0.0
 

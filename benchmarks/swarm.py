@@ -102,9 +102,10 @@ class Stage:
         return lambda _folder: self._bare(FLOOD_IMAGE, FLOOD_COMMAND, env)
 
     @contextmanager
-    def _serve(self, column: Column) -> Iterator[Server]:
+    def _serve(self, column: Column, more: Mapping[str, str] | None = None) -> Iterator[Server]:
         endpoint = self.endpoints[column]
         env = {
+            **(more or {}),
             "DOCKER_HOST": self.lab.manager.host,
             "EG_DOCKER_NETWORK": NETWORK,
             "EG_BALANCER_SECRET_FILE": str(self.secret),
@@ -125,8 +126,10 @@ class Stage:
             yield server
 
     @contextmanager
-    def _serve_balanced(self, balancer: Balancer, column: Column) -> Iterator[Server]:
-        with self._serve(column) as server:
+    def _serve_balanced(
+        self, balancer: Balancer, column: Column, more: Mapping[str, str] | None = None
+    ) -> Iterator[Server]:
+        with self._serve(column, more) as server:
             server.rest = Rest(balancer.host, balancer.port, server.rest.token)
             deadline = time.monotonic() + BALANCER_SECONDS
             while not server.rest.answers():

@@ -8,7 +8,7 @@ from itertools import chain
 from benchmarks import eg_containers, engine, kernelspecs
 from benchmarks.balancers import WebSockets
 from benchmarks.bench import Bench
-from benchmarks.figures import cold_start, many, relay, round_trip
+from benchmarks.figures import cold_start, many, relay, round_trip, warm_start
 from benchmarks.kernelspecs import DOCKER, FLOOD
 from benchmarks.places import Place
 from benchmarks.report import Figure
@@ -36,6 +36,7 @@ class Rows:
 
     def __init__(self) -> None:
         self.cold = cold_start.make_figures(DIRECT, limit=1.3)
+        self.warm = warm_start.make_rows(DIRECT)
         self.together = Figure(f"{TOGETHER} starts at once on {NODES} nodes, all usable", "s")
         self.round_trip = round_trip.make_figures(f"{DIRECT}, v1")
         self.balanced_round_trip = {
@@ -50,6 +51,7 @@ class Rows:
         """In the order of the table."""
         return [
             *self.cold,
+            *self.warm.all(),
             self.together,
             *self.round_trip,
             *chain.from_iterable(self.balanced_round_trip.values()),
@@ -80,6 +82,8 @@ def measure(bench: Bench) -> list[Figure]:
 
 def _measure(bench: Bench, stage: Stage, place: Place, rows: Rows) -> None:
     cold_start.measure_place(bench, place, rows.cold, COLD_START_ROUNDS)
+    with bench.noting(Column.GATEWAY, *rows.warm.all()):
+        warm_start.measure_place(bench, place, rows.warm)
     _measure_together(bench, place, rows.together)
     round_trip.measure_place(bench, place, Codec.V1, rows.round_trip)
     for each, figures in rows.balanced_round_trip.items():

@@ -29,7 +29,7 @@ MIB = 1024 * 1024
 
 
 @dataclass
-class _Rows:
+class Rows:
     """The figures of one place."""
 
     single: Figure
@@ -40,6 +40,7 @@ class _Rows:
     crowd: Figure
 
     def all(self) -> list[Figure]:
+        """In the order of the table."""
         return [getattr(self, field.name) for field in fields(self)]
 
 
@@ -59,7 +60,7 @@ class _Memory:
 def measure(bench: Bench) -> list[Figure]:
     """Take kernels from pools: one after the other, then all at once."""
     found = []
-    container = _rows(places.CONTAINER)
+    container = make_rows(places.CONTAINER)
     memory = _Memory(
         *(
             Figure(f"memory of a kernel that {what}, {where}, {how}", "MiB")
@@ -71,20 +72,22 @@ def measure(bench: Bench) -> list[Figure]:
         )
     )
     for place, rows in (
-        (places.local(bench, kernelspecs.PYTHON), _rows(places.LOCAL)),
+        (places.local(bench, kernelspecs.PYTHON), make_rows(places.LOCAL)),
         (places.containers(bench, [*container.all(), *memory.all()]), container),
     ):
         if OURS in place.kernels:
             with bench.noting(OURS, *rows.all()):
-                _measure_place(bench, place, rows)
+                measure_place(bench, place, rows)
             if rows is container:
                 with bench.noting(OURS, *memory.all()):
-                    _measure_memory(bench, place, memory)
+                    _measure_memory(place, memory)
         found += rows.all()
     return [*found, *memory.all()]
 
 
-def _rows(where: str) -> _Rows:
+def make_rows(where: str) -> Rows:
+    """Make the figures of one place."""
+
     def row(what: str, limit: float | None) -> Figure:
         name = f"warm start from a pool{what}, {where}: POST → result of 1+1"
         return Figure(name, "ms", None if limit is None else Target(Bound.AT_MOST, limit))
@@ -94,7 +97,7 @@ def _rows(where: str) -> _Rows:
 
     single = row("", 30)
     library = row(", with OMP_NUM_THREADS", 120)
-    return _Rows(
+    return Rows(
         single,
         slowest(single, 80),
         library,
@@ -108,10 +111,11 @@ def _rows(where: str) -> _Rows:
     )
 
 
-def _measure_place(bench: Bench, place: Place, rows: _Rows) -> None:
+def measure_place(bench: Bench, place: Place, rows: Rows) -> None:
+    """Take kernels from the pools of a gateway whose kernels are there."""
     name = place.kernels[OURS]
     try:
-        with _pool(bench, name, SIZE) as server:
+        with _pool(place, name, SIZE) as server:
             for figure, rest, env in (
                 (rows.single, 0.0, {}),
                 (rows.library, SPARE_SECONDS, OF_A_LIBRARY),
@@ -123,7 +127,7 @@ def _measure_place(bench: Bench, place: Place, rows: _Rows) -> None:
                     figure.add(OURS, _start(server, name, env))
         rows.slowest.add(OURS, percentile(rows.single.samples[OURS], 99))
         rows.slowest_library.add(OURS, percentile(rows.library.samples[OURS], 99))
-        with _pool(bench, name, CROWD) as server:
+        with _pool(place, name, CROWD) as server:
             _wait_until_full(server, CROWD)
             with ThreadPoolExecutor(CROWD) as pool:
                 times = pool.map(lambda _: _start(server, name, {}), range(CROWD))
@@ -132,11 +136,11 @@ def _measure_place(bench: Bench, place: Place, rows: _Rows) -> None:
         _remove_pool()
 
 
-def _measure_memory(bench: Bench, place: Place, memory: _Memory) -> None:
+def _measure_memory(place: Place, memory: _Memory) -> None:
     """Compare kernels that wait with the same ones when users have them."""
     name = place.kernels[OURS]
     try:
-        with _pool(bench, name, SIZE) as server, ExitStack() as stack:
+        with _pool(place, name, SIZE) as server, ExitStack() as stack:
             _wait_until_full(server, SIZE)
             time.sleep(SPARE_SECONDS)
             waiting = processes.marked_pids([f"KERNEL_USERNAME={POOL_USERNAME}"])
@@ -158,12 +162,12 @@ def _add_memory(pids: list[int], own: Figure, shared: Figure) -> None:
 
 
 @contextmanager
-def _pool(bench: Bench, name: str, size: int) -> Iterator[Server]:
+def _pool(place: Place, name: str, size: int) -> Iterator[Server]:
     env = {
         "EG_POOL_SIZES": f"{name}={size}",
         "EG_CLIENT_ENVS": ",".join([*OF_A_LIBRARY, *OF_A_PROCESS]),
     }
-    with bench.server(OURS, env) as server:
+    with place.serve(OURS, env) as server:
         yield server
 
 
