@@ -4,7 +4,7 @@ from enterprise_gateway.errors import ForbiddenError
 from enterprise_gateway.services.users import Scope, User
 from enterprise_gateway.web.access.actions import classify
 
-_FREE = frozenset({"/", "/api/me", "/api/swagger.json", "/api/swagger.yaml", "/api/spec.yaml"})
+_FREE = frozenset({"", "/", "/api/me", "/api/swagger.json", "/api/swagger.yaml", "/api/spec.yaml"})
 _METRICS = {
     "/metrics": frozenset({Scope.METRICS}),
     "/api/status": frozenset({Scope.METRICS, Scope.KERNELS}),

@@ -5,7 +5,6 @@ loses none. Of a kernel's owner the workload tells, and not its agent.
 """
 
 import time
-from collections.abc import Mapping
 
 from enterprise_gateway.services.events.bus import EventBus
 from enterprise_gateway.services.events.events import (
@@ -30,9 +29,10 @@ from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.processproxies.steps import StartTimes
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
 from enterprise_gateway.services.request_scope import current_client
+from enterprise_gateway.settings.values.amounts import NANO
 
 MAX_CPUS = 1024
-"""How many CPUs a kernel may have used at once if its launch states no number."""
+"""How many CPUs a kernel may have used at once if it has no limit."""
 CULLER = "culler"
 ENDED_BY = frozenset({"gateway", "client", CULLER, "agent"})
 """What agents say has ended their kernels; they can name no user."""
@@ -195,30 +195,14 @@ def usage_of(record: Record, now: float) -> Usage:
     """
     seconds = max(0.0, now - record.workload.created)
     told = record.state.usage if record.state is not None else None
-    env = _environment(record)
-    most = seconds * (_number(env, "KERNEL_CPUS") or MAX_CPUS)
+    taken = record.workload.usage
+    most = seconds * (taken.nano_cpus / NANO or MAX_CPUS)
     return Usage(
         seconds=_rounded(seconds),
         cpu_seconds=_rounded(min(told.cpu_seconds, most)) if told is not None else None,
         memory_peak_bytes=told.memory_peak_bytes if told is not None else None,
-        gpus=int(_number(env, "KERNEL_GPUS")),
+        gpus=taken.gpus,
     )
-
-
-def _environment(record: Record) -> Mapping[str, str]:
-    """Return the variables that a kernel was launched with, as far as they are known."""
-    if record.launch is not None:
-        return record.launch.env
-    return record.recovered.client_env if record.recovered is not None else {}
-
-
-def _number(env: Mapping[str, str], name: str) -> float:
-    """Return the number in a variable, 0 if there is none."""
-    try:
-        number = float(env.get(name, ""))
-    except ValueError:
-        return 0.0
-    return number if 0.0 < number <= MAX_CPUS else 0.0
 
 
 def _launch_of(record: Record) -> str:

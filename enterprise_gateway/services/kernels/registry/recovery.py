@@ -29,6 +29,14 @@ MAX_CALLS = 4
 _log = logging.getLogger(__name__)
 
 
+def _is_engines(name: str) -> bool:
+    """Say whether only the engine is believed about a variable: no takeover sets it.
+
+    They choose the kernelspec and the image.
+    """
+    return name.startswith("EG_") or name in ("KERNEL_IMAGE", "KERNEL_ID")
+
+
 class LaunchRecovery:
     """Asks engines for the environment of other replicas' kernels."""
 
@@ -53,7 +61,9 @@ class LaunchRecovery:
         if workload.pool:
             if record.agent is None:  # what its user chose died with its agent
                 return {name: env[name] for name in ("EG_AGENT_SETTINGS",) if name in env}
-            env = changed_environment(env, (await record.agent.taken()).env)
+            told = (await record.agent.taken()).env
+            changes = {name: value for name, value in told.items() if not _is_engines(name)}
+            env = changed_environment(env, changes)
         # whose kernel it is, its workload's name tells, and neither its environment nor its agent
         owner = workload.username
         if env and owner and escape_username(env.get("KERNEL_USERNAME", "")) != owner:

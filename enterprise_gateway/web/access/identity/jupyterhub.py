@@ -93,10 +93,10 @@ class JupyterHubTokens:
         former = self._accepted.pop(key)
         user = None if model is None else self._make_user(model, key)
         now = time.monotonic()
+        if former is not None and former != user:  # it opens less now, or other things
+            self._revocations.tell(former.credential)
         if user is None:
             self._refused.put(key, answer=True, now=now)
-            if former is not None:
-                self._revocations.tell(former.credential)
         else:
             self._accepted.put(key, user, now)
         return user

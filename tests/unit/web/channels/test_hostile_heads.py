@@ -74,6 +74,7 @@ def test_refusal_is_an_error_with_a_text(status: int, body: bytes) -> None:
 
 
 @given(
+    st.text(max_size=40),
     st.dictionaries(st.sampled_from(["session_id", "replay", "token", "x"]), st.text(max_size=40)),
     st.lists(
         st.tuples(
@@ -86,13 +87,13 @@ def test_refusal_is_an_error_with_a_text(status: int, body: bytes) -> None:
     ),
 )
 def test_upgrade_request_is_one_request(
-    query: dict[str, str], headers: list[tuple[str, str]]
+    user: str, query: dict[str, str], headers: list[tuple[str, str]]
 ) -> None:
     """With the agent's token only, and no credential of the client's."""
     with suppress(InvalidRequestError):
         check_upgrade(dict(headers))
     try:
-        target = agent_target(query)
+        target = agent_target(query, {"user": user})
         request = upgrade_request(headers, target, "t0ken")
     except (InvalidRequestError, UnicodeEncodeError):  # half of a surrogate pair in a query
         return
