@@ -17,6 +17,9 @@ MAX_KNOWN_IDS = 10_000
 SINKS = ("file", "log", "stream", "webhook")
 """Names of consumers in the metric of lost events."""
 
+_CHEAP = frozenset({"requested", "refused", "failed"})
+"""Kinds of which a client can cause any number; each is told by one replica, once."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -33,7 +36,8 @@ class Entry:
 class Subscription:
     """The events from now on, for one consumer.
 
-    Of a consumer that is too slow the oldest events are dropped, and counted.
+    Of a consumer that is too slow the oldest events are dropped, and counted: first those that any
+    client can cause without a kernel, so that refused requests drive out no account of usage.
     """
 
     def __init__(self, limit: int, lost: Counter, earlier: list[Entry]) -> None:
@@ -47,11 +51,12 @@ class Subscription:
             self.offer(entry)
 
     def offer(self, entry: Entry) -> None:
-        """Add an event, in the place of the oldest if there is no room."""
+        """Add an event, in the place of another one if there is no room."""
         if self._is_closed:
             return
         if len(self._waiting) >= self._limit:
-            self._waiting.popleft()
+            cheap = (index for index, each in enumerate(self._waiting) if each.kind in _CHEAP)
+            del self._waiting[next(cheap, 0)]
             self.count_lost(1)
         self._waiting.append(entry)
         self._changed.set()
@@ -116,9 +121,10 @@ class EventBus:
         except Exception:  # noqa: BLE001 - telling of a kernel must not keep it from its user
             _log.exception("An event cannot be told")
             return
-        self._known[event.id] = None
-        if len(self._known) > MAX_KNOWN_IDS:
-            self._known.popitem(last=False)
+        if entry.kind not in _CHEAP:
+            self._known[event.id] = None
+            if len(self._known) > MAX_KNOWN_IDS:
+                self._known.popitem(last=False)
         self._recent.append(entry)
         self._count.labels(entry.kind).inc()
         for subscription in self._subscriptions:

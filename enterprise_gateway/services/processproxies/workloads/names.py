@@ -31,7 +31,7 @@ _READABLE_CHARS = 7
 _ESCAPED = re.compile(rb"--([0-9a-f]{2})")
 _CUT = re.compile(r"--h[a-z2-7]{16}$")
 _SIDECAR_SUFFIX = "-agent"
-_SIDECAR_USERNAME_CHARS = 20
+SIDECAR_USERNAME_CHARS = 20
 
 
 def escape_username(username: str) -> str:
@@ -66,7 +66,7 @@ def username_of(name: str, kernel_id: str) -> str:
 
 def sidecar_name(name: str, kernel_id: str) -> str:
     """Return the name of the sidecar of the workload of that name."""
-    username = username_of(name, kernel_id)[:_SIDECAR_USERNAME_CHARS]
+    username = username_of(name, kernel_id)[:SIDECAR_USERNAME_CHARS]
     return f"{username}-{kernel_id}{_SIDECAR_SUFFIX}".lstrip("-")
 
 

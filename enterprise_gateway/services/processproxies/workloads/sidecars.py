@@ -13,7 +13,11 @@ from enterprise_gateway.services.processproxies.contract import (
     Workload,
     WorkloadState,
 )
-from enterprise_gateway.services.processproxies.workloads.names import kernel_name_of, username_of
+from enterprise_gateway.services.processproxies.workloads.names import (
+    SIDECAR_USERNAME_CHARS,
+    kernel_name_of,
+    username_of,
+)
 
 SIDECAR_LABEL = "enterprise-gateway.sidecar"
 """On a sidecar: the engine's id of the kernel's container."""
@@ -166,6 +170,8 @@ def _alone(sidecar: Workload) -> Workload:
     """Return the workload of a sidecar whose kernel's container is gone."""
     name = kernel_name_of(sidecar.name)
     username = username_of(name, sidecar.kernel_id)
+    if len(username) >= SIDECAR_USERNAME_CHARS:
+        username = ""  # it may be cut, and be another user's
     sidecar = dataclasses.replace(sidecar, name=name, username=username)
     if sidecar.state is not WorkloadState.DEAD:
         return _dead(sidecar, "it disappeared", is_tombstone=False)

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from enterprise_gateway.services.events import bus as bus_module
 from enterprise_gateway.services.events.bus import EventBus
-from enterprise_gateway.services.events.events import KINDS, Requested
+from enterprise_gateway.services.events.events import KINDS, Requested, Restarted
 
 TIME = "2026-01-02T03:04:05.678901Z"
 
@@ -16,7 +16,7 @@ TIME = "2026-01-02T03:04:05.678901Z"
 def publish(bus: EventBus, *ids: str) -> None:
     """Tell an event of each id."""
     for each in ids:
-        bus.publish(Requested(id=each, time=TIME, owner="ann"))
+        bus.publish(Restarted(id=each, time=TIME, owner="ann", launch="l", restarts=1))
 
 
 async def read(subscription: bus_module.Subscription) -> list[str]:
@@ -48,9 +48,21 @@ async def test_slow_consumer_loses_the_oldest_and_delays_no_other() -> None:
     assert slow.take_dropped() == 0
     assert await read(quick) == ["a", "b", "c", "d"]
     assert registry.get_sample_value("eg_events_lost_total", {"sink": "slow"}) == 2
-    assert registry.get_sample_value("eg_events_total", {"kind": "requested"}) == 4
+    assert registry.get_sample_value("eg_events_total", {"kind": "restarted"}) == 4
     for kind in KINDS:
         assert registry.get_sample_value("eg_events_total", {"kind": kind}) is not None
+
+
+async def test_requests_drive_out_no_account() -> None:
+    """A client can cause any number of them; what kernels have used is told to the end."""
+    bus = EventBus()
+    slow = bus.subscribe("slow", 3)
+    bus.publish(Requested(id="r1", time=TIME))
+    publish(bus, "a", "b")
+    for number in range(2, 9):
+        bus.publish(Requested(id=f"r{number}", time=TIME))
+    assert await read(slow) == ["a", "b", "r8"]
+    assert slow.take_dropped() == 7
 
 
 async def test_consumer_that_comes_back_goes_on_where_it_was() -> None:
