@@ -51,6 +51,7 @@ class Access:
         self._clock = clock
         self._grants: Dict[str, str] = {}
         self._revoked: Dict[str, float] = {}
+        """When each was revoked, the oldest first."""
         self._open: "WeakKeyDictionary[Connection, Client]" = WeakKeyDictionary()
 
     def admit(self, client: Client) -> bool:
@@ -59,8 +60,8 @@ class Access:
         Raises:
             HttpError: It may not connect.
         """
-        since = self._revoked.get(client.credential)
-        if since is not None and self._clock() - since < REMEMBER_SECONDS:
+        self._forget_old()
+        if client.credential in self._revoked:
             raise HttpError(403, REVOKED)
         if not client.grant:
             return True
@@ -76,13 +77,15 @@ class Access:
 
     def revoke(self, credentials: Iterable[str]) -> None:
         """Close what was opened with credentials, and refuse them for a while."""
+        revoked = frozenset(credentials)
         now = self._clock()
-        for credential in credentials:
+        for credential in revoked:
             self._revoked.pop(credential, None)
             self._revoked[credential] = now
         while len(self._revoked) > MAX_CREDENTIALS:
             del self._revoked[next(iter(self._revoked))]
-        self._close(lambda client: client.credential in self._revoked, REVOKED)
+        self._forget_old()
+        self._close(lambda client: client.credential in revoked, REVOKED)
 
     def replace_grants(self, annotations: Mapping[str, Any]) -> None:
         """Take over the shares in new annotations, and close what is there by none of them."""
@@ -96,6 +99,15 @@ class Access:
             return bool(client.grant) and client.grant not in self._grants
 
         self._close(has_lost_share, NOT_SHARED)
+
+    def _forget_old(self) -> None:
+        """Forget the credentials that are refused no longer."""
+        end = self._clock() - REMEMBER_SECONDS
+        while self._revoked:
+            credential, since = next(iter(self._revoked.items()))
+            if since > end:
+                return
+            del self._revoked[credential]
 
     def _close(self, is_refused: Callable[[Client], bool], reason: str) -> None:
         for connection, client in list(self._open.items()):

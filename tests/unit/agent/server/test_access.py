@@ -90,6 +90,21 @@ def test_memory_of_revoked_credentials_is_bounded() -> None:
         access.admit(Client("x", f"c{MAX_CREDENTIALS}"))
 
 
+def test_revocation_closes_nothing_of_a_credential_that_is_valid_again() -> None:
+    """A credential revoked before is refused for a while, and then forgotten."""
+    clock = Clock()
+    access = Access(clock)
+    access.revoke(["c1"])
+    clock.now = REMEMBER_SECONDS
+    again, other = Opened(), Opened()
+    access.admit(Client("ann", "c1"))
+    access.watch(Client("ann", "c1"), again)
+    access.watch(Client("bob", "c2"), other)
+    access.revoke(["c2"])
+    assert (len(again.reasons), len(other.reasons)) == (0, 1)
+    assert list(access._revoked) == ["c2"]
+
+
 def test_what_has_ended_is_forgotten() -> None:
     """Nothing keeps the connections of clients that have left."""
     access = Access(Clock())
