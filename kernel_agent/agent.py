@@ -347,7 +347,7 @@ class Agent:
         is_busy = state not in (ExecutionState.IDLE, ExecutionState.DEAD)
         is_waiting = self._pool.is_waiting
         idle_since = self._loop.time() if is_waiting else self._supervisor.idle_since
-        return Usage(idle_since, is_busy, self._sessions.connections)
+        return Usage(idle_since, is_busy, self._sessions.writers)
 
     def _cull(self, idle_seconds: float) -> None:
         _log.info(

@@ -16,6 +16,7 @@ class Usage(NamedTuple):
     idle_since: float
     is_busy: bool
     connections: int
+    """Those of clients that answer and may do more than read."""
 
 
 def decide_culling(now: float, usage: Usage, settings: CullingSettings) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Callable, Dict, List, NamedTuple, Optional, Protocol, Sequence, Tuple
 
 from kernel_agent.wire.cursor import Cursor
@@ -68,6 +69,7 @@ class ClientSession:
     Attributes:
         session_id: the `session_id` of its requests; "" if it is known by its `header.session`.
         user: whose it is, "" if that is not known. Users do not share sessions.
+        is_viewer: whether its client may only read; it is forgotten with its connection.
         cursor: what it is owed of the log.
         peer: the client's capabilities and limits.
         connection: its current WebSocket.
@@ -80,6 +82,7 @@ class ClientSession:
         "connection",
         "cursor",
         "header_sessions",
+        "is_viewer",
         "keys",
         "peer",
         "requests",
@@ -90,6 +93,7 @@ class ClientSession:
     def __init__(self, session_id: str, user: str, cursor: Cursor) -> None:
         self.session_id = session_id
         self.user = user
+        self.is_viewer = False
         self.cursor = cursor
         self.peer = Peer()
         self.connection: Optional[Connection] = None
@@ -127,6 +131,11 @@ class ClientSessions:
         """How many sessions are connected to a client that answers."""
         return len(self._answering())
 
+    @property
+    def writers(self) -> int:
+        """How many of these may do more than read."""
+        return sum(not session.is_viewer for session in self._answering())
+
     def subscribe(self, listener: Callable[[], None]) -> None:
         """Call `listener` after a client connected, disconnected, read or acknowledged messages."""
         self._listeners.append(listener)
@@ -143,6 +152,7 @@ class ClientSessions:
         replay: Optional[Replay] = None,
         *,
         user: str = "",
+        is_viewer: bool = False,
     ) -> ClientSession:
         """Attach a connection to its session, new or not; close an earlier connection of it."""
         session = self._by_session_id.get((user, session_id))
@@ -160,6 +170,7 @@ class ClientSessions:
         self._disconnected.pop(session.cursor.key, None)
         self._connected[session.cursor.key] = session
         session.connection = connection
+        session.is_viewer = is_viewer
         if replay is not None:
             self._replay(session.cursor, replay)
         self.notify_progress()
@@ -170,10 +181,12 @@ class ClientSessions:
         if session.connection is not connection:
             return
         self._detach(session)
-        if not session.session_id:
+        if session.is_viewer:
+            self._forget(session)
+        elif not session.session_id:
             self._disconnect_nameless(session)
         if len(self._disconnected) > MAX_DISCONNECTED:
-            self._forget(next(iter(self._disconnected.values())))
+            self._forget(self._one_too_many())
         self.notify_progress()
 
     def record_request(self, session: ClientSession, header_session: str, msg_id: str) -> None:
@@ -276,6 +289,15 @@ class ClientSessions:
                 return
         if session not in users:
             self._forget(session)
+
+    def _one_too_many(self) -> ClientSession:
+        """Return the oldest disconnected session of the user who has the most of them.
+
+        So a user with few sessions keeps them, however many others come and go.
+        """
+        sessions = self._disconnected.values()
+        (user, _), *_ = Counter(session.user for session in sessions).most_common(1)
+        return next(session for session in sessions if session.user == user)
 
     def _answering(self) -> List[ClientSession]:
         return [

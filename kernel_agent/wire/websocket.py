@@ -140,7 +140,9 @@ class WebSocket(asyncio.Protocol):
         self._transport = transport
         transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         transport.set_protocol(self)
-        session = self._sessions.connect(session_id, self, replay, user=self._user)
+        session = self._sessions.connect(
+            session_id, self, replay, user=self._user, is_viewer=self._is_viewer
+        )
         self._encoder = PeerEncoder(
             self._handshake.codec,
             max_bytes=self._handshake.max_bytes,

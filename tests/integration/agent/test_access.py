@@ -101,6 +101,20 @@ async def test_viewer_that_does_not_read_costs_no_memory(agent: Agent) -> None:
     await reader.cut()
 
 
+async def test_viewer_does_not_keep_a_kernel_from_being_culled() -> None:
+    """It counts as a connection, and the idle kernel ends all the same."""
+    async with Agent() as agent:
+        await agent.until_state("idle")
+        await share(agent, 0, SHARES)
+        reader = await dial(agent, "/v1/shared/channels", "user=rita&grant=r")
+        assert (await agent.state())["connections"] == 1
+        settings = {"cull_idle_timeout": 1.0, "cull_interval": 0.1}
+        assert (await agent.request("PUT", "/v1/culling", settings))[0] == 204
+        assert await close_code(reader) == 1001
+        assert await agent.wait() == 0
+        await reader.socket.close()
+
+
 def resident_bytes(agent: Agent) -> int:
     """Return the memory that the agent's process has."""
     return int(Path(f"/proc/{agent.pid}/statm").read_text().split()[1]) * 4096

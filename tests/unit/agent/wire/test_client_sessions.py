@@ -81,6 +81,38 @@ def test_disconnected_sessions_are_forgotten_when_they_are_too_many() -> None:
     assert sessions.connect("connected", FakeConnection()) is connected
 
 
+def test_user_who_leaves_many_sessions_forgets_their_own() -> None:
+    """Not the one with which another user comes back, also when that one is the oldest."""
+    sessions = make_sessions()
+    owned = sessions.connect("own", FakeConnection(), user="ann")
+    disconnect(sessions, owned)
+    for index in range(MAX_DISCONNECTED + 5):
+        disconnect(sessions, sessions.connect(f"s{index}", FakeConnection(), user="bob"))
+    later = sessions.connect("later", FakeConnection(), user="ann")
+    disconnect(sessions, later)
+    left = all_sessions(sessions)
+    assert len(left) == MAX_DISCONNECTED
+    assert [session for session in left if session.user == "ann"] == [owned, later]
+    assert left[-2].session_id == f"s{MAX_DISCONNECTED + 4}"
+
+
+def test_session_of_a_viewer_is_forgotten_with_its_connection() -> None:
+    """Unless another connection has taken over, or its user may write since."""
+    sessions = make_sessions()
+    viewer = sessions.connect("v", FakeConnection(), user="rita", is_viewer=True)
+    assert (sessions.connections, sessions.writers) == (1, 0)
+    assert sessions.connect("v", FakeConnection(), user="rita", is_viewer=True) is viewer
+    disconnect(sessions, viewer)
+    assert all_sessions(sessions) == []
+    assert not sessions._by_session_id
+    assert not sessions._by_key
+    viewer = sessions.connect("v", FakeConnection(), user="rita", is_viewer=True)
+    assert sessions.connect("v", FakeConnection(), user="rita") is viewer
+    assert sessions.writers == 1
+    disconnect(sessions, viewer)
+    assert all_sessions(sessions) == [viewer]
+
+
 def test_session_without_a_connection_takes_some_hundred_bytes() -> None:
     """Whatever the kernel prints meanwhile."""
     sessions = make_sessions()
