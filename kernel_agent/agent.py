@@ -309,9 +309,14 @@ class Agent:
             _log.warning("dropped a client's message: its type is not in allowed_message_types")
             return
         header = request.header
-        self._sessions.record_request(
+        if not self._sessions.record_request(
             session, str(header.get("session", "")), str(header.get("msg_id", ""))
-        )
+        ):
+            _log.warning(
+                "dropped a client's message: a request of another user has the same session and "
+                "msg_id, and no reply yet"
+            )
+            return
         if msg_type == EXECUTE_REQUEST and request.channel == SHELL:
             self._executions.add(
                 str(header.get("msg_id", "")), str(header.get("session", "")), self._log.position

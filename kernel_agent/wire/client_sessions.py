@@ -121,7 +121,8 @@ class ClientSessions:
         self._disconnected: Dict[int, ClientSession] = {}
         self._by_session_id: Dict[Tuple[str, str], ClientSession] = {}
         """By user and `session_id`."""
-        self._by_header_session: Dict[str, ClientSession] = {}
+        self._by_header_session: Dict[str, Dict[str, ClientSession]] = {}
+        """By `header.session` and user."""
         self._by_request: Dict[Request, ClientSession] = {}
         self._listeners: List[Callable[[], None]] = []
         log.keep_while(self._is_owed)
@@ -189,26 +190,33 @@ class ClientSessions:
             self._forget(self._one_too_many())
         self.notify_progress()
 
-    def record_request(self, session: ClientSession, header_session: str, msg_id: str) -> None:
+    def record_request(self, session: ClientSession, header_session: str, msg_id: str) -> bool:
         """Remember the sender of a request: its reply goes there.
+
+        Return False if the kernel must not get it: another user's request with the same ids has no
+        reply yet, and nothing would tell the two replies apart.
 
         Clients may share a `header.session`, which need not equal `session_id`, so replies are
         addressed by request first. A client without `session_id` that has lost its connection is
         known again by its `header.session`.
         """
         if len(header_session) + len(msg_id) > MAX_ID_CHARS:
-            return
+            return True
         request = (header_session, msg_id)
+        asker = self._by_request.get(request)
+        if asker is not None and asker.user != session.user:
+            return False
         self._by_request[request] = session
         session.requests[request] = None
         if len(session.requests) > MAX_REQUESTS:
             self._drop_request(session, next(iter(session.requests)))
-        former = self._by_header_session.get(header_session)
+        former = self._last_with(session.user, header_session)
         if former is session:
-            return
+            return True
         if former is not None and _may_adopt(session, former):
             self._adopt(session, former)
         self._add_header_session(session, header_session)
+        return True
 
     def broadcast(self, messages: Sequence[Message], *, request_ack: bool = False) -> None:
         """Append messages for all sessions, and have clients acknowledge them if asked."""
@@ -231,9 +239,7 @@ class ClientSessions:
     def reply(self, message: Message, *, request_ack: bool = False) -> None:
         """Append a reply or an input request for the session that sent its parent."""
         request = (message.parent_session, message.parent_id)
-        session = self._by_request.get(request) or self._by_header_session.get(
-            message.parent_session
-        )
+        session = self._by_request.get(request) or self._only_one_with(message.parent_session)
         if session is None:
             self._log.append(message, NO_SESSION)
             return
@@ -282,12 +288,12 @@ class ClientSessions:
 
     def _disconnect_nameless(self, session: ClientSession) -> None:
         """Keep a session for a connection that will use, or uses already, its `header.session`."""
-        users = [self._by_header_session.get(one) for one in session.header_sessions]
-        for user in users:
-            if user is not None and user.connection is not None and _may_adopt(user, session):
-                self._adopt(user, session)
+        last = [self._last_with(session.user, one) for one in session.header_sessions]
+        for one in last:
+            if one is not None and one.connection is not None and _may_adopt(one, session):
+                self._adopt(one, session)
                 return
-        if session not in users:
+        if session not in last:
             self._forget(session)
 
     def _one_too_many(self) -> ClientSession:
@@ -315,7 +321,7 @@ class ClientSessions:
                 self._by_request[request] = session
                 session.requests[request] = None
         for header_session in former.header_sessions:
-            if self._by_header_session.get(header_session) is former:
+            if self._last_with(former.user, header_session) is former:
                 self._add_header_session(session, header_session)
         self._forget(former)
         self._own_keys(session)
@@ -337,11 +343,11 @@ class ClientSessions:
         """
         if entry.to > 0:
             session = self._by_key.get(entry.to)
-        elif entry.message.parent_session:
-            session = self._by_header_session.get(entry.message.parent_session)
-        else:
-            return entry.number >= self._oldest_owed()
-        return session is not None and session.cursor.is_owed(entry.number)
+            return session is not None and session.cursor.is_owed(entry.number)
+        if entry.message.parent_session:
+            users = self._by_header_session.get(entry.message.parent_session, {})
+            return any(session.cursor.is_owed(entry.number) for session in users.values())
+        return entry.number >= self._oldest_owed()
 
     def _oldest_owed(self) -> int:
         """Return the number of the oldest entry that some session is owed, as of this append."""
@@ -364,8 +370,17 @@ class ClientSessions:
             if self._by_key.get(key) is session:
                 del self._by_key[key]
 
+    def _last_with(self, user: str, header_session: str) -> Optional[ClientSession]:
+        """Return the session of a user that was the last to use a `header.session`."""
+        return self._by_header_session.get(header_session, {}).get(user)
+
+    def _only_one_with(self, header_session: str) -> Optional[ClientSession]:
+        """Return the session that was the last to use it; None if several users have used it."""
+        users = self._by_header_session.get(header_session, {})
+        return next(iter(users.values())) if len(users) == 1 else None
+
     def _add_header_session(self, session: ClientSession, header_session: str) -> None:
-        self._by_header_session[header_session] = session
+        self._by_header_session.setdefault(header_session, {})[session.user] = session
         session.header_sessions[header_session] = None
         if len(session.header_sessions) > MAX_HEADER_SESSIONS:
             oldest = next(iter(session.header_sessions))
@@ -373,8 +388,11 @@ class ClientSessions:
             self._drop_header_session(session, oldest)
 
     def _drop_header_session(self, session: ClientSession, header_session: str) -> None:
-        if self._by_header_session.get(header_session) is session:
-            del self._by_header_session[header_session]
+        if self._last_with(session.user, header_session) is session:
+            users = self._by_header_session[header_session]
+            del users[session.user]
+            if not users:
+                del self._by_header_session[header_session]
 
     def _drop_request(self, session: ClientSession, request: Request) -> None:
         session.requests.pop(request, None)
@@ -383,9 +401,8 @@ class ClientSessions:
 
 
 def _may_adopt(session: ClientSession, former: ClientSession) -> bool:
-    """Return whether both are one user's without `session_id`, and the former has no connection."""
-    is_nameless = not session.session_id and not former.session_id
-    return is_nameless and session.user == former.user and former.connection is None
+    """Return whether both, of one user, have no `session_id`, and the former no connection."""
+    return not session.session_id and not former.session_id and former.connection is None
 
 
 def _pump(session: ClientSession, *, request_ack: bool) -> None:

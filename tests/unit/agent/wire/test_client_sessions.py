@@ -363,6 +363,50 @@ def test_full_log_keeps_what_a_client_is_owed_and_no_more() -> None:
     assert [entry.number for entry in log.read(0, 1)] == [3]
 
 
+@pytest.mark.parametrize("channel", [SHELL, STDIN])
+def test_repeated_ids_do_not_get_the_reply_of_another_user(channel: bytes) -> None:
+    """The request is refused as long as the first has no reply; whose that is decides nothing."""
+    sessions = make_sessions()
+    ann = sessions.connect("1", FakeConnection(), user="ann")
+    bob = sessions.connect("2", FakeConnection(), user="bob")
+    assert sessions.record_request(ann, "h", "a")
+    assert not sessions.record_request(bob, "h", "a")
+    sessions.reply(reply_to("h", "a", channel))
+    assert (len(received(ann)), len(received(bob))) == (1, 0)
+    if channel == STDIN:
+        sessions.reply(reply_to("h", "a"))
+    assert sessions.record_request(bob, "h", "a")
+    sessions.reply(reply_to("h", "a"))
+    assert len(received(bob)) == 1
+
+
+def test_reply_to_a_forgotten_request_goes_to_no_other_user() -> None:
+    """To the `header.session` while one user has used it; of several to none of them."""
+    sessions = make_sessions()
+    ann = sessions.connect("1", FakeConnection(), user="ann")
+    sessions.record_request(ann, "h", "a")
+    sessions.reply(reply_to("h", "forgotten"))
+    assert len(received(ann)) == 1
+    bob = sessions.connect("2", FakeConnection(), user="bob")
+    sessions.record_request(bob, "h", "b")
+    sessions.reply(reply_to("h", "forgotten"))
+    assert received(ann) == received(bob) == []
+
+
+def test_nameless_session_outlives_another_user_with_its_header_session() -> None:
+    """It waits for its own client, and has the replies that came meanwhile."""
+    sessions = make_sessions()
+    ann = sessions.connect("", FakeConnection(), user="ann")
+    sessions.record_request(ann, "h", "a")
+    bob = sessions.connect("", FakeConnection(), user="bob")
+    sessions.record_request(bob, "h", "b")
+    disconnect(sessions, ann)
+    sessions.reply(reply_to("h", "a"))
+    again = sessions.connect("", FakeConnection(), user="ann")
+    sessions.record_request(again, "h", "c")
+    assert (len(received(again)), len(received(bob))) == (1, 0)
+
+
 def test_users_do_not_share_sessions() -> None:
     """One takes over from another neither by its `session_id` nor by its `header.session`."""
     sessions = make_sessions()
