@@ -117,6 +117,7 @@ class Agent:
         is_pooled = settings.pool_ttl > 0 and self._supervisor.lifecycle.can_start_again
         self._pool = Pool(self._supervisor, self._lifetime.start, is_pooled=is_pooled)
         self._access = Access(time.monotonic)
+        self._executor = Executor(settings, self._supervisor, self._executions, self._log)
         self._routes = Routes(
             self._supervisor,
             self._state,
@@ -126,7 +127,7 @@ class Agent:
             self._access,
             self._open_channels,
             ExecutionRoutes(
-                Executor(settings, self._supervisor, self._executions, self._log),
+                self._executor,
                 self._executions,
                 self._log,
                 self._factory,
@@ -309,18 +310,18 @@ class Agent:
             _log.warning("dropped a client's message: its type is not in allowed_message_types")
             return
         header = request.header
-        if not self._sessions.record_request(
-            session, str(header.get("session", "")), str(header.get("msg_id", ""))
-        ):
+        header_session, msg_id = str(header.get("session", "")), str(header.get("msg_id", ""))
+        if header_session == self._executor.session:
+            _log.warning("dropped a client's message: its session is that of executions over HTTP")
+            return
+        if not self._sessions.record_request(session, header_session, msg_id):
             _log.warning(
                 "dropped a client's message: a request of another user has the same session and "
                 "msg_id, and no reply yet"
             )
             return
         if msg_type == EXECUTE_REQUEST and request.channel == SHELL:
-            self._executions.add(
-                str(header.get("msg_id", "")), str(header.get("session", "")), self._log.position
-            )
+            self._executions.add(msg_id, header_session, self._log.position)
         is_shutdown = msg_type == "shutdown_request"
         self._supervisor.submit(request.channel, request.parts, may_wait=not is_shutdown)
         if is_shutdown:

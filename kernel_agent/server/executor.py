@@ -43,7 +43,8 @@ class Executor:
         self._supervisor = supervisor
         self._executions = executions
         self._log = log
-        self._session = os.urandom(16).hex()
+        self.session = os.urandom(16).hex()
+        """The `header.session` of its requests."""
         self._interrupting: "Set[asyncio.Task[None]]" = set()
 
     def begin(self, body: ExecuteBody, key: str) -> Execution:
@@ -64,9 +65,9 @@ class Executor:
                 raise HttpError(422, "another request had this Idempotency-Key")
             return known
         self._check(EXECUTE_REQUEST)
-        header = make_header(EXECUTE_REQUEST, self._session, msg_id, timestamp())
+        header = make_header(EXECUTE_REQUEST, self.session, msg_id, timestamp())
         header["username"] = self._settings.username
-        execution = self._executions.add(msg_id, self._session, self._log.position)
+        execution = self._executions.add(msg_id, self.session, self._log.position)
         if execution is None:
             raise HttpError(409, "a WebSocket client used the id of this execution")
         execution.fingerprint = body.fingerprint()

@@ -8,7 +8,7 @@ import pytest
 from harness.agents.agent import DEADLINE, Agent, Client
 from harness.waiting import eventually
 
-from jupyter_wire.messages import Codec
+from jupyter_wire.messages import Codec, Message, encode, execute_content, make_header
 
 pytestmark = pytest.mark.kernel
 
@@ -99,6 +99,32 @@ async def test_viewer_that_does_not_read_costs_no_memory(agent: Agent) -> None:
     assert (await agent.request("GET", "/v1/state"))[0] == 200
     assert resident_bytes(agent) - before < 16 * 1024 * 1024
     await reader.cut()
+
+
+async def test_user_who_repeats_ids_gets_nothing_of_another(agent: Agent, tmp_path: Path) -> None:
+    """Neither the prompt nor the reply, and the kernel does not run the second request."""
+    await eventually(agent.is_listening)
+    go = tmp_path / "go"
+    owner = await dial(agent, "/v1/channels", "user=ann")
+    other = await dial(agent, "/v1/channels", "user=bob")
+    code = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.02)\ninput()"
+    msg_id = await owner.run(code, allow_stdin=True)
+    await owner.until(lambda m: m.type == "execute_input")
+    header = {**make_header("execute_request", owner.header_session, "bob"), "msg_id": msg_id}
+    repeated = Message("shell", header, {}, {}, execute_content("print('second')"), ())
+    await other.socket.send_str(str(encode(repeated, Codec.LEGACY)))
+    await other.finish(await other.send("kernel_info_request", channel="control"))
+    go.touch()
+    prompt = (await owner.until(lambda m: m.type == "input_request"))[-1]
+    await owner.send("input_reply", {"value": "x"}, channel="stdin", parent_header=prompt.header)
+    replies = await owner.finish(msg_id)
+    assert [m.content["status"] for m in replies if m.type == "execute_reply"] == ["ok"]
+    await other.execute("1")
+    of_owner = [m for m in other.received if m.parent_id == msg_id]
+    assert {m.channel for m in of_owner} == {"iopub"}
+    assert "stream" not in {m.type for m in of_owner}
+    for client in (owner, other):
+        await client.socket.close()
 
 
 async def test_viewer_does_not_keep_a_kernel_from_being_culled() -> None:

@@ -244,6 +244,29 @@ async def test_input_is_refused_unless_the_client_answers(agent: Agent) -> None:
     assert result["content"]["data"]["text/plain"] == "'Ada'"
 
 
+async def test_client_with_the_session_of_executions_gets_no_prompt(
+    agent: Agent, tmp_path: Path
+) -> None:
+    """Its message is dropped; the prompt and the reply come in the stream alone."""
+    code = f"{wait_for(tmp_path / 'go')}input('who? ')"
+    async with execute(agent, code, allow_stdin=True) as stream:
+        await stream.until(content={"execution_state": "busy"})
+        (execution,) = await listed(agent)
+        client = await agent.connect("s", header_session=execution["session"])
+        await client.send("kernel_info_request", channel="control")
+        client.header_session = "other"
+        await client.finish(await client.send("kernel_info_request", channel="control"))
+        (tmp_path / "go").touch()
+        await stream.until(msg_type="input_request")
+        path = f"/v1/executions/{stream.msg_id}/input"
+        assert (await agent.request("POST", path, {"value": "Ada"}))[0] == 204
+        assert reply(await stream.read())["status"] == "ok"
+    await client.execute("1")
+    answered = {message.parent_id for message in client.received if message.channel != "iopub"}
+    assert stream.msg_id not in answered
+    await client.socket.close()
+
+
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
