@@ -29,7 +29,10 @@ class RequestScope:
     kernel_id: str = ""
     """Its kernel, "" if it has looked up or started none."""
     owner: str = ""
-    """The user of its kernel, "" if that is not known: a name that authorizes nothing."""
+    """The user of its kernel as in the name of its workload, "" if that is not known.
+
+    It authorizes nothing.
+    """
     details: dict[str, object] = field(default_factory=dict)
     """What else the audit log tells of it."""
     is_over: bool = False
@@ -59,7 +62,7 @@ def current_scope() -> RequestScope | None:
 
 
 def set_kernel(kernel_id: str, username: str) -> None:
-    """Set the request's kernel and the kernel's user."""
+    """Set the request's kernel and the kernel's user, as in the name of its workload."""
     scope = current_scope()
     if scope is not None:
         scope.kernel_id = kernel_id

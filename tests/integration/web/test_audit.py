@@ -89,7 +89,7 @@ async def test_what_is_done_is_written(gateway: UsersGateway, log: Log) -> None:
     assert {line["peer"] for line in lines} == {"127.0.0.1"}
     assert lines[0]["credential"] == USERS["owner"].credential
     assert (lines[0]["kernel_name"], lines[1]["shares"]) == ("python3", SHARES)
-    assert {line["owner"] for line in lines[1:]} == {"ann--40example--2eorg"}
+    assert {line["owner"] for line in lines} == {"ann--40example--2eorg"}
     assert lines[-1]["request_id"] == answer.headers["X-Request-ID"]
 
 

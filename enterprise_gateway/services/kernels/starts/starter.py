@@ -111,7 +111,7 @@ class Starter:
             note_detail("kernel_name", spec.name)
             launch = plan_launch(start, spec, settings, groups)
             attempt.kernel_id, attempt.username = launch.kernel_id, launch.username
-            set_kernel(launch.kernel_id, launch.username)
+            set_kernel(launch.kernel_id, escape_username(launch.username))
             self._events.requested(launch.kernel_id, spec.name, launch.username)
             if IMAGE in (start.env or {}) and spec.proxy_class != LOCAL_PROCESS_PROXY:
                 specs = (await self._kernelspecs.all()).values()
@@ -220,7 +220,7 @@ class Starter:
         if record is None:
             return None
         attempt.kernel_id = record.kernel_id
-        set_kernel(record.kernel_id, launch.username)
+        set_kernel(record.kernel_id, record.workload.username)
         try:
             is_too_many = await self._is_one_too_many(record, launch)
         except BaseException:
