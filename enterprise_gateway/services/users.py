@@ -1,5 +1,6 @@
 """Who sends a request, and what they may do. Pure."""
 
+import functools
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,6 +12,8 @@ from enterprise_gateway.services.processproxies.workloads.names import escape_us
 EVERYONE = "*"
 MAX_NAME_CHARS = 255
 """Longest name of a user or group."""
+MAX_REMEMBERED = 1000
+"""Users whose escaped names are remembered: a list compares them with the owner of each kernel."""
 _NO_NAMES = frozenset({EVERYONE, POOL_USERNAME})
 
 
@@ -101,7 +104,7 @@ class User:
         """
         if self.may_use_all:
             return True
-        return any(escape_username(name) == owner for name in {self.username, *self.acts_for})
+        return owner in _escaped_names(self.username, self.acts_for)
 
 
 def is_name(text: str) -> bool:
@@ -113,6 +116,12 @@ def is_name(text: str) -> bool:
         and "`" not in text  # which no variable of a kernel may contain
         and text not in _NO_NAMES
     )
+
+
+@functools.lru_cache(maxsize=MAX_REMEMBERED)
+def _escaped_names(username: str, acts_for: frozenset[str]) -> frozenset[str]:
+    """Return the names of users as in the names of workloads."""
+    return frozenset(escape_username(name) for name in {username, *acts_for})
 
 
 SHARED = User(acts_for=frozenset({EVERYONE}), scopes=frozenset(Scope))

@@ -1,5 +1,8 @@
 """Unit tests of users: for whom they may act, and whose kernels they may use."""
 
+import pytest
+
+from enterprise_gateway.services import users
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
 from enterprise_gateway.services.users import SHARED, Scope, User, is_name
 
@@ -18,6 +21,24 @@ def test_server_acts_for_its_users_only() -> None:
     assert SERVER.may_act_for("ann@example.org")
     assert SERVER.may_use(escape_username("ann@example.org"))
     assert not SERVER.may_act_for("bob")
+
+
+def test_names_are_escaped_once_however_many_kernels_are_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server that acts for many users would hold up all requests otherwise."""
+    escaped = []
+
+    def count(name: str) -> str:
+        escaped.append(name)
+        return escape_username(name)
+
+    monkeypatch.setattr(users, "escape_username", count)
+    names = frozenset(f"student-{number}" for number in range(200))
+    server = User("class", acts_for=names, credential="token:4")
+    assert all(server.may_use(f"student-{number % 200}") for number in range(1000))
+    assert not server.may_use("bob")
+    assert sorted(escaped) == sorted({"class", *names})
 
 
 def test_admin_uses_all_kernels_and_acts_for_none() -> None:
