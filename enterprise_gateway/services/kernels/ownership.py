@@ -12,7 +12,7 @@ import weakref
 
 from aiohttp import web
 
-from enterprise_gateway.errors import GatewayError, NotFoundError
+from enterprise_gateway.errors import GatewayError, NotFoundError, UnavailableError
 from enterprise_gateway.services.kernels.access.rights import (
     ALL,
     KernelAccess,
@@ -24,6 +24,7 @@ from enterprise_gateway.services.kernels.agents.agent import Agent, RefusedError
 from enterprise_gateway.services.kernels.agents.state import Annotations
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
+from enterprise_gateway.services.kernels.registry.reservations import Launching
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
 from enterprise_gateway.services.request_scope import set_kernel
 from enterprise_gateway.services.tasks import BackgroundTasks
@@ -75,7 +76,8 @@ class Ownership:
         Raises:
             NotFoundError: There is no such kernel.
             NotTheirsError: The user has no right to it.
-            UnavailableError: An engine that may have it does not answer.
+            UnavailableError: An engine that may have it does not answer, or it is not known with
+                whom it is shared.
         """
         if user.may_use_all:
             return ALL
@@ -130,10 +132,15 @@ class Ownership:
         self._tasks.begin_once(self._tell_agents, self._tell_agents)
 
     async def _find_access(self, user: User, kernel_id: str) -> KernelAccess | None:
-        """Return a user's right to a kernel, None if there is no such kernel."""
+        """Return a user's right to a kernel, None if there is no such kernel.
+
+        Raises:
+            UnavailableError: An engine does not answer, or the kernel is another user's and its
+                agent has not told its shares. Clients forget a kernel that is said to be gone.
+        """
         launching = self._registry.launches.get(kernel_id)
         if launching is not None:
-            return decide_right(user, escape_username(launching.launch.username), ())
+            return self._access_to_launching(user, launching)
         try:
             record = await self._registry.find(kernel_id)
         except NotFoundError:
@@ -141,11 +148,35 @@ class Ownership:
         if record.is_pooled:
             return KernelAccess(Right.NONE)
         access = self.access_to(user, record)
-        if access.right is Right.NONE and record.state is None and record.agent is not None:
+        if access.right is not Right.NONE or record.state is not None:
+            return access
+        if record.agent is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(record.is_known.wait(), FIRST_STATE_SECONDS)
-            access = self.access_to(user, record)
+        return self._access_by_share(user, record)
+
+    def _access_to_launching(self, user: User, launching: Launching) -> KernelAccess:
+        """Return a user's right to a kernel that is launched here, perhaps again."""
+        owner = escape_username(launching.launch.username)
+        access = decide_right(user, owner, ())
+        former = self._registry.get(launching.launch.kernel_id)
+        if access.right is Right.NONE and former is not None and former.workload.username == owner:
+            return self._access_by_share(user, former)
         return access
+
+    def _access_by_share(self, user: User, record: Record) -> KernelAccess:
+        """Return the right of a user who is not a kernel's owner.
+
+        Raises:
+            UnavailableError: Its agent has not told its shares.
+        """
+        if record.state is None:
+            raise UnavailableError(
+                f"With whom kernel {record.kernel_id} is shared is not known: its agent does not "
+                "answer. Try again.",
+                retry_after=1.0,
+            )
+        return self.access_to(user, record)
 
     async def _tell_agents(self) -> None:
         revoked, self._revoked = sorted(self._revoked), set()

@@ -298,6 +298,52 @@ async def test_dead_kernel_is_its_owners(engine: FakeEngine, live: LiveSettings)
         await check_unknown(engine, gateway.people["other"], kernel_id)
 
 
+async def test_shared_kernel_that_is_launched_again_stays_shared(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """Clients forget a kernel that is said to be gone. To others there is none, as before."""
+    async with serve_users(live) as gateway:
+        kernel_id = await start_shared(gateway)
+        path = f"/api/kernels/{kernel_id}"
+        await engine.kill(kernel_id, "its node is gone")
+
+        async def is_dead() -> bool:
+            state = (await gateway.people["owner"].get(path))["execution_state"]
+            return bool(state == "dead")
+
+        await eventually(is_dead)
+        engine.gate.clear()
+        restart = asyncio.create_task(gateway.people["owner"].ask("POST", f"{path}/restart"))
+        await eventually(lambda: len(engine.requests) == 2)
+        for role in ("reader", "writer"):
+            model = await gateway.people[role].get(path)
+            assert model["execution_state"] == "starting"
+        await check_unknown(engine, gateway.people["other"], kernel_id)
+        engine.gate.set()
+        assert (await restart).status == 200
+        assert (await gateway.people["reader"].get(path))["execution_state"] == "idle"
+
+
+async def test_kernel_whose_shares_are_not_known_is_not_said_to_be_gone(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """A gateway that has never heard its agent asks clients to come again: they forget it else."""
+    async with serve_users(live) as gateway:
+        kernel_id = await start_shared(gateway)
+        path = f"/api/kernels/{kernel_id}"
+        engine.agents[kernel_id].silence.clear()
+        async with serve_users(live) as second:
+            answer = await second.people["reader"].ask("GET", path)
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+            assert "With whom kernel" in answer.message
+            engine.agents[kernel_id].silence.set()
+
+            async def is_found() -> bool:
+                return (await second.people["reader"].ask("GET", path)).status == 200
+
+            await eventually(is_found)
+
+
 async def check_unknown(engine: FakeEngine, other: Person, kernel_id: str) -> None:
     """Check that a kernel is to a user as if it did not exist, and costs as many engine calls."""
     for method, route in ROUTES:
