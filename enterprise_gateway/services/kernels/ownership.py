@@ -20,7 +20,11 @@ from enterprise_gateway.services.kernels.access.rights import (
     decide_right,
 )
 from enterprise_gateway.services.kernels.access.shares import Grant, GrantStore
-from enterprise_gateway.services.kernels.agents.agent import Agent, RefusedError
+from enterprise_gateway.services.kernels.agents.agent import (
+    ANSWER_SECONDS,
+    Agent,
+    RefusedError,
+)
 from enterprise_gateway.services.kernels.agents.state import Annotations
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
@@ -35,7 +39,10 @@ FIRST_STATE_SECONDS = 2.0
 """How long to wait for the shares of a kernel that has just been found."""
 MAX_CREDENTIALS = 1000
 """In one request to an agent."""
-MAX_REVOCATIONS_AT_ONCE = 16
+MAX_REVOCATIONS_AT_ONCE = 64
+"""Requests to agents that are asked for the first time; as many again are retried."""
+FIRST_REVOKE_SECONDS = 1.0
+"""How long an agent may take at first: those that are silent hold up the others for no longer."""
 REVOKE_ATTEMPTS = 5
 REVOKE_PAUSE_SECONDS = 0.5
 
@@ -57,7 +64,8 @@ class Ownership:
         self._registry = registry
         self._tasks = BackgroundTasks()
         self._revoked: set[str] = set()
-        self._revocations = asyncio.Semaphore(MAX_REVOCATIONS_AT_ONCE)
+        self._first_revocations = asyncio.Semaphore(MAX_REVOCATIONS_AT_ONCE)
+        self._retried_revocations = asyncio.Semaphore(MAX_REVOCATIONS_AT_ONCE)
         self._verified: weakref.WeakKeyDictionary[Annotations, tuple[Grant, ...]] = (
             weakref.WeakKeyDictionary()
         )
@@ -187,14 +195,20 @@ class Ownership:
                     self._tasks.begin(self._revoke(record.agent, record.kernel_id, part))
 
     async def _revoke(self, agent: Agent, kernel_id: str, credentials: list[str]) -> None:
-        """Task root: tell an agent that credentials have been revoked."""
+        """Task root: tell an agent that credentials have been revoked.
+
+        One that is known to be silent waits with those that are retried.
+        """
         failure: GatewayError | None = None
         for attempt in range(REVOKE_ATTEMPTS):
             if agent.gone.done():
                 return
+            turn, seconds = self._retried_revocations, ANSWER_SECONDS
+            if attempt == 0 and not agent.is_failing:
+                turn, seconds = self._first_revocations, FIRST_REVOKE_SECONDS
             try:
-                async with self._revocations:
-                    await agent.revoke(credentials)
+                async with turn:
+                    await agent.revoke(credentials, seconds)
             except RefusedError as exc:
                 failure = exc
                 break

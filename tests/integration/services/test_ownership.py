@@ -17,6 +17,8 @@ from harness.gateways.service import UNKNOWN_ID, Answer, serve_settings
 from harness.gateways.users import OWNER, SHARES, USERS, Person, UsersGateway, serve_users
 from harness.waiting import eventually
 
+from enterprise_gateway.services.kernels import ownership
+from enterprise_gateway.services.kernels.agents.agent import ANSWER_SECONDS
 from enterprise_gateway.services.users import Scope
 from enterprise_gateway.settings import LiveSettings
 from enterprise_gateway.web.access.identity.token_document import encode_tokens, new_token
@@ -37,6 +39,7 @@ RIGHTS = {
 }
 """What each role may do with the owner's kernel."""
 KERNEL = "/api/kernels/{kernel_id}"
+REVOKE = "POST /v1/revoke"
 MSG_ID = "no-such-execution"
 ROUTES: dict[tuple[str, str], tuple[int, int, Any]] = {
     ("GET", KERNEL): (READ, 200, None),
@@ -539,6 +542,26 @@ async def test_token_that_leaves_the_file_closes_what_it_opened(
         assert await Channels(staying, "h").evaluate("1") == "1"
         await staying.close()
         assert (await other.ask("DELETE", kernel, headers=second)).status == 204
+
+
+async def test_silent_agent_holds_up_no_revocation_at_others(
+    engine: FakeEngine, live: LiveSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are told while it is silent; it is told as soon as it answers."""
+    monkeypatch.setattr(ownership, "MAX_REVOCATIONS_AT_ONCE", 1)
+    async with serve_users(live) as gateway:
+        owner = gateway.people["owner"]
+        silent, other = [engine.agents[await owner.start_kernel()] for _ in range(2)]
+        silent.silence.clear()
+        for credential in ("c1", "c2"):  # the second time it is known to be silent
+            gateway.app[OWNERSHIP].revoke(credential)
+            told = other.calls.count(REVOKE) + 1
+            await eventually(
+                lambda told=told: other.calls.count(REVOKE) == told, deadline=ANSWER_SECONDS / 2
+            )
+        asked = silent.calls.count(REVOKE)
+        silent.silence.set()
+        await eventually(lambda: silent.calls.count(REVOKE) > asked)
 
 
 async def test_agent_that_cannot_revoke_is_named_to_the_operator(

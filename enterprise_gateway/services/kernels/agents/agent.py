@@ -279,14 +279,18 @@ class Agent:
         with self.guarded():
             return Written(status != 412, parse_document(raw, Annotations))
 
-    async def revoke(self, credentials: Sequence[str]) -> None:
+    async def revoke(self, credentials: Sequence[str], seconds: float = ANSWER_SECONDS) -> None:
         """Have it close what was opened with credentials that are valid no more.
+
+        Args:
+            credentials: the credentials.
+            seconds: how long that may take.
 
         Raises:
             RefusedError: It is older than this gateway, and cannot.
             UnavailableError: It does not answer.
         """
-        await self._call("POST", "/v1/revoke", body={"credentials": credentials})
+        await self._call("POST", "/v1/revoke", seconds, body={"credentials": credentials})
 
     async def _states(self, answer: Answer) -> AsyncIterator[AgentState]:
         while (line := await answer.next_line(self._silence_seconds)) is not None:
