@@ -44,10 +44,14 @@ class BackgroundTasks:
             task.add_done_callback(functools.partial(self._release, key))
         return task
 
+    def find(self, key: Hashable) -> asyncio.Task[Any] | None:
+        """Return the work of a key that is under way, if any."""
+        task = self._by_key.get(key)
+        return task if task is not None and not task.done() else None
+
     def is_running(self, key: Hashable) -> bool:
         """Say whether the work of a key is under way."""
-        task = self._by_key.get(key)
-        return task is not None and not task.done()
+        return self.find(key) is not None
 
     async def wait(self, task: asyncio.Task[_T]) -> _T:
         """Wait for work that has begun, and return its result.

@@ -33,7 +33,8 @@ MAX_CHECK_SECONDS = 10.0
 """How often an engine is asked about a workload whose agent does not answer."""
 MAX_CONNECTING_STREAMS = 64
 """First connections at a time: a gateway that starts may find a thousand kernels."""
-MAX_CONCURRENT_REFRESHES = 16
+MAX_CONCURRENT_REFRESHES = 64
+"""More wait, and their time begins when it is their turn: a flood makes no agent late."""
 ANSWER_SECONDS = 2.0
 """How long an agent may take to tell its state when it is asked with others."""
 FAILING_SECONDS = 0.25
@@ -124,9 +125,10 @@ class AgentLinks:
         if agent is None:
             return
         try:
-            seconds = FAILING_SECONDS if agent.is_failing else ANSWER_SECONDS
-            async with asyncio.timeout(seconds), self._refreshes:
-                self.apply_state(record, await agent.state())
+            async with self._refreshes:
+                seconds = FAILING_SECONDS if agent.is_failing else ANSWER_SECONDS
+                async with asyncio.timeout(seconds):
+                    self.apply_state(record, await agent.state())
         except TimeoutError:
             agent.is_failing = True
         except GatewayError as exc:

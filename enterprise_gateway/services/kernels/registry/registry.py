@@ -249,9 +249,18 @@ class Registry:
     async def refresh_all(self) -> None:
         """Ask all engines and agents, so that what is found nowhere does not exist.
 
+        Callers at the same time share one round of questions. It begins after each of their calls:
+        what was there before a call is found.
+
         Raises:
             UnavailableError: a required engine does not answer.
         """
+        present = self._tasks.find(self._ask_all)
+        if present is not None:
+            await asyncio.wait({present})
+        await self._tasks.wait(self._tasks.begin_once(self._ask_all, self._ask_all))
+
+    async def _ask_all(self) -> None:
         for proxy, workload in await self.lookup.list_all():
             self._apply(proxy, workload)
         await self.refresh_states(self)

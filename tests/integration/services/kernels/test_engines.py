@@ -1,17 +1,21 @@
 """Kernels and their engines: unknown ids, engines that do not answer."""
 
+import asyncio
 import uuid
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from harness.engines.fake_engine import FakeEngine
 from harness.gateways.service import UNKNOWN_ID, Service, is_state, serve_settings, state_of
 from harness.waiting import eventually
 
 from enterprise_gateway.services.events.bus import EventBus
+from enterprise_gateway.services.kernels.registry import links
 from enterprise_gateway.services.kernels.registry.registry import Registry
+from enterprise_gateway.services.processproxies.contract import Workload
 from enterprise_gateway.settings import DockerSettings, LiveSettings
 
 
@@ -131,4 +135,55 @@ async def test_kernel_that_one_engine_has_needs_no_other(
     async with serve_settings(live) as service:
         await service.start_kernel(kernel_id=kernel_id)
         assert (await kernels.find(kernel_id)).kernel_id == kernel_id
+    await kernels.close()
+
+
+async def test_requests_at_once_for_what_is_unknown_ask_all_engines_together(
+    live: LiveSettings, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many they are; what was there before a request is found for it."""
+    kernels = Registry(live, SimpleNamespace(all=lambda: [engine]), EventBus())
+    rounds, gate, listed = [0], asyncio.Event(), engine.list
+
+    async def list_late() -> list[Workload]:
+        rounds[0] += 1
+        workloads = await listed()
+        await gate.wait()
+        return workloads
+
+    monkeypatch.setattr(engine, "list", list_late)
+    first = asyncio.create_task(kernels.refresh_all())
+    await eventually(lambda: rounds[0])
+    async with serve_settings(live) as service:
+        kernel_id = await service.start_kernel()
+        later = [asyncio.create_task(kernels.refresh_all()) for _ in range(100)]
+        await asyncio.sleep(0)
+        rounds[0] = 1
+        later[0].cancel()
+        gate.set()
+        await first
+        await asyncio.gather(*later[1:])
+        assert rounds[0] == 2
+        assert kernels.get(kernel_id) is not None
+    await kernels.close()
+
+
+async def test_agent_that_waits_for_its_turn_to_be_asked_is_not_late(
+    live: LiveSettings, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A healthy agent would be treated as a silent one after a flood of requests."""
+    monkeypatch.setattr(links, "MAX_CONCURRENT_REFRESHES", 1)
+    kernels = Registry(live, SimpleNamespace(all=lambda: [engine]), EventBus())
+    async with serve_settings(live) as service:
+        records = [await kernels.find(await service.start_kernel()) for _ in range(2)]
+        for record in records:
+            await record.is_known.wait()
+        silent, healthy = (engine.agents[record.kernel_id] for record in records)
+        silent.silence.clear()
+        healthy.state["connections"] = 3  # its event stream does not tell
+        await kernels.refresh_states(records)
+        assert records[1].state is not None
+        assert records[1].state.connections == 3
+        assert [record.agent and record.agent.is_failing for record in records] == [True, False]
+        silent.silence.set()
     await kernels.close()
