@@ -33,6 +33,8 @@ class RequestScope:
 
     It authorizes nothing.
     """
+    is_hidden: bool = False
+    """Whether it is refused because it names another user's kernel."""
     details: dict[str, object] = field(default_factory=dict)
     """What else the audit log tells of it."""
     is_over: bool = False
@@ -67,6 +69,14 @@ def set_kernel(kernel_id: str, username: str) -> None:
     if scope is not None:
         scope.kernel_id = kernel_id
         scope.owner = username
+
+
+def note_hidden(kernel_id: str, username: str) -> None:
+    """Have the audit log tell that the request is refused, since the kernel is another user's."""
+    set_kernel(kernel_id, username)
+    scope = current_scope()
+    if scope is not None:
+        scope.is_hidden = True
 
 
 def set_client(username: str, credential: str) -> None:

@@ -71,13 +71,11 @@ class Entry:
         event: What it asks for.
         is_written: Whether its line is written.
         is_connected: Whether it has become a WebSocket.
-        is_hidden: Whether it was refused because it names another user's kernel.
     """
 
     event: str
     is_written: bool = False
     is_connected: bool = False
-    is_hidden: bool = False
     begun: float = field(default_factory=time.monotonic)
 
 
@@ -121,13 +119,6 @@ def note_connection(request: web.Request) -> None:
     entry = request.get(ENTRY)
     if entry is not None:
         _write_start(request, entry, HTTPStatus.SWITCHING_PROTOCOLS)
-
-
-def note_hidden(request: web.Request) -> None:
-    """Remember that a request is refused because it names another user's kernel."""
-    entry = request.get(ENTRY)
-    if entry is not None:
-        entry.is_hidden = True
 
 
 @contextmanager
@@ -198,8 +189,9 @@ class _AuditFile(WatchedFileHandler):
 def _write_start(request: web.Request, entry: Entry, status: int) -> None:
     entry.is_written = True
     entry.is_connected = status == HTTPStatus.SWITCHING_PROTOCOLS
-    if entry.event != "request" or status in _REFUSED or entry.is_hidden:
-        _write(request, entry, _outcome(entry, status), status)
+    outcome = _outcome(request, status)
+    if entry.event != "request" or outcome is Outcome.REFUSED:
+        _write(request, entry, outcome, status)
 
 
 def _write_end(request: web.Request, entry: Entry, status: int | None) -> None:
@@ -214,8 +206,9 @@ def _write_end(request: web.Request, entry: Entry, status: int | None) -> None:
         _write(request, entry, Outcome.ABORTED, None)
 
 
-def _outcome(entry: Entry, status: int) -> Outcome:
-    if entry.is_hidden or status in _REFUSED:
+def _outcome(request: web.Request, status: int) -> Outcome:
+    scope = request.get(SCOPE)
+    if status in _REFUSED or (scope is not None and scope.is_hidden):
         return Outcome.REFUSED
     return Outcome.OK if status < HTTPStatus.BAD_REQUEST else Outcome.FAILED
 

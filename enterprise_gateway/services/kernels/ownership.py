@@ -30,7 +30,6 @@ from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
 from enterprise_gateway.services.kernels.registry.reservations import Launching
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
-from enterprise_gateway.services.request_scope import set_kernel
 from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.services.users import User
 from enterprise_gateway.settings import LiveSettings
@@ -53,7 +52,17 @@ _log = logging.getLogger(__name__)
 
 
 class NotTheirsError(NotFoundError):
-    """The kernel is another user's. The client is told what it is told of an unknown one."""
+    """The kernel is another user's. The client is told what it is told of an unknown one.
+
+    Attributes:
+        kernel_id: the kernel.
+        owner: its user as in the name of its workload.
+    """
+
+    def __init__(self, kernel_id: str, owner: str) -> None:
+        super().__init__(f"Kernel does not exist: {kernel_id}")
+        self.kernel_id = kernel_id
+        self.owner = owner
 
 
 class Ownership:
@@ -93,10 +102,9 @@ class Ownership:
         if access is None:
             raise NotFoundError(f"Kernel does not exist: {kernel_id}")
         if access.right is Right.NONE:
-            set_kernel(kernel_id, access.owner)
             # an engine may take longer to find a kernel than to find none
             await self._registry.lookup.locate(str(uuid.uuid4()))
-            raise NotTheirsError(f"Kernel does not exist: {kernel_id}")
+            raise NotTheirsError(kernel_id, access.owner)
         return access
 
     def owner_of(self, kernel_id: str) -> str | None:

@@ -24,9 +24,11 @@ from enterprise_gateway.errors import (
 from enterprise_gateway.services.kernels.access.rights import KernelAccess, Right
 from enterprise_gateway.services.kernels.agents.state import Annotations
 from enterprise_gateway.services.kernels.kernels import AnnotatedKernel, Kernels
+from enterprise_gateway.services.kernels.ownership import NotTheirsError
 from enterprise_gateway.services.kernels.planning.launches import StartRequest
 from enterprise_gateway.services.kernels.registry.models import KernelModel
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
+from enterprise_gateway.services.request_scope import note_hidden, set_kernel
 from enterprise_gateway.services.sessions import claims
 from enterprise_gateway.services.sessions.annotations import (
     Session,
@@ -102,7 +104,12 @@ class Sessions:
         ]
 
     def answering(self, session: SessionModel) -> AbstractAsyncContextManager[None]:
-        """Claim a session's kernel for the client whose answer is written in this context."""
+        """Claim a session's kernel for the client whose answer is written in this context.
+
+        The audit log names that kernel, whichever others were looked at.
+        """
+        owner = self._kernels.ownership.owner_of(session.kernel.id)
+        set_kernel(session.kernel.id, owner or "")
         return self._kernels.answering(session.kernel.id)
 
     async def get(self, session_id: str, user: User, right: Right = Right.READ) -> SessionModel:
@@ -127,6 +134,7 @@ class Sessions:
             await self._kernels.refresh(kernel_id)
             for kernel, session in await self._all(user, listed=False):
                 if session.id == session_id and not session.claimed:
+                    set_kernel(kernel.model.id, kernel.owner)
                     kernel.access.require(right)
                     self._kernels.claim(kernel.model.id)
                     return session_model(session, kernel.model)
@@ -152,7 +160,10 @@ class Sessions:
             LaunchError: the kernel did not come up.
             UnavailableError: another replica began to create it and did not finish.
         """
-        access = await self._find_access(user, kernel_id)
+        access = None
+        if kernel_id is not None:
+            with contextlib.suppress(NotFoundError):
+                access = await self._find_access(user, kernel_id)
         place = _Place(draft.path, user, self._owner(user, access, kernel_id))
         async with self._locks.setdefault((draft.path, place.owner), asyncio.Lock()):
             for kernel, session in await self._stored(place):
@@ -169,24 +180,31 @@ class Sessions:
     async def has_kernel(self, kernel_id: str, user: User) -> bool:
         """Say whether there is such a kernel of a user's.
 
+        The audit log tells if it is another user's.
+
         Raises:
             ForbiddenError: it is shared with the user read-only.
         """
-        access = await self._find_access(user, kernel_id)
-        if access is None:
+        try:
+            access = await self._find_access(user, kernel_id)
+        except NotTheirsError as exc:
+            note_hidden(exc.kernel_id, exc.owner)
+            return False
+        except NotFoundError:
             return False
         access.require(Right.WRITE)
         return True
 
-    async def _find_access(self, user: User, kernel_id: str | None) -> KernelAccess | None:
-        """Return a user's right to a kernel that exists, None if there is none of theirs."""
-        if kernel_id is None:
-            return None
-        with contextlib.suppress(NotFoundError):
-            access = await self._kernels.ownership.admit(user, kernel_id)
-            await self._kernels.get(kernel_id)
-            return access
-        return None
+    async def _find_access(self, user: User, kernel_id: str) -> KernelAccess:
+        """Return a user's right to a kernel.
+
+        Raises:
+            NotFoundError: there is no such kernel.
+            NotTheirsError: the user has no right to it.
+        """
+        access = await self._kernels.ownership.admit(user, kernel_id)
+        await self._kernels.get(kernel_id)
+        return access
 
     async def update(
         self,

@@ -4,8 +4,8 @@ from aiohttp import web
 
 from enterprise_gateway.services.kernels.access.rights import Right
 from enterprise_gateway.services.kernels.ownership import ACCESS, NotTheirsError, Ownership
+from enterprise_gateway.services.request_scope import note_hidden
 from enterprise_gateway.services.users import USER
-from enterprise_gateway.web.audit import note_hidden
 from enterprise_gateway.web.errors import Handler
 
 KERNEL_VARIABLE = "kernel_id"
@@ -40,8 +40,8 @@ class OwnershipMiddleware:
         if kernel_id is not None:
             try:
                 access = await self._ownership.admit(request[USER], kernel_id)
-            except NotTheirsError:
-                note_hidden(request)
+            except NotTheirsError as exc:
+                note_hidden(exc.kernel_id, exc.owner)
                 raise
             access.require(needed_right(request.method, _route(request)))
             request[ACCESS] = access

@@ -115,6 +115,30 @@ async def test_what_is_refused_is_written(gateway: UsersGateway, log: Log) -> No
     assert log.lines()[2]["path"] == path
 
 
+async def test_session_is_told_of_with_the_kernel_that_it_has(
+    gateway: UsersGateway, log: Log
+) -> None:
+    """Not with another user's that the request named, which is refused where a session moves."""
+    kernel_id = await gateway.people["owner"].start_kernel()
+    other = gateway.people["other"]
+    body = {"path": "a.ipynb", "type": "notebook", "kernel": {"id": kernel_id}}
+    models = [(await other.ask("POST", "/api/sessions", json=body)).body for _ in range(2)]
+    path = f"/api/sessions/{models[0]['id']}"
+    first, second = models[0]["kernel"]["id"], await other.start_kernel()
+    await other.ask("PATCH", path, json={"kernel": {"id": kernel_id}})
+    await other.ask("PATCH", path, json={"kernel": {"id": UNKNOWN_ID}})
+    await other.ask("PATCH", path, json={"kernel": {"id": second}})
+    told = [
+        (each["event"], each["outcome"], each["kernel_id"], each["owner"]) for each in log.lines()
+    ]
+    assert told[1:3] == [("session_create", "ok", first, "bob")] * 2
+    assert told[4:] == [
+        ("session_change", "refused", kernel_id, "ann--40example--2eorg"),
+        ("session_change", "failed", first, "bob"),
+        ("session_change", "ok", second, "bob"),
+    ]
+
+
 async def test_no_secret_and_no_control_character_is_written(
     gateway: UsersGateway, log: Log
 ) -> None:
