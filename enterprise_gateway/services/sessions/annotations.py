@@ -27,6 +27,11 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     type: Text = ""
     claimed: float = 0.0
     """0 for a session; for a claim to its path, when that was made, in seconds since the epoch."""
+    user: Text = ""
+    """Whose it is, as in the names of workloads; "": the kernel's owner's.
+
+    Others are those who use a kernel by a share.
+    """
     mac: str = ""
     """HMAC-SHA256 over the other fields and the kernel's id, in hexadecimal."""
 
@@ -65,14 +70,16 @@ class SessionStore:
         return {**_entries(document), KEY: others}
 
     def _mac(self, session: Session) -> bytes:
-        fields = (
+        fields = [
             self._kernel_id,
             session.id,
             session.path,
             session.name,
             session.type,
             session.claimed,
-        )
+        ]
+        if session.user:
+            fields.append(session.user)
         return hmac.digest(self._key, msgspec.json.encode(fields), "sha256").hex().encode()
 
 

@@ -18,6 +18,7 @@ import msgspec
 
 from enterprise_gateway.errors import (
     ConflictError,
+    ForbiddenError,
     NotFoundError,
     UnavailableError,
 )
@@ -53,16 +54,20 @@ class NotebookModel(msgspec.Struct, frozen=True):
 
 
 class _Place(NamedTuple):
-    """Where a session is: a path has one for each owner, among the kernels that a user may see."""
+    """Where a session is: a path has one for each user, among the kernels that a user may see."""
 
     path: str
     user: User
     owner: str | None
-    """The user of its kernel, as in the name of its workload; None: any."""
+    """Whose it is, as in the names of workloads; None: any user's."""
+    shared: str | None
+    """The kernel that the user names and has by a share: who joins it joins its session, too."""
 
     def has(self, kernel: AnnotatedKernel, session: Session) -> bool:
         """Say whether a session of a kernel is there."""
-        return session.path == self.path and self.owner in {None, kernel.owner}
+        if session.path != self.path:
+            return False
+        return self.owner in {None, _owner(kernel, session)} or self.shared == kernel.model.id
 
 
 class SessionModel(msgspec.Struct, frozen=True):
@@ -79,8 +84,10 @@ class SessionModel(msgspec.Struct, frozen=True):
 class Sessions:
     """All sessions of all kernels.
 
-    A session belongs to the owner of its kernel, and a path to one session of each owner. A user of
-    all kernels, as the holder of the shared token is, finds the paths of all owners.
+    A session belongs to the owner of its kernel, or to the one who made it by a share of the
+    kernel, and a path has one session of each user. So those with whom a kernel is shared cannot
+    have its owner open it at a path that the owner has not given it. A user of all kernels, as the
+    holder of the shared token is, finds the paths of all users.
     """
 
     def __init__(self, kernels: Kernels, live: LiveSettings) -> None:
@@ -96,11 +103,15 @@ class Sessions:
         """By place while a session is created, by id while one is changed or deleted."""
 
     async def models(self, user: User) -> list[SessionModel]:
-        """Return the sessions that a user may see."""
+        """Return the sessions that are a user's.
+
+        Front ends open a path with the listed session that has it. So those of others on kernels
+        that are there by a share are left out.
+        """
         return [
             session_model(session, kernel.model)
             for kernel, session in await self._all(user, listed=True)
-            if not session.claimed
+            if not session.claimed and user.may_use(_owner(kernel, session))
         ]
 
     def answering(self, session: SessionModel) -> AbstractAsyncContextManager[None]:
@@ -125,6 +136,13 @@ class Sessions:
             ForbiddenError: the user may see its kernel, and no more.
             UnavailableError: it is not known, and a required engine does not answer.
         """
+        kernel, session = await self._find(session_id, user, right)
+        return session_model(session, kernel.model)
+
+    async def _find(
+        self, session_id: str, user: User, right: Right
+    ) -> tuple[AnnotatedKernel, Session]:
+        """Return a session as it is now, and its kernel; see `get`."""
         kernels = [
             kernel.model.id
             for kernel, session in await self._all(user, listed=False)
@@ -137,7 +155,7 @@ class Sessions:
                     set_kernel(kernel.model.id, kernel.owner)
                     kernel.access.require(right)
                     self._kernels.claim(kernel.model.id)
-                    return session_model(session, kernel.model)
+                    return kernel, session
         raise NotFoundError(f"Session not found: session_id={session_id!r}")
 
     async def create(
@@ -164,7 +182,11 @@ class Sessions:
         if kernel_id is not None:
             with contextlib.suppress(NotFoundError):
                 access = await self._find_access(user, kernel_id)
-        place = _Place(draft.path, user, self._owner(user, access, kernel_id))
+        is_shared = access is not None and bool(access.grant)
+        if is_shared:
+            draft = msgspec.structs.replace(draft, user=escape_username(user.username))
+        owner = draft.user or self._owner(user, access, kernel_id)
+        place = _Place(draft.path, user, owner, kernel_id if is_shared else None)
         async with self._locks.setdefault((draft.path, place.owner), asyncio.Lock()):
             for kernel, session in await self._stored(place):
                 if not session.claimed:
@@ -217,7 +239,8 @@ class Sessions:
     ) -> SessionModel:
         """Change a session; changes of the same session are made one after the other.
 
-        A kernel that it leaves is ended, unless another session uses it.
+        A kernel that it leaves is ended, unless another session uses it, or it was there by a
+        share.
 
         Args:
             session_id: the session.
@@ -228,20 +251,28 @@ class Sessions:
 
         Raises:
             NotFoundError: there is no such session, or no such kernelspec.
+            ForbiddenError: it is another user's, and would get another path or kernel.
             LaunchError: the other kernel did not come up; the session is as it was.
         """
         async with self._locks.setdefault(session_id, asyncio.Lock()):
-            session = await self.get(session_id, user, Right.WRITE)
-            before = session.kernel.id
-            changed = change(session)
-            if kernel_id is not None:
-                model = await self._write(changed, kernel_id)
-            elif kernel_name is not None:
-                model = await self._write_with_new_kernel(changed, kernel_name, user)
-            else:
+            kernel, session = await self._find(session_id, user, Right.WRITE)
+            before = kernel.model.id
+            changed = change(session_model(session, kernel.model))
+            moves = kernel_name is not None if kernel_id is None else kernel_id != before
+            if moves or changed.path != session.path:
+                _check_may_move(user, _owner(kernel, session))
+            if not moves:
+                changed = msgspec.structs.replace(changed, user=session.user)
                 model = await self._write(changed, before)
+            elif kernel_id is not None:
+                access = await self._kernels.ownership.admit(user, kernel_id)
+                guest = escape_username(user.username) if access.grant else ""
+                changed = msgspec.structs.replace(changed, user=guest)
+                model = await self._write(changed, kernel_id)
+            else:
+                model = await self._write_with_new_kernel(changed, kernel_name, user)
             if model.kernel.id != before:
-                await self._release_kernel(before, session_id)
+                await self._release_kernel(before, session)
         return model
 
     async def delete(self, session_id: str, user: User) -> None:
@@ -269,9 +300,13 @@ class Sessions:
         return access.owner or self._kernels.ownership.owner_of(kernel_id)
 
     async def _stored(self, place: "_Place") -> list[tuple[AnnotatedKernel, Session]]:
-        """Return the sessions and claims of a place, freshly read, with their kernels."""
+        """Return the sessions and claims of a place, freshly read, with their kernels.
+
+        Those of a kernel that the user has by a share, and names, come first.
+        """
         annotated = await self._kernels.annotated(place.user, listed=False, fresh=True)
-        return [found for found in self._read(annotated) if place.has(*found)]
+        found = [each for each in self._read(annotated) if place.has(*each)]
+        return sorted(found, key=lambda each: each[0].model.id != place.shared)
 
     async def _all(self, user: User, *, listed: bool) -> list[tuple[AnnotatedKernel, Session]]:
         """Return the sessions and claims that a user may see, with their kernels.
@@ -369,7 +404,7 @@ class Sessions:
         return session_model(session, kernel)
 
     async def _write_with_new_kernel(
-        self, session: Session, kernel_name: str, user: User
+        self, session: Session, kernel_name: str | None, user: User
     ) -> SessionModel:
         kernel = await self._kernels.start_kernel(StartRequest(kernel_name), user)
         try:
@@ -378,15 +413,16 @@ class Sessions:
             await self._kernels.shutdown(kernel.id)  # goes on even if this is cancelled once more
             raise
 
-    async def _release_kernel(self, kernel_id: str, session_id: str) -> None:
+    async def _release_kernel(self, kernel_id: str, left: Session) -> None:
+        """End a kernel that a session has left, unless it is used, or another user's."""
         others = [
             session
             for kernel, session in await self._all(SHARED, listed=False)
-            if kernel.model.id == kernel_id and session.id != session_id and not session.claimed
+            if kernel.model.id == kernel_id and session.id != left.id and not session.claimed
         ]
         with contextlib.suppress(NotFoundError):
-            if others:
-                change = functools.partial(self._store(kernel_id).without_session, session_id)
+            if others or left.user:
+                change = functools.partial(self._store(kernel_id).without_session, left.id)
                 await self._kernels.annotate(kernel_id, change)
             else:
                 await self._kernels.shutdown(kernel_id)
@@ -395,6 +431,24 @@ class Sessions:
 def new_session_id() -> str:
     """Return the id for a new session."""
     return str(uuid.uuid4())
+
+
+def _owner(kernel: AnnotatedKernel, session: Session) -> str:
+    """Return whose a session is, as in the names of workloads."""
+    return session.user or kernel.owner
+
+
+def _check_may_move(user: User, owner: str) -> None:
+    """Check that a user may give a session another path or kernel.
+
+    Raises:
+        ForbiddenError: It is another user's, who would open that path with it.
+    """
+    if not user.may_use(owner):
+        raise ForbiddenError(
+            "This session is another user's: only they can give it another path or kernel. Create "
+            "a session of your own at that path."
+        )
 
 
 def session_model(session: Session, kernel: KernelModel) -> SessionModel:

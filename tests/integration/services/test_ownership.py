@@ -134,7 +134,8 @@ async def test_lists_have_own_and_shared_kernels_only(gateway: UsersGateway) -> 
         status = await person.get("/api/status")
         may_see = bool(RIGHTS[role])
         assert set(kernels) == ({kernel_id} if may_see else set()), role
-        assert [each["kernel"] for each in sessions] == list(kernels.values()), role
+        is_theirs = RIGHTS[role] == OWN
+        assert [each["kernel"] for each in sessions] == list(kernels.values()) * is_theirs, role
         assert status["kernels"] == len(kernels), role
         if may_see:
             expected = {
@@ -191,7 +192,7 @@ async def test_session_cannot_be_tied_to_the_kernel_of_another(gateway: UsersGat
 
 
 async def test_sessions_of_a_shared_kernel_follow_the_share(gateway: UsersGateway) -> None:
-    """A reader sees the session and changes nothing; a writer uses it."""
+    """A reader sees the session and changes nothing; a writer uses it, but does not move it."""
     kernel_id = await start_shared(gateway)
     body = {"path": "a.ipynb", "type": "notebook", "kernel": {"id": kernel_id}}
     owned = (await gateway.people["owner"].ask("POST", "/api/sessions", json=body)).body
@@ -203,9 +204,45 @@ async def test_sessions_of_a_shared_kernel_follow_the_share(gateway: UsersGatewa
     assert (await reader.ask("PATCH", path, json={"path": "c.ipynb"})).status == 403
     assert (await reader.ask("DELETE", path)).status == 403
     assert (await writer.ask("POST", "/api/sessions", json=new)).status == 201
-    assert (await writer.ask("PATCH", path, json={"path": "c.ipynb"})).status == 200
+    assert (await writer.ask("PATCH", path, json={"name": "c"})).status == 200
+    for moved in ({"path": "c.ipynb"}, {"kernel": {"name": "python3"}}):
+        answer = await writer.ask("PATCH", path, json=moved)
+        assert (answer.status, "another user's" in answer.message) == (403, True)
+    assert (await reader.get(path))["path"] == "a.ipynb"
     assert (await writer.ask("DELETE", path)).status == 204
     assert not await gateway.people["owner"].get("/api/kernels")
+
+
+async def test_session_by_a_share_is_no_session_of_the_owner(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """Else the owner who opens that path would work in a session that another user made."""
+    async with serve_users(live) as gateway:
+        kernel_id = await start_shared(gateway)
+        owner, writer = gateway.people["owner"], gateway.people["writer"]
+        body = {"path": "secret.ipynb", "type": "notebook"}
+        shared = {**body, "kernel": {"id": kernel_id}}
+        planted = (await writer.ask("POST", "/api/sessions", json=shared)).body
+        own = (await writer.ask("POST", "/api/sessions", json={**body, "path": "b.ipynb"})).body
+        moved = {"path": "moved.ipynb", "kernel": {"id": kernel_id}}
+        answer = await writer.ask("PATCH", f"/api/sessions/{own['id']}", json=moved)
+        assert (answer.status, answer.body["kernel"]["id"]) == (200, kernel_id)
+        assert await owner.get("/api/sessions") == []
+        for path in ("secret.ipynb", "moved.ipynb"):
+            answer = await owner.ask("POST", "/api/sessions", json={**body, "path": path})
+            assert answer.body["id"] not in {planted["id"], own["id"]}
+            assert answer.body["kernel"]["id"] != kernel_id
+        # to the writer it is a session like any other, through any gateway
+        async with serve_users(live) as second:
+            again = await second.people["writer"].ask("POST", "/api/sessions", json=body)
+            assert again.body["id"] == planted["id"]
+        theirs = {each["id"] for each in await writer.get("/api/sessions")}
+        assert theirs == {planted["id"], own["id"]}
+        leaving = {"kernel": {"name": "python3"}}
+        for session_id in theirs:
+            answer = await writer.ask("PATCH", f"/api/sessions/{session_id}", json=leaving)
+            assert answer.body["kernel"]["id"] != kernel_id
+        assert kernel_id in engine.agents
 
 
 async def test_user_cannot_choose_the_id_of_a_kernel(gateway: UsersGateway) -> None:

@@ -49,6 +49,16 @@ def test_sessions_are_added_replaced_and_removed() -> None:
     assert names(STORE.sessions_in(fewer)) == [SECOND]
 
 
+def test_agent_cannot_give_a_session_to_another_user() -> None:
+    """Neither that of its owner to another one, nor the other way round."""
+    guests = msgspec.structs.replace(SECOND, user="bob")
+    document = stored(FIRST, guests)
+    assert names(STORE.sessions_in(raw(document))) == [FIRST, guests]
+    document["sessions"][0]["user"] = "bob"
+    del document["sessions"][1]["user"]
+    assert STORE.sessions_in(raw(document)) == []
+
+
 def test_other_annotations_stay() -> None:
     """Whatever else is in the document is kept."""
     original = raw({"claimed_by": "ann", "deep": {"a": [1, None]}})
