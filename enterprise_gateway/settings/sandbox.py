@@ -77,8 +77,9 @@ class SandboxSettings:
     request_volumes: tuple[VolumePermission, ...] = option(
         "What requests may mount with KERNEL_VOLUMES and KERNEL_VOLUME_MOUNTS: 'tmpfs',"
         " 'volume:PATTERN', 'bind:/FOLDER' (also in `allowed_volume_roots`) and"
-        " 'nfs:SERVER:/FOLDER'; ':ro' at the end: read-only. '{username}' is the user's name as in"
-        " names of containers. By default nothing.",
+        " 'nfs:SERVER:/FOLDER', of which a folder stands for itself only; ':ro' at the end:"
+        " read-only. '{username}' is the user's name as in names of containers, in the last part"
+        " of a folder's path. By default nothing.",
         default=(),
         takes=list[str],
         parse=parse_permissions,

@@ -200,7 +200,7 @@ def test_folder_of_the_host_is_mounted_only_from_an_allowed_root(
         tmp_path,
         engine,
         EG_ALLOWED_VOLUME_ROOTS=str(root),
-        EG_REQUEST_VOLUMES=f"bind:{root}:ro",
+        EG_REQUEST_VOLUMES=",".join(f"bind:{root}/{name}:ro" for name in ("a", "out", "none")),
     ) as site:
         bind = {"type": "bind", "source": f"{root}/a", "target": "/data", "read_only": True}
         site.add("bound", volumes=[bind])
@@ -219,7 +219,8 @@ def test_folder_of_the_host_is_mounted_only_from_an_allowed_root(
             }
 
         assert site.run("python_docker", note, asked(root / "a")) == "from the host\n"
-        for path in (root / "out", root / "none", f"{root}/../x", "/etc"):
+        (root / "a" / "b").mkdir()
+        for path in (root / "out", root / "none", root / "a" / "b", f"{root}/../x", "/etc"):
             status, message = site.refusal("python_docker", asked(path))
             assert status == 403, message
 

@@ -12,6 +12,12 @@ BIND = "bind"
 NFS = "nfs"
 _ENTRY = re.compile(r"(tmpfs)|(volume):([^:/]+)|(bind):(/[^:]*)|(nfs):([^:/]+:/[^:]*)")
 _READ_ONLY = ":ro"
+_USERNAME = "{username}"
+BELOW_USER = (
+    "{username} must be in the last part of the path, since users could put links in the place of "
+    "folders below their own; name the user's folder itself"
+)
+"""Why a folder is refused that is below a user's own; the end of a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +27,10 @@ class VolumePermission:
     kind: str
     """`tmpfs`, `volume`, `bind` or `nfs`."""
     source: str
-    """A pattern of volumes' names, a folder, or `SERVER:/FOLDER`; may contain `{username}`."""
+    """A pattern of volumes' names, a folder, or `SERVER:/FOLDER`; may contain `{username}`.
+
+    A folder stands for itself only, and not for those in it.
+    """
     is_read_only: bool
 
 
@@ -29,9 +38,14 @@ def parse_permissions(texts: Iterable[str]) -> tuple[VolumePermission, ...]:
     """Parse the entries of `request_volumes`.
 
     Raises:
-        ConfigurationError: an entry has another form.
+        ConfigurationError: an entry has another form, or names a folder below a user's own.
     """
     return tuple(_permission(text.strip()) for text in texts if text)
+
+
+def has_folder_below_user(path: str) -> bool:
+    """Return whether a path has parts after the one with `{username}`."""
+    return _USERNAME in path.rstrip("/").rpartition("/")[0]
 
 
 def _permission(text: str) -> VolumePermission:
@@ -45,4 +59,6 @@ def _permission(text: str) -> VolumePermission:
     kind, _, source = body.partition(":")
     if kind in (BIND, NFS):
         source = source.rstrip("/") or "/"
+        if has_folder_below_user(source):
+            raise ConfigurationError(f"request_volumes {text[:100]!r}: {BELOW_USER}.")
     return VolumePermission(kind, source, is_read_only=body != text)

@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import msgspec
 
-from enterprise_gateway.services.processproxies.sandbox.host_paths import is_in
 from enterprise_gateway.services.processproxies.sandbox.volumes import (
     MAX_VOLUMES,
     Bind,
@@ -88,6 +87,9 @@ def requested_volumes(env: Mapping[str, str]) -> tuple[Volume, ...]:
 def check_permitted(volume: Volume, permissions: Iterable[VolumePermission], username: str) -> None:
     """Raise `VolumeError` unless requests may mount a volume.
 
+    A folder is permitted by its own name only: users may write in it, and could put a link in the
+    place of a folder below after it was checked.
+
     Args:
         volume: without templates.
         permissions: what requests may mount.
@@ -150,11 +152,11 @@ def _matches(volume: Volume, kind: str, source: str) -> bool:
         case NamedVolume():
             return kind == "volume" and fnmatchcase(volume.source, source)
         case Bind():
-            return kind == "bind" and is_in(_shortest(volume.source), source)
+            return kind == "bind" and _shortest(volume.source) == source
         case Nfs():
             server, _, folder = source.partition(":")
-            is_below = is_in(_shortest(volume.path), folder)
-            return kind == "nfs" and volume.server == server and is_below
+            is_named = _shortest(volume.path) == folder
+            return kind == "nfs" and volume.server == server and is_named
 
 
 def _shortest(path: str) -> str:

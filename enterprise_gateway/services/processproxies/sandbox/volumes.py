@@ -22,6 +22,7 @@ from enterprise_gateway.services.processproxies.sandbox.templates import (
     TemplateError,
     replace_templates,
 )
+from enterprise_gateway.settings.values.volume_permission import BELOW_USER, has_folder_below_user
 
 MAX_VOLUMES = 32
 OWN_PREFIX = "enterprise-gateway"
@@ -115,8 +116,9 @@ def fill_in(volume: Volume, values: Mapping[str, str]) -> Volume:
         values: of `username` and `kernel_id`.
 
     Raises:
-        VolumeError: braces stand for something else.
+        VolumeError: braces stand for something else, or a folder of a user has one below it.
     """
+    _check_folder(_folder_of(volume))
     stated = msgspec.structs.asdict(volume)
     filled = {name: _filled(value, values) for name, value in stated.items()}
     return msgspec.structs.replace(volume, **filled)
@@ -227,6 +229,23 @@ def _nfs_mount(volume: Nfs) -> Mount:
         volume.read_only,
         VolumeOptions(labels, DriverConfig("local", options)),
     )
+
+
+def _folder_of(volume: Volume) -> str:
+    match volume:
+        case Bind():
+            return volume.source
+        case Nfs():
+            return volume.path
+        case NamedVolume():
+            return volume.options.get("device", "")
+        case Tmpfs():
+            return ""
+
+
+def _check_folder(folder: str) -> None:
+    if has_folder_below_user(folder):
+        raise VolumeError(f"{folder[:200]!r}: {BELOW_USER}")
 
 
 def _check_target(target: str) -> None:

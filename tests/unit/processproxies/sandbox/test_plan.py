@@ -194,6 +194,25 @@ def test_no_folder_of_the_host_is_allowed_by_default() -> None:
         mounts({"type": "bind", "source": "/srv", "target": "/data"})
 
 
+@pytest.mark.parametrize(
+    "volume",
+    [
+        {"type": "bind", "source": "/srv/{username}/work"},
+        {"type": "bind", "source": "/srv/x-{username}/{kernel_id}/"},
+        {"type": "nfs", "server": "nfs", "path": "/srv/{username}/work"},
+        {
+            "type": "volume",
+            "source": "w",
+            "options": {"type": "nfs", "o": "addr=nfs", "device": ":/srv/{username}/work"},
+        },
+    ],
+)
+def test_folder_below_one_of_a_user_is_refused(volume: dict[str, object]) -> None:
+    """Users may put a link to any other folder in its place."""
+    with pytest.raises(ConfigurationError, match="must be in the last part of the path"):
+        mounts({**volume, "target": "/x"}, allowed_volume_roots=("/srv",))
+
+
 @pytest.mark.parametrize("source", ["/srv", "/srv/", "//srv//data", "/srv/./data", "/srv/...x"])
 def test_folder_of_the_host_in_a_root_is_allowed(source: str) -> None:
     """The root itself, too."""
@@ -345,15 +364,15 @@ def test_request_mounts_what_is_allowed() -> None:
     """In the shape of Kubernetes, as with Enterprise Gateway."""
     (own,) = requested(DISK, AT, "volume:data-{username}")
     assert own == {"Target": "/d", "Type": "volume", "Source": f"data-{ANN}"}
-    nfs = [{"name": "d", "nfs": {"server": "nfs", "path": "/export/a", "readOnly": True}}]
-    (made,) = requested(nfs, AT, "nfs:nfs:/export:ro")
+    nfs = [{"name": "d", "nfs": {"server": "nfs", "path": "/export/a/", "readOnly": True}}]
+    (made,) = requested(nfs, AT, "nfs:nfs:/export/a:ro")
     assert made["ReadOnly"] is True
     empty = [{"name": "d", "emptyDir": {"medium": "Memory", "sizeLimit": "64Mi"}}]
     (memory,) = requested(empty, AT, "tmpfs")
     assert memory["TmpfsOptions"] == {"SizeBytes": 64 << 20}
-    host = [{"name": "d", "hostPath": {"path": "/srv/data/a"}}]
-    (bound,) = requested(host, AT, "bind:/srv/data", roots=("/srv",))
-    assert bound["Source"] == "/srv/data/a"
+    host = [{"name": "d", "hostPath": {"path": f"/srv/home/{ANN}"}}]
+    (bound,) = requested(host, AT, "bind:/srv/home/{username}", roots=("/srv",))
+    assert bound["Source"] == f"/srv/home/{ANN}"
 
 
 @pytest.mark.parametrize(
@@ -364,7 +383,11 @@ def test_request_mounts_what_is_allowed() -> None:
         ({"nfs": {"server": "nfs", "path": "/exports"}}, "nfs:nfs:/export"),
         ({"nfs": {"server": "nfs", "path": "/export/../root"}}, "nfs:nfs:/export"),
         ({"nfs": {"server": "other", "path": "/export"}}, "nfs:nfs:/export"),
-        ({"nfs": {"server": "nfs", "path": "/export/a"}}, "nfs:nfs:/export:ro"),
+        ({"nfs": {"server": "nfs", "path": "/export"}}, "nfs:nfs:/export:ro"),
+        ({"nfs": {"server": "nfs", "path": "/export/a"}}, "nfs:nfs:/export"),
+        ({"nfs": {"server": "nfs", "path": f"/export/{ANN}/x"}}, "nfs:nfs:/export/{username}"),
+        ({"hostPath": {"path": f"/srv/home/{ANN}/x"}}, "bind:/srv/home/{username}"),
+        ({"hostPath": {"path": "/srv/x"}}, "bind:/srv"),
         ({"hostPath": {"path": "/srv/../etc"}}, "bind:/srv"),
         ({"hostPath": {"path": "/srv"}}, "bind:/srv:ro"),
         ({"hostPath": {"path": "/etc"}}, "bind:/etc"),
@@ -373,7 +396,10 @@ def test_request_mounts_what_is_allowed() -> None:
     ],
 )
 def test_request_mounts_nothing_else(source: dict[str, object], permission: str) -> None:
-    """A folder must also be in one of the roots, which requests cannot leave."""
+    """A folder must also be in one of the roots, which requests cannot leave.
+
+    Folders below the one that is named are others: a user may put a link in their place.
+    """
     with pytest.raises(ForbiddenError, match="KERNEL_VOLUMES"):
         requested([{"name": "d", **source}], AT, permission, roots=("/srv",))
 
@@ -506,4 +532,11 @@ def test_containers_have_no_secrets() -> None:
 def test_permission_that_is_none_ends_the_start(text: str) -> None:
     """The operator learns it at once."""
     with pytest.raises(ConfigurationError, match="request_volumes"):
+        parse_permissions([text])
+
+
+@pytest.mark.parametrize("text", ["bind:/srv/{username}/x", "nfs:nfs:/srv/{username}/x/:ro"])
+def test_permission_of_a_folder_below_one_of_a_user_ends_the_start(text: str) -> None:
+    """As in kernelspecs."""
+    with pytest.raises(ConfigurationError, match=r"request_volumes.*last part of the path"):
         parse_permissions([text])
