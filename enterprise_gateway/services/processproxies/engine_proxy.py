@@ -257,11 +257,8 @@ class EngineProcessProxy(ReportingProcessProxy):
         except TimeoutError as exc:
             state = "an earlier launch of the same id is still being cleaned up."
             raise launch_timeout(request, state) from exc
-        removed = {member.kernel_container_id for member in present.members.values()}
-        followed = self._watch.known.items()
-        return removed | {
-            engine_id for engine_id, known in followed if known.kernel_id == request.kernel_id
-        }
+        pairs = {member.pair for member in present.members.values()} | self._watch.known.keys()
+        return {key.kernel_container_id for key in pairs if key.kernel_id == request.kernel_id}
 
     async def _run(
         self, attempt: LaunchAttempt, env: Mapping[str, str], report: asyncio.Future[Report]

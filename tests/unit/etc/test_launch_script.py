@@ -20,6 +20,21 @@ import docker.types
 import pytest
 import requests
 
+from enterprise_gateway.services.processproxies.resources import (
+    CPUS_LABEL,
+    GPUS_LABEL,
+    GROUPS_LABEL,
+    MEMORY_LABEL,
+)
+from enterprise_gateway.services.processproxies.workloads.containers import (
+    CLUSTER_LABEL,
+    LAUNCH_LABEL,
+    POOL_LABEL,
+    REMOVE_LABEL,
+    SERVICE_LABEL,
+)
+from enterprise_gateway.services.processproxies.workloads.sidecars import SIDECAR_LABEL
+
 SCRIPT = Path(__file__).parents[3] / "etc/kernel-launchers/docker/scripts/launch_docker.py"
 
 
@@ -199,8 +214,22 @@ def test_gateways_remove_what_has_ended_unless_it_is_to_be_kept(
     for name, value in env.items():
         monkeypatch.setenv(name, value)
     settings = script.container_settings(arguments)
-    assert ("enterprise-gateway.remove" in settings["labels"]) is is_removed
+    assert settings["labels"]["enterprise-gateway.remove"] == ("true" if is_removed else "")
     assert not settings.get("remove")
+
+
+def test_all_labels_that_gateways_read_are_the_scripts(
+    script: Any, arguments: argparse.Namespace
+) -> None:
+    """A container has those of its image besides, whose user may have put them there."""
+    read = {CLUSTER_LABEL, LAUNCH_LABEL, POOL_LABEL, REMOVE_LABEL, SIDECAR_LABEL}
+    read |= {CPUS_LABEL, MEMORY_LABEL, GPUS_LABEL, GROUPS_LABEL, SERVICE_LABEL}
+    labels = script.container_settings(arguments)["labels"]
+    unset = {name for name in read if labels[name] == ""}
+    assert unset == read - {REMOVE_LABEL}
+    service = script.service_settings(arguments)
+    assert service["labels"] == service["container_labels"]
+    assert service["labels"].keys() == labels.keys() - {SERVICE_LABEL}  # Swarm sets it itself
 
 
 RESOURCES = {
@@ -606,7 +635,7 @@ def test_launch_is_labelled_and_its_agent_has_the_token_that_goes_with_it(
         spark_context_init_mode="none",
         kernel_class_name="",
     )
-    assert "enterprise-gateway.launch" not in script.kernel_labels(arguments)
+    assert script.kernel_labels(arguments)["enterprise-gateway.launch"] == ""
     assert script.kernel_environment(arguments)["EG_AGENT_TOKEN"] == "plain"
     monkeypatch.setenv("EG_AGENT_LAUNCH", "5:of the launch")
     assert script.kernel_labels(arguments)["enterprise-gateway.launch"] == "5"

@@ -227,7 +227,7 @@ def plan_sidecar(
         environment={
             **{name: script_env[name] for name in _PASSED_ON},
             "EG_AGENT_TOKEN": request.launch_token
-            if LAUNCH_LABEL in kernel_labels
+            if kernel_labels.get(LAUNCH_LABEL)
             else request.agent_token,
             "EG_AGENT_ATTACH": attachment,
             **({AGENT_CERTIFICATE: request.agent_certificate} if request.agent_certificate else {}),

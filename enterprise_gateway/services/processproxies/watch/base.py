@@ -19,6 +19,7 @@ from enterprise_gateway.services.processproxies.workloads.sidecars import (
     Member,
     Observation,
     PairIndex,
+    PairKey,
     SidecarPair,
 )
 from enterprise_gateway.settings import DelaySettings, LiveSettings
@@ -39,8 +40,7 @@ class EngineWatch(ABC):
         self._engine = engine
         self._settings = settings
         self.feed = WorkloadFeed()
-        self.known: dict[str, Workload] = {}
-        """By the engine's id of the kernel's container or service."""
+        self.known: dict[PairKey, Workload] = {}
         self._pairs = PairIndex()
         self._removals_due: dict[str, float] = {}
         """When a container is to be removed, by its engine id."""
@@ -99,7 +99,7 @@ class EngineWatch(ABC):
         known = self._pairs.member(member.engine_id)
         if known is not None and known.is_dead:
             return  # a late event: dead containers do not start again
-        self._notify(member.kernel_container_id, self._pairs.add(member), detail)
+        self._notify(member.pair, self._pairs.add(member), detail)
 
     def _publish_removed(self, engine_id: str, reason: str) -> None:
         """Publish the removal of a container or service, unless it was dead."""
@@ -108,20 +108,20 @@ class EngineWatch(ABC):
             return
         self._publish(dead(member, reason))
         self._pairs.drop(engine_id)
-        pair = self._pairs.get(member.kernel_container_id)
+        pair = self._pairs.get(member.pair)
         if pair is not None:
-            self._notify(member.kernel_container_id, pair)
+            self._notify(member.pair, pair)
         else:
-            del self.known[member.kernel_container_id]
+            del self.known[member.pair]
 
-    def _notify(self, kernel_container_id: str, pair: SidecarPair, detail: str = "") -> None:
+    def _notify(self, key: PairKey, pair: SidecarPair, detail: str = "") -> None:
         """Pass the state of a workload on to observers and, if it has changed, to followers."""
         workload = pair.workload
-        known = self.known.get(kernel_container_id)
+        known = self.known.get(key)
         if known is not None and known.state is WorkloadState.DEAD:
             return
-        self.known[kernel_container_id] = workload
-        observation = Observation(kernel_container_id, workload, detail, pair.sidecar_id)
+        self.known[key] = workload
+        observation = Observation(key.kernel_container_id, workload, detail, pair.sidecar_id)
         for observer in tuple(self._observers.get(workload.kernel_id, ())):
             observer(observation)
         if known != workload and not (

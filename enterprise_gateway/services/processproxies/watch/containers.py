@@ -91,7 +91,7 @@ class DockerWatch(EngineWatch):
             if member is None:
                 continue
             removed.discard(member.engine_id)
-            if REMOVE_LABEL in container["Labels"]:
+            if container["Labels"].get(REMOVE_LABEL):
                 self._removable.add(member.engine_id)
             age = time.time() - member.workload.created
             if container["State"] == "created" and age > self._delays.stale_container_seconds:
@@ -138,7 +138,7 @@ class DockerWatch(EngineWatch):
     async def _handle(self, event: Mapping[str, Any]) -> None:
         action = event["Action"]
         container_id = event["Actor"]["ID"]
-        if REMOVE_LABEL in event["Actor"]["Attributes"]:
+        if event["Actor"]["Attributes"].get(REMOVE_LABEL):
             self._removable.add(container_id)
         if action == "create":
             if self._pairs.member(container_id) is None:  # else the list, which is newer, has it

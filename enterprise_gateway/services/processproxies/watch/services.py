@@ -27,6 +27,7 @@ from enterprise_gateway.services.processproxies.watch.base import (
 from enterprise_gateway.services.processproxies.watch.cleanup import CleanupSchedule
 from enterprise_gateway.services.processproxies.watch.swarm_cache import SwarmCache
 from enterprise_gateway.services.processproxies.workloads.services import is_kept, launch_timeout_of
+from enterprise_gateway.services.processproxies.workloads.sidecars import PairKey
 from enterprise_gateway.services.processproxies.workloads.swarm_objects import Service
 from enterprise_gateway.settings import LiveSettings
 
@@ -185,11 +186,11 @@ class SwarmWatch(EngineWatch):
             self._publish(member, detail)
             if self._needs_polling(service_id):
                 self._polled.add(service_id)
-            self._schedule_removals(member.kernel_container_id)
+            self._schedule_removals(member.pair)
 
-    def _schedule_removals(self, kernel_container_id: str) -> None:
+    def _schedule_removals(self, key: PairKey) -> None:
         """Set or clear the deadlines of a kernel's service and of its sidecar's."""
-        pair = self._pairs.get(kernel_container_id)
+        pair = self._pairs.get(key)
         if pair is None:
             return
         now = asyncio.get_running_loop().time()
@@ -210,15 +211,15 @@ class SwarmWatch(EngineWatch):
     def _drop(self, service_id: str) -> None:
         """Forget a service that was removed: by a gateway or an operator, as Swarm removes none."""
         member = self._pairs.member(service_id)
-        known = self.known.get(member.kernel_container_id) if member is not None else None
+        known = self.known.get(member.pair) if member is not None else None
         self._publish_removed(service_id, ORDERLY_EXIT)
         self._cache.drop(service_id)
         self._cleanup.forget(service_id)
         self._polled.discard(service_id)
         if member is None or known is None:
             return
-        self._schedule_removals(member.kernel_container_id)
-        is_removed = member.kernel_container_id not in self.known
+        self._schedule_removals(member.pair)
+        is_removed = member.pair not in self.known
         was_dead = known.state is WorkloadState.DEAD
         if is_removed and was_dead and not self._is_alive(known.kernel_id):
             self.feed.publish(dataclasses.replace(known, state=WorkloadState.GONE))

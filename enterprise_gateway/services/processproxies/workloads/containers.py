@@ -1,4 +1,8 @@
-"""Containers as workloads: pure functions of the engine's JSON (API 1.41)."""
+"""Containers as workloads: pure functions of the engine's JSON (API 1.41).
+
+A label that is "" says nothing: launch scripts set all of them, since a container has the labels of
+its image besides, which its user may have built.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -18,12 +22,12 @@ AGENT_PORT = 8898
 KERNEL_LABELS = ("app=enterprise-gateway", "component=kernel")
 CLUSTER_LABEL = "enterprise-gateway.cluster"
 REMOVE_LABEL = "enterprise-gateway.remove"
-"""On containers that gateways remove once they have ended. The value does not matter."""
+"""On containers that gateways remove once they have ended, with any value but ""."""
 LAUNCH_LABEL = "enterprise-gateway.launch"
 """The id of the launch. Launch scripts need not set this label."""
 POOL_LABEL = "enterprise-gateway.pool"
 """The pool that the kernel was launched for."""
-_SERVICE_LABEL = "com.docker.swarm.service.id"
+SERVICE_LABEL = "com.docker.swarm.service.id"
 """Set by Swarm on the containers that it creates."""
 
 _STATES = {
@@ -37,8 +41,8 @@ SIGKILL_EXIT = 137
 
 
 def is_of_cluster(labels: Mapping[str, str] | None, cluster_id: str) -> bool:
-    """Return whether a workload belongs to this cluster; one without the label does."""
-    return (labels or {}).get(CLUSTER_LABEL, cluster_id) == cluster_id
+    """Return whether a workload belongs to this cluster; one without the label, or "", does."""
+    return ((labels or {}).get(CLUSTER_LABEL) or cluster_id) == cluster_id
 
 
 def is_container_of_cluster(labels: Mapping[str, str] | None, cluster_id: str) -> bool:
@@ -46,7 +50,7 @@ def is_container_of_cluster(labels: Mapping[str, str] | None, cluster_id: str) -
 
     On a node of a swarm the engine lists the containers of services, too, with the same labels.
     """
-    return is_of_cluster(labels, cluster_id) and _SERVICE_LABEL not in (labels or {})
+    return is_of_cluster(labels, cluster_id) and not (labels or {}).get(SERVICE_LABEL)
 
 
 def entries_of_environment(entries: Iterable[str]) -> dict[str, str]:

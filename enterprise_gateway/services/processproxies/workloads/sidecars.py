@@ -7,6 +7,7 @@ no sidecar. The two halves of a pair end together: when one has ended, gateways 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from enterprise_gateway.services.processproxies.contract import (
     ORDERLY_EXIT,
@@ -25,6 +26,18 @@ SIDECAR_ENDED = "its sidecar ended: "
 """How the exit reason of a kernel begins whose sidecar has ended."""
 
 
+class PairKey(NamedTuple):
+    """What a kernel's container and its sidecar have in common.
+
+    The kernel's id is part of it: launch scripts of others do not set all labels, and an image may
+    have the label of a sidecar, with the id of the container of another kernel.
+    """
+
+    kernel_container_id: str
+    """The engine's id of the kernel's own container."""
+    kernel_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     """A kernel's own container, or its sidecar's."""
@@ -36,9 +49,9 @@ class Member:
     """For a sidecar: the engine's id of the kernel's container; else ""."""
 
     @property
-    def kernel_container_id(self) -> str:
-        """The engine's id of the kernel's own container."""
-        return self.sidecar_of or self.engine_id
+    def pair(self) -> PairKey:
+        """Which pair it is in."""
+        return PairKey(self.sidecar_of or self.engine_id, self.workload.kernel_id)
 
     @property
     def is_dead(self) -> bool:
@@ -113,11 +126,12 @@ class Observation:
 
 
 class PairIndex:
-    """The pairs on an engine, by the engine's id of the kernel's container."""
+    """The pairs on an engine; a container is in none with that of another kernel."""
 
     def __init__(self, members: Iterable[Member] = ()) -> None:
-        self._pairs: dict[str, SidecarPair] = {}
-        self._kernel_container_ids: dict[str, str] = {}
+        self._pairs: dict[PairKey, SidecarPair] = {}
+        self._keys: dict[str, PairKey] = {}
+        """By the engine's id of the container."""
         for member in members:
             self.add(member)
 
@@ -131,30 +145,30 @@ class PairIndex:
             member.engine_id: member for pair in self._pairs.values() for member in pair.members
         }
 
-    def get(self, kernel_container_id: str) -> SidecarPair | None:
-        """Return the pair of a kernel's container, None if there is none."""
-        return self._pairs.get(kernel_container_id)
+    def get(self, key: PairKey) -> SidecarPair | None:
+        """Return a pair, None if there is none of it."""
+        return self._pairs.get(key)
 
     def member(self, engine_id: str) -> Member | None:
         """Return a container, None if it is unknown."""
-        pair = self._pairs.get(self._kernel_container_ids.get(engine_id, ""))
-        members = pair.members if pair is not None else ()
+        key = self._keys.get(engine_id)
+        members = self._pairs[key].members if key in self._pairs else ()
         return next((member for member in members if member.engine_id == engine_id), None)
 
     def add(self, member: Member) -> SidecarPair:
         """Add or update a container; return its pair."""
-        self._kernel_container_ids[member.engine_id] = member.kernel_container_id
-        pair = self._pairs.setdefault(member.kernel_container_id, SidecarPair())
+        self._keys[member.engine_id] = member.pair
+        pair = self._pairs.setdefault(member.pair, SidecarPair())
         pair.add(member)
         return pair
 
     def drop(self, engine_id: str) -> None:
         """Record that a container was removed."""
-        kernel_container_id = self._kernel_container_ids.pop(engine_id, "")
-        pair = self._pairs.get(kernel_container_id)
-        if pair is None:
+        key = self._keys.pop(engine_id, None)
+        if key not in self._pairs:
             return
-        if engine_id == kernel_container_id:
+        pair = self._pairs[key]
+        if engine_id == key.kernel_container_id:
             pair.kernel = None
             if pair.is_sidecar_gone:
                 pair.sidecar = None
@@ -163,7 +177,7 @@ class PairIndex:
             if pair.kernel is None:
                 pair.sidecar = None
         if pair.kernel is None and pair.sidecar is None:
-            del self._pairs[kernel_container_id]
+            del self._pairs[key]
 
 
 def _alone(sidecar: Workload) -> Workload:

@@ -62,6 +62,25 @@ NOT_FOR_KERNELS = {
     "EG_SANDBOX",
 }
 
+# Labels that the gateway reads, "" where a kernel has none. Docker gives a container the labels of
+# its image besides, which anyone may have built: those that are not set here would be the image's.
+NO_LABELS = dict.fromkeys(
+    (
+        "enterprise-gateway.cluster",
+        "enterprise-gateway.cpus",
+        "enterprise-gateway.gpus",
+        "enterprise-gateway.groups",
+        "enterprise-gateway.launch",
+        "enterprise-gateway.memory",
+        "enterprise-gateway.pool",
+        "enterprise-gateway.remove",
+        "enterprise-gateway.sidecar",
+    ),
+    "",
+)
+# Swarm's own on containers of services, which the gateway takes for no containers of its own.
+SERVICE_LABEL = "com.docker.swarm.service.id"
+
 # The kernel agent that the gateway injects into images without one, and what starts it.
 AGENT_FOLDER = "/opt/enterprise-gateway"
 AGENT_COMMAND = ["/bin/sh", f"{AGENT_FOLDER}/agent"]
@@ -74,7 +93,7 @@ def container_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         "name": name,
         "hostname": name,
         "environment": kernel_environment(arguments),
-        "labels": kernel_labels(arguments),
+        "labels": {SERVICE_LABEL: "", **kernel_labels(arguments)},
         "network": setting("DOCKER_NETWORK", "bridge"),
         "user": kernel_user(),
         "group_add": kernel_groups(),
@@ -449,6 +468,7 @@ def kernel_environment(arguments: argparse.Namespace) -> dict[str, str]:
 def kernel_labels(arguments: argparse.Namespace) -> dict[str, str]:
     """Return the labels by which the gateway finds its kernels."""
     labels = {
+        **NO_LABELS,
         "app": "enterprise-gateway",
         "component": "kernel",
         "kernel_id": arguments.kernel_id,

@@ -77,6 +77,7 @@ def test_labels_are_those_that_the_kernel_is_found_by(cluster: dict[str, str]) -
 def test_token_is_the_one_that_the_kernels_labels_stand_for() -> None:
     """A launch script may or may not label launches."""
     assert sidecar().environment["EG_AGENT_TOKEN"] == TOKEN
+    assert sidecar(**{LAUNCH_LABEL: ""}).environment["EG_AGENT_TOKEN"] == TOKEN
     labelled = sidecar(**{LAUNCH_LABEL: "5"})
     assert labelled.environment["EG_AGENT_TOKEN"] == "of the launch"
 

@@ -145,6 +145,11 @@ async def test_half_of_a_pair_is_removed_by_a_later_gateway(dead: str) -> None:
         await later.close()
 
 
+def known_ids(followed: Followed) -> set[str]:
+    """Return the ids of the kernels' containers that are known."""
+    return {key.kernel_container_id for key in followed.watch.known}
+
+
 @pytest.mark.parametrize("is_removed", [True, False], ids=["labelled", "kept"])
 @pytest.mark.parametrize("is_seen", [True, False], ids=["seen to die", "found dead"])
 async def test_container_that_has_ended_is_removed_if_its_label_says_so(
@@ -152,7 +157,7 @@ async def test_container_that_has_ended_is_removed_if_its_label_says_so(
 ) -> None:
     """By a gateway that saw it end, or by one that starts later. Others are kept."""
     containers = FakeContainers()
-    containers.put(KERNEL, **({REMOVE_LABEL: "true"} if is_removed else {}))
+    containers.put(KERNEL, **{REMOVE_LABEL: "true" if is_removed else ""})
     containers.kernel_id = "other"
     containers.put("other", **{REMOVE_LABEL: "true"})
     if not is_seen:
@@ -160,7 +165,7 @@ async def test_container_that_has_ended_is_removed_if_its_label_says_so(
         containers.drop_events()
     followed = Followed(containers, ended_container_seconds=0.05)
     try:
-        await wait_in_thread(lambda: KERNEL in followed.watch.known)
+        await wait_in_thread(lambda: KERNEL in known_ids(followed))
         if is_seen:
             containers.kill(KERNEL, is_kept=True, exit_code="0")
         containers.kill("other", is_kept=True)
@@ -169,6 +174,6 @@ async def test_container_that_has_ended_is_removed_if_its_label_says_so(
             while set(containers.removed) != expected:
                 containers.changed.clear()
                 await containers.changed.wait()
-        assert followed.watch.known.keys() == {KERNEL, "other"} - expected
+        assert known_ids(followed) == {KERNEL, "other"} - expected
     finally:
         await followed.close()

@@ -1,10 +1,13 @@
 """The engine's JSON, as workloads."""
 
+import runpy
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from enterprise_gateway.services.processproxies.processproxy import AgentEndpoint, WorkloadState
+from enterprise_gateway.services.processproxies.resources import Usage
 from enterprise_gateway.services.processproxies.workloads.containers import (
     AGENT_PORT,
     CLUSTER_LABEL,
@@ -17,6 +20,7 @@ from enterprise_gateway.services.processproxies.workloads.containers import (
 )
 from enterprise_gateway.services.processproxies.workloads.sidecars import SIDECAR_LABEL
 
+LAUNCH_SCRIPT = Path(__file__).parents[4] / "etc/kernel-launchers/docker/scripts/launch_docker.py"
 KERNEL_ID = "00000000-0000-0000-0000-000000000007"
 
 
@@ -102,7 +106,7 @@ def test_event_is_a_part_in_the_state_it_tells_of() -> None:
     event = {"Actor": {"ID": "c", "Attributes": attributes}, "timeNano": 1_500_000_000}
     member = member_of_event(event, WorkloadState.DEAD)
     workload = member.workload
-    assert (member.engine_id, member.sidecar_of, member.kernel_container_id) == ("c", "k", "k")
+    assert (member.engine_id, member.sidecar_of, member.pair) == ("c", "k", ("k", KERNEL_ID))
     assert (workload.kernel_id, workload.username, workload.created) == (KERNEL_ID, "ann", 1.5)
     assert workload.state is WorkloadState.DEAD
 
@@ -111,15 +115,24 @@ def test_sidecar_is_told_by_its_label() -> None:
     """The label names the kernel's container."""
     member = member_of_container(container(), "bridge")
     assert member is not None
-    assert (member.engine_id, member.sidecar_of, member.kernel_container_id) == (
-        "c0ffee",
-        "",
-        "c0ffee",
-    )
+    assert (member.sidecar_of, member.pair) == ("", ("c0ffee", KERNEL_ID))
     labels = {"kernel_id": KERNEL_ID, SIDECAR_LABEL: "k"}
     sidecar = member_of_container(container(Labels=labels), "bridge")
     assert sidecar is not None
-    assert (sidecar.sidecar_of, sidecar.kernel_container_id) == ("k", "k")
+    assert (sidecar.sidecar_of, sidecar.pair) == ("k", ("k", KERNEL_ID))
+
+
+def test_label_that_says_nothing_is_no_label() -> None:
+    """Launch scripts set them all, so that those of an image do not count."""
+    script = runpy.run_path(str(LAUNCH_SCRIPT))
+    labels = {**script["NO_LABELS"], script["SERVICE_LABEL"]: "", "kernel_id": KERNEL_ID}
+    expected = member_of_container(container(Labels={"kernel_id": KERNEL_ID}), "bridge")
+    assert member_of_container(container(Labels=labels), "bridge") == expected
+    assert is_container_of_cluster(labels, "mine")
+    event = {"Actor": {"ID": "c", "Attributes": labels}}
+    member = member_of_event(event, WorkloadState.STARTING)
+    assert (member.sidecar_of, member.workload.pool, member.workload.launch_id) == ("", "", "")
+    assert member.workload.usage == Usage()
 
 
 def test_ends_are_put_into_words() -> None:

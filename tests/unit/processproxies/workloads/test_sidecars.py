@@ -135,6 +135,22 @@ def test_pair_are_told_apart_by_the_kernels_container() -> None:
     assert (first.workload.state, second.workload.state) == (DEAD, RUNNING)
 
 
+@pytest.mark.parametrize("is_first", [True, False])
+def test_container_of_another_kernel_is_no_sidecar(*, is_first: bool) -> None:
+    """Its image may have the label: the kernel that it names is as if it were not there."""
+    other = dataclasses.replace(SIDECAR.workload, kernel_id="other")
+    stranger = Member("s", other, "k")
+    pairs = PairIndex([stranger, KERNEL, SIDECAR] if is_first else [KERNEL, SIDECAR, stranger])
+    pair = pairs.get(KERNEL.pair)
+    assert pair is not None
+    assert pair.members == [KERNEL, SIDECAR]
+    found = pairs.get(stranger.pair)
+    assert found is not None
+    assert (found.workload.kernel_id, found.workload.state) == ("other", DEAD)
+    pairs.drop("s")
+    assert [each.workload.state for each in pairs] == [RUNNING]
+
+
 @pytest.mark.parametrize("username", ["ann", "x" * 26, "", "b--40c"])
 def test_sidecars_name_fits_into_a_swarm(username: str) -> None:
     """A service's name may have 63 characters."""
