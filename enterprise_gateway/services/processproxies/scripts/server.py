@@ -20,6 +20,7 @@ import json
 import os
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import sys
@@ -34,6 +35,8 @@ KERNEL_ENV = "EG_KERNEL_ENV"
 SANDBOX = "EG_SANDBOX"
 """A script's variable with what the container may do and see, as a JSON object."""
 PRELOADED = ("docker", "argparse", "urllib3.util.retry")
+MAX_SCRIPT_BYTES = 1 << 20
+"""How much of each file of a command is searched for the names of variables."""
 MAX_OUTPUT_BYTES = 8192
 LENGTH_BYTES = 4
 _GRACE_SECONDS = 10.0
@@ -155,7 +158,7 @@ def _become_script(
         os.dup2(output, 2)
         os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         os.chdir(cwd)
-        _expect_sandbox(argv, env)
+        _expect_known(_stated(env), argv, env)
         env = _script_environment(argv, env)
         if not _is_python_script(argv):
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -185,19 +188,44 @@ def _script_environment(argv: list[str], env: dict[str, str]) -> dict[str, str]:
     return {**others, **json.loads(env[KERNEL_ENV])}
 
 
-def _expect_sandbox(argv: list[str], env: dict[str, str]) -> None:
-    """Exit with a message if a script would ignore what the kernelspec states of the sandbox."""
-    if not json.loads(env.get(SANDBOX, "{}")).get("is_stated") or not _is_python_script(argv):
+def _stated(env: dict[str, str]) -> dict[str, str]:
+    """Return the variables that the script must know, and what would be ignored otherwise."""
+    if not json.loads(env.get(SANDBOX, "{}")).get("is_stated"):
+        return {}
+    return {SANDBOX: "security, volumes or network of its kernelspec, or volumes of the request,"}
+
+
+def _expect_known(names: dict[str, str], argv: list[str], env: dict[str, str]) -> None:
+    """Exit with a message if no file of the command mentions a variable that it must know.
+
+    Args:
+        names: of the variables, with what a script that does not know them ignores.
+        argv: the command; a script, or an interpreter or wrapper with one among its arguments.
+        env: its environment, whose `PATH` is searched for the program.
+    """
+    if not names:
         return
-    if SANDBOX.encode() not in Path(argv[1]).read_bytes():
+    program = shutil.which(argv[0], path=env.get("PATH", os.defpath)) or argv[0]
+    files = [path for path in (program, *argv[1:]) if os.path.isfile(path)]  # noqa: PTH113 - any text
+    texts = [_beginning(path) for path in files]
+    for name, ignored in names.items():
+        if any(name.encode() in text for text in texts):
+            continue
         print(  # noqa: T201 - the script's own output
-            f"{argv[1]} does not apply {SANDBOX}: security, volumes or network of its kernelspec, "
-            "or volumes of the request, would be ignored. Take the launch_docker.py of this "
-            "release (jupyter enterprisegateway kernelspecs install), and make the site's changes "
-            "to it again.",
+            f"{' '.join(files) or argv[0]} does not apply {name}: {ignored} would be ignored. Take "
+            "the launch_docker.py of this release (jupyter enterprisegateway kernelspecs install), "
+            f"and make the site's changes to it again. (A wrapper must mention {name} or have the "
+            "script's path among its arguments.)",
             file=sys.stderr,
         )
         os._exit(1)
+
+
+def _beginning(path: str) -> bytes:
+    """Return the first `MAX_SCRIPT_BYTES` of a file, b"" if it cannot be read."""
+    with contextlib.suppress(OSError), Path(path).open("rb") as file:
+        return file.read(MAX_SCRIPT_BYTES)
+    return b""
 
 
 def _is_python_script(argv: list[str]) -> bool:

@@ -87,6 +87,57 @@ async def test_script_that_knows_nothing_of_that_has_them_among_its_own(
     assert result.output == "http://kernel False\n"
 
 
+SANDBOXED = {**ENV, "EG_SANDBOX": '{"is_stated": true}'}
+
+
+@pytest.mark.parametrize("knows", [True, False])
+@pytest.mark.parametrize(
+    "words",
+    [
+        [sys.executable],
+        [sys.executable, "-u"],
+        ["python3", "-E"],
+        ["/bin/sh", "-c", 'exec "$0" "$@"', sys.executable],
+    ],
+)
+async def test_script_that_would_ignore_the_sandbox_is_not_run(
+    runner: ScriptRunner, tmp_path: Path, words: list[str], *, knows: bool
+) -> None:
+    """Whatever runs it; arguments that are no files, such as a long key, are none."""
+    text = f"print('ran') # {'EG_SANDBOX' if knows else ''}"
+    script = write_script(tmp_path, text)[1]
+    argv = [*words, script, "--key", "x" * 5000, "", str(tmp_path)]
+    result = await outcome(runner, argv, SANDBOXED)
+    assert result.succeeded is knows
+    assert (result.output == "ran\n") is knows
+    assert (f"{script} does not apply EG_SANDBOX" in result.output) is not knows
+    unstated = await outcome(runner, argv, {**ENV, "EG_SANDBOX": '{"is_stated": false}'})
+    assert unstated.output == "ran\n"
+
+
+async def test_command_without_a_script_is_not_run_if_a_sandbox_is_stated(
+    runner: ScriptRunner, tmp_path: Path
+) -> None:
+    """Only what is at the beginning of a regular file that can be read counts."""
+    late = tmp_path / "late"
+    late.write_bytes(b"#" * (1 << 20) + b"EG_SANDBOX")
+    pipe = tmp_path / "EG_SANDBOX"
+    os.mkfifo(pipe)
+    for argument in ("EG_SANDBOX", str(late), str(pipe)):
+        result = await outcome(runner, ["echo", argument], SANDBOXED)
+        assert result.ending == "exit code 1"
+        assert "does not apply EG_SANDBOX" in result.output
+
+
+async def test_program_on_the_path_is_looked_at(runner: ScriptRunner, tmp_path: Path) -> None:
+    """As the one that runs."""
+    program = tmp_path / "launch-kernel"
+    program.write_text("#!/bin/sh\necho ran # EG_SANDBOX\n")
+    program.chmod(0o755)
+    env = {**SANDBOXED, "PATH": f"{tmp_path}:{ENV['PATH']}"}
+    assert (await outcome(runner, ["launch-kernel"], env)).output == "ran\n"
+
+
 async def test_script_inherits_no_descriptor_but_its_output(
     runner: ScriptRunner, tmp_path: Path
 ) -> None:
