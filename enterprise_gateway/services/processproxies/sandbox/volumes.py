@@ -34,7 +34,8 @@ _PLUGIN = re.compile("[a-zA-Z0-9][a-zA-Z0-9_.:/-]{0,200}")
 _HOST = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.-]{0,253}|[0-9a-fA-F:]{2,45}")
 _SIZE = re.compile("([1-9][0-9]{0,17})([bkmg]?)i?b?", re.IGNORECASE)
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-_NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "tmpfs")
+_NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs")
+_FILE_SYSTEMS = (*_NETWORK_FILE_SYSTEMS, "tmpfs")
 _LOCAL_FLAGS = frozenset(
     {"bind", "rbind", "move", "remount", "suid", "dev", "shared", "rshared", "slave", "rslave"}
 )
@@ -179,7 +180,10 @@ def _volume_mount(volume: NamedVolume) -> Mount:
         raise VolumeError(f"{driver!r} is not the name of a volume driver")
     if driver == "local":
         _check_local_options(volume.options)
-    options = VolumeOptions(driver_config=DriverConfig(driver, volume.options))
+    # A server that squashes root refuses what the engine would copy from the image, and its owner.
+    is_remote = driver == "local" and volume.options.get("type") in _NETWORK_FILE_SYSTEMS
+    config = DriverConfig(driver, volume.options)
+    options = VolumeOptions(driver_config=config, no_copy=is_remote)
     return Mount(volume.target, "volume", volume.source, volume.read_only, options)
 
 
@@ -191,9 +195,9 @@ def _check_local_options(options: Mapping[str, str]) -> None:
     if not options.keys() <= {"type", "o", "device"}:
         raise VolumeError("the driver 'local' has the options type, o and device only")
     flags = {flag.strip().partition("=")[0].lower() for flag in options.get("o", "").split(",")}
-    if options and options.get("type") not in _NETWORK_FILE_SYSTEMS:
+    if options and options.get("type") not in _FILE_SYSTEMS:
         raise VolumeError(
-            f"the driver 'local' may only be given the types {', '.join(_NETWORK_FILE_SYSTEMS)}; "
+            f"the driver 'local' may only be given the types {', '.join(_FILE_SYSTEMS)}; "
             "a folder of the host is a volume of type 'bind'"
         )
     if flags & _LOCAL_FLAGS:
@@ -227,7 +231,7 @@ def _nfs_mount(volume: Nfs) -> Mount:
         "volume",
         f"{OWN_PREFIX}-nfs-{digest}",
         volume.read_only,
-        VolumeOptions(labels, DriverConfig("local", options)),
+        VolumeOptions(labels, DriverConfig("local", options), no_copy=True),
     )
 
 

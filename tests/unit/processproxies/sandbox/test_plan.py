@@ -165,6 +165,25 @@ def test_nfs_folder_is_a_volume_named_after_what_it_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("volume", "is_copied"),
+    [
+        ({"type": "nfs", "server": "nfs", "path": "/export"}, False),
+        ({"type": "volume", "source": "v", "options": {"type": "nfs", "device": ":/x"}}, False),
+        ({"type": "volume", "source": "v", "options": {"type": "nfs4", "device": ":/x"}}, False),
+        ({"type": "volume", "source": "v", "options": {"type": "cifs", "device": "//h/x"}}, False),
+        ({"type": "volume", "source": "v", "options": {"type": "tmpfs", "device": "x"}}, True),
+        ({"type": "volume", "source": "v", "driver": "rclone", "options": {"type": "nfs"}}, True),
+    ],
+)
+def test_nothing_of_the_image_is_copied_to_a_server(
+    volume: dict[str, object], *, is_copied: bool
+) -> None:
+    """A server with root_squash would refuse it, and the kernel would not start."""
+    (mount,) = mounts({**volume, "target": "/data"})
+    assert ("NoCopy" not in mount["VolumeOptions"]) is is_copied
+
+
+@pytest.mark.parametrize(
     "source",
     [
         "/srv/../etc",
