@@ -30,6 +30,7 @@ from enterprise_gateway.services.processproxies.engine.client import EngineWorkl
 from enterprise_gateway.services.processproxies.engine.network import (
     KernelNetwork,
     check_network_name,
+    check_not_of_gateways,
     parse_network,
     response_ip,
     source_towards,
@@ -284,12 +285,15 @@ class EngineProcessProxy(ReportingProcessProxy):
         name = network_name(env)
         check_network_name(name)
         network = await self._kernel_network(name)
+        settings = self.settings.current
+        if settings.docker.network not in (name, network.name):
+            check_not_of_gateways(network, settings.server.trusted_proxies)
         if choice.must_be_internal and not network.is_internal:
             raise ConfigurationError(
                 f"The Docker network '{name}' (internal_network, EG_INTERNAL_NETWORK) has a way "
                 "out. Make one with docker network create --internal, and name that."
             )
-        ip = response_ip(network, self.settings.current.response, source_towards)
+        ip = response_ip(network, settings.response, source_towards)
         return await self.tools.responses.open(ip)
 
     async def _inspect_network(self, name: str, options: str = "") -> KernelNetwork:

@@ -3,7 +3,7 @@
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from enterprise_gateway.settings import ResponseSettings
 
 _UNUSABLE = re.compile(r"host|none|container:.*")
 _DISCARD_PORT = 9
+_GATEWAYS = {"app": "enterprise-gateway", "component": "gateway-network"}
+"""Labels of the stack's network for clients' requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,9 @@ class KernelNetwork:
     """Whether it is the swarm's network for published ports."""
     is_internal: bool = False
     """Whether no way leads out of it."""
+    ipv6_subnets: tuple[ipaddress.IPv6Network, ...] = ()
+    is_of_gateways: bool = False
+    """Whether its labels say that it is for gateways and their load balancers only."""
 
     @property
     def capacity(self) -> int:
@@ -54,12 +59,17 @@ def parse_network(inspected: Mapping[str, Any]) -> KernelNetwork:
     """
     configs = (inspected.get("IPAM") or {}).get("Config") or []
     subnets = []
+    ipv6_subnets = []
     gateway = ""
     for config in configs:
-        subnet = ipaddress.ip_network(config.get("Subnet", "::/0"), strict=False)
+        if not config.get("Subnet"):
+            continue
+        subnet = ipaddress.ip_network(config["Subnet"], strict=False)
         if isinstance(subnet, ipaddress.IPv4Network):
             subnets.append(subnet)
             gateway = gateway or config.get("Gateway", "").partition("/")[0] or str(subnet[1])
+        else:
+            ipv6_subnets.append(subnet)
     if not subnets:
         raise ConfigurationError(f"The Docker network '{inspected['Name']}' has no IPv4 addresses.")
     return KernelNetwork(
@@ -70,7 +80,42 @@ def parse_network(inspected: Mapping[str, Any]) -> KernelNetwork:
         is_attachable=inspected.get("Attachable", False),
         is_ingress=inspected.get("Ingress", False),
         is_internal=inspected.get("Internal", False),
+        ipv6_subnets=tuple(ipv6_subnets),
+        is_of_gateways=_GATEWAYS.items() <= (inspected.get("Labels") or {}).items(),
     )
+
+
+def check_not_of_gateways(
+    network: KernelNetwork, trusted: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network]
+) -> None:
+    """Check a network that a kernelspec has chosen instead of the kernels'.
+
+    Args:
+        network: as it was inspected.
+        trusted: `trusted_proxies`, whose headers say who a client is.
+
+    Raises:
+        ConfigurationError: a kernel in it could pass for a proxy of the gateways.
+    """
+    if network.is_of_gateways:
+        raise ConfigurationError(
+            f"Kernels cannot be in the Docker network '{network.name}', which is for gateways and "
+            "their load balancers (its label component=gateway-network). Name another one in "
+            "network of the kernelspec."
+        )
+    subnets: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = (
+        *network.subnets,
+        *network.ipv6_subnets,
+    )
+    for subnet in subnets:
+        for each in trusted:
+            if each.overlaps(subnet):
+                raise ConfigurationError(
+                    f"Kernels cannot be in the Docker network '{network.name}': its addresses "
+                    f"{subnet} are among those of trusted_proxies (EG_TRUSTED_PROXIES), {each}, so "
+                    "a kernel could say who its requests are from. Name another network in the "
+                    "kernelspec, or list only the addresses of proxies."
+                )
 
 
 def response_ip(

@@ -1,5 +1,6 @@
 """The address that kernels in a Docker network report to."""
 
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.processproxies.engine.network import (
     check_network_name,
+    check_not_of_gateways,
     parse_network,
     response_ip,
     source_towards,
@@ -62,6 +64,16 @@ def test_network_of_ipv6_only_is_refused() -> None:
         parse_network({"Name": "n", "IPAM": {"Config": [{"Subnet": "fd00::/64"}]}})
     with pytest.raises(ConfigurationError, match="no IPv4"):
         parse_network({"Name": "n", "IPAM": None})
+
+
+def test_addresses_of_both_kinds_are_compared_with_those_of_proxies() -> None:
+    """A network may have IPv6 addresses besides."""
+    configs = [{"Subnet": "10.9.0.0/24"}, {"Subnet": "fd00:9::/64"}, {}]
+    network = parse_network({"Name": "n", "IPAM": {"Config": configs}})
+    check_not_of_gateways(network, [ip_network("10.8.0.0/16"), ip_network("fd00:8::1")])
+    for trusted in ("10.9.0.7", "fd00:9::1", "fd00::/16", "0.0.0.0/0", "::/0"):
+        with pytest.raises(ConfigurationError, match="trusted_proxies"):
+            check_not_of_gateways(network, [ip_network(trusted)])
 
 
 @pytest.mark.parametrize("name", ["host", "none", "container:x"])
