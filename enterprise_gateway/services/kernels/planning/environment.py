@@ -134,7 +134,7 @@ def changed_environment(
 def recover_client_env(env: Mapping[str, str], client_envs: frozenset[str]) -> dict[str, str]:
     """Return the variables of a kernel's environment that its client may have sent.
 
-    Kernel.json may have set some of them, and sets them again when the kernel is launched again.
+    Kernel.json may have set some of them: `without_kernelspecs_own` leaves those out.
     """
     return {
         name: value

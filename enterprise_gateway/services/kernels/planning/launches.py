@@ -116,15 +116,32 @@ def plan_pooled_launch(spec: Kernelspec, all_settings: Settings, ttl: float) -> 
     return replace(launch, agent_settings={**launch.agent_settings, "pool_ttl": ttl})
 
 
-def _plan(
-    start: StartRequest,
-    spec: Kernelspec,
-    all_settings: Settings,
-    groups: frozenset[str] = frozenset(),
-) -> LaunchRequest:
-    settings = all_settings.kernels
-    client = accept_client_env(start.env or {}, settings.client_envs)
-    kernel_id = _kernel_id(start.kernel_id, client)
+def without_kernelspecs_own(
+    client_env: Mapping[str, str], kernel_id: str, spec: Kernelspec, settings: Settings
+) -> dict[str, str]:
+    """Return a client's variables without those that it need not have sent.
+
+    The others have the value that the operator gives them: kernel.json's `env` or `inherited_envs`.
+    A client may not ask for everything that kernel.json may state, such as a limit of memory.
+
+    Args:
+        client_env: variables of a kernel that its client may have sent.
+        kernel_id: the kernel.
+        spec: its kernelspec.
+        settings: the settings.
+    """
+    operators = spec.spec.env.keys() | settings.kernels.inherited_env.keys()
+    sent = {name: value for name, value in client_env.items() if name not in operators}
+    own = _environment(sent, kernel_id, spec, settings.kernels)
+    return {
+        name: value for name, value in client_env.items() if name in sent or own.get(name) != value
+    }
+
+
+def _environment(
+    client: Mapping[str, str], kernel_id: str, spec: Kernelspec, settings: KernelSettings
+) -> dict[str, str]:
+    """Return the variables of a kernel."""
     own = {
         "KERNEL_GATEWAY": "1",
         "KERNEL_ID": kernel_id,
@@ -139,7 +156,19 @@ def _plan(
         client=client,
         known={**account, **own},
     )
-    env = {**own, **env, "KERNEL_ID": kernel_id, "KERNEL_GATEWAY": "1"}
+    return {**own, **env, "KERNEL_ID": kernel_id, "KERNEL_GATEWAY": "1"}
+
+
+def _plan(
+    start: StartRequest,
+    spec: Kernelspec,
+    all_settings: Settings,
+    groups: frozenset[str] = frozenset(),
+) -> LaunchRequest:
+    settings = all_settings.kernels
+    client = accept_client_env(start.env or {}, settings.client_envs)
+    kernel_id = _kernel_id(start.kernel_id, client)
+    env = _environment(client, kernel_id, spec, settings)
     username = env["KERNEL_USERNAME"]
     env["EG_IMPERSONATION_ENABLED"] = str(settings.impersonation_enabled)
     env["EG_MIN_PORT_RANGE_SIZE"] = str(settings.min_port_range_size)

@@ -18,6 +18,7 @@ from enterprise_gateway.services.kernels.planning.launches import (
     StartRequest,
     distinguish_launch,
     plan_launch,
+    without_kernelspecs_own,
 )
 from enterprise_gateway.services.kernels.pools.pools import Pools
 from enterprise_gateway.services.kernels.registry.records import Record
@@ -204,7 +205,8 @@ class Starter:
                 f"Kernel {record.kernel_id} {state}cannot be restarted, since it is not known any "
                 "more how it was launched: start a new one."
             )
-        start = StartRequest(spec.name, record.kernel_id, dict(client_env))
+        sent = without_kernelspecs_own(client_env, record.kernel_id, spec, settings)
+        start = StartRequest(spec.name, record.kernel_id, sent)
         launch = plan_launch(start, spec, settings, record.workload.usage.groups)
         return self._proxies.get(spec.proxy_class), launch
 

@@ -13,10 +13,18 @@ from enterprise_gateway.services.kernels.planning.launches import (
     distinguish_launch,
     plan_launch,
     plan_pooled_launch,
+    without_kernelspecs_own,
 )
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec, parse_kernelspec
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
-from enterprise_gateway.settings import CullingSettings, KernelSettings, LimitSettings, Settings
+from enterprise_gateway.settings import (
+    CullingSettings,
+    KernelSettings,
+    LimitSettings,
+    ResourceSettings,
+    Settings,
+)
+from enterprise_gateway.settings.values.amounts import Amounts
 
 SECRET = b"s" * 32
 KERNEL_ID = "6f1a3d52-8f5e-4b5e-9f0e-0d6f3f1f5b11"
@@ -287,3 +295,34 @@ def test_spare_is_wanted_or_not(wrong: object) -> None:
     """Nothing else is guessed."""
     with pytest.raises(ConfigurationError, match="restart_spare"):
         plan(spec=with_config(restart_spare=wrong))
+
+
+GIB = 1024**3
+
+
+def test_kernel_is_launched_again_with_the_limit_of_kernel_json() -> None:
+    """Though no client may ask for that much, and its environment does not tell who asked."""
+    resources = ResourceSettings(default_amounts=Amounts(memory=4 * GIB))
+    kernels = KernelSettings(resources=resources, inherited_env={"KERNEL_SITE": "north"})
+    settings = Settings(kernels=kernels, cluster_secret=SECRET)
+    spec = make_spec(
+        env={"KERNEL_MEMORY": "8g", "KERNEL_DATA": "/data/$KERNEL_USERNAME", "KERNEL_X": "1"},
+        metadata={"process_proxy": {"class_name": "site.Proxy"}},
+    )
+    client = {"KERNEL_USERNAME": "ann", "KERNEL_X": "2"}
+    first = plan_launch(StartRequest(env=dict(client)), spec, settings)
+    recovered = {name: text for name, text in first.env.items() if name.startswith("KERNEL_")}
+    with pytest.raises(ForbiddenError, match="KERNEL_MEMORY asks for 8 GiB"):
+        plan_launch(StartRequest(env=dict(recovered)), spec, settings)
+    sent = without_kernelspecs_own(recovered, first.kernel_id, spec, settings)
+    assert sent.keys().isdisjoint({"KERNEL_MEMORY", "KERNEL_DATA", "KERNEL_SITE"})
+    again = plan_launch(StartRequest(kernel_id=first.kernel_id, env=dict(sent)), spec, settings)
+    assert (again.env, again.resources) == (first.env, first.resources)
+
+
+def test_clients_own_value_is_kept_where_kernel_json_has_another() -> None:
+    """Or one that stands for the client's."""
+    spec = make_spec(env={"KERNEL_MEMORY": "8g", "KERNEL_TEAM": "$KERNEL_TEAM"})
+    client = {"KERNEL_MEMORY": "2g", "KERNEL_TEAM": "red"}
+    settings = Settings(cluster_secret=SECRET)
+    assert without_kernelspecs_own(client, KERNEL_ID, spec, settings) == client
