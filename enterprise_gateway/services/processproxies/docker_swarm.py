@@ -166,7 +166,10 @@ class DockerProcessProxy(EngineProcessProxy):
         ]
         return PairIndex(member for member in found if member is not None)
 
-    def _begin_progress(self, steps: StepRecorder, predecessors: Collection[str]) -> LaunchProgress:
+    def _begin_progress(
+        self, steps: StepRecorder, predecessors: Collection[str], network: str
+    ) -> LaunchProgress:
+        del network  # without a free address in it the engine refuses the container at once
         return ContainerLaunch(self._containers, steps, predecessors)
 
     async def _kernel_network(self, name: str) -> KernelNetwork:
@@ -276,11 +279,14 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
             if service.kernel_id
         )
 
-    def _begin_progress(self, steps: StepRecorder, predecessors: Collection[str]) -> LaunchProgress:
-        return ServiceLaunch(self._services, steps, predecessors, self._find_shortage)
+    def _begin_progress(
+        self, steps: StepRecorder, predecessors: Collection[str], network: str
+    ) -> LaunchProgress:
+        find_shortage = functools.partial(self._find_shortage, network)
+        return ServiceLaunch(self._services, steps, predecessors, find_shortage)
 
-    async def _find_shortage(self, service_id: str) -> str:
-        network = await self._inspect_network(self.settings.current.docker.network)
+    async def _find_shortage(self, network_name: str, service_id: str) -> str:
+        network = await self._inspect_network(network_name)
         tasks = await self._services.all_running_tasks()
         return describe_shortage(network, tasks, service_id)
 

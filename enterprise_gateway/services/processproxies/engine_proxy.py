@@ -116,8 +116,10 @@ class EngineProcessProxy(ReportingProcessProxy):
         """Return the workloads of all kernels, or of one."""
 
     @abstractmethod
-    def _begin_progress(self, steps: StepRecorder, predecessors: Collection[str]) -> LaunchProgress:
-        """Return the observer of a launch, which ignores the kernel's former workloads."""
+    def _begin_progress(
+        self, steps: StepRecorder, predecessors: Collection[str], network: str
+    ) -> LaunchProgress:
+        """Return the observer of a launch in a network, without the kernel's former workloads."""
 
     @abstractmethod
     async def _kernel_network(self, name: str) -> KernelNetwork:
@@ -157,7 +159,9 @@ class EngineProcessProxy(ReportingProcessProxy):
             predecessors = await self._remove_previous(request, deadline)
             endpoint = await self._response_endpoint(env, plan.network)
             with (
-                contextlib.closing(self._begin_progress(request.steps, predecessors)) as progress,
+                contextlib.closing(
+                    self._begin_progress(request.steps, predecessors, network_name(env))
+                ) as progress,
                 self._sidecars.watching(request, env, endpoint, progress, reports) as sidecar,
             ):
                 attempt = LaunchAttempt(request, endpoint, progress, reports, sidecar)

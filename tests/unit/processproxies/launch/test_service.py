@@ -1,14 +1,28 @@
 """The launch of a kernel as a Swarm service."""
 
 import ipaddress
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import pytest
 
+from enterprise_gateway.services.processproxies.docker_swarm import DockerSwarmProcessProxy
+from enterprise_gateway.services.processproxies.engine.client import DockerEngine
 from enterprise_gateway.services.processproxies.engine.network import KernelNetwork
-from enterprise_gateway.services.processproxies.launch.service import describe_shortage
+from enterprise_gateway.services.processproxies.engine.services import DockerServices
+from enterprise_gateway.services.processproxies.injection.bundle import BundleMaker
+from enterprise_gateway.services.processproxies.launch.base import LaunchTools
+from enterprise_gateway.services.processproxies.launch.service import (
+    ServiceLaunch,
+    describe_shortage,
+)
+from enterprise_gateway.services.processproxies.pulls.pulls import Pulls
+from enterprise_gateway.services.processproxies.responses.listener import ResponseListener
+from enterprise_gateway.services.processproxies.scripts.runner import ScriptRunner
+from enterprise_gateway.services.processproxies.steps import StepRecorder
 from enterprise_gateway.services.processproxies.workloads.swarm_objects import Task
+from enterprise_gateway.settings import DockerSettings, LiveSettings, Settings
 
 NETWORK = "kernels"
 
@@ -59,3 +73,42 @@ def test_shortage_of_addresses_is_told(own: Task, others: int, *, is_full: bool)
     if is_full:
         assert "'kernels' (10.0.1.0/28) has 13 addresses" in told
     assert not describe_shortage(network, tasks, "gone")
+
+
+class Engine(DockerEngine):
+    """An engine that notes which networks it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__(DockerSettings())
+        self.asked: list[str] = []
+
+    async def network(self, name: str) -> Mapping[str, Any]:
+        """See the base class."""
+        self.asked.append(name)
+        return {
+            "Name": name,
+            "IPAM": {"Config": [{"Subnet": "10.0.1.0/28", "Gateway": "10.0.1.1"}]},
+        }
+
+
+class Services(DockerServices):
+    """Services with a task that waits for an address in a full network."""
+
+    async def all_running_tasks(self) -> list[Task]:
+        """See the base class."""
+        own = task("new", NodeID="", NetworksAttachments=[])
+        return [own, *(inside("own", number) for number in range(10))]
+
+
+async def test_shortage_is_looked_for_in_the_launchs_network() -> None:
+    """A kernelspec may name another than the settings."""
+    engine = Engine()
+    live = LiveSettings(Settings(docker=DockerSettings(network="settings")))
+    tools = LaunchTools(
+        ResponseListener(live), ScriptRunner(), engine, BundleMaker(), Pulls(live, engine)
+    )
+    proxy = DockerSwarmProcessProxy(live, tools, services=Services(engine, ""))
+    progress = proxy._begin_progress(StepRecorder(), (), "own")
+    assert isinstance(progress, ServiceLaunch)
+    assert "'own' (10.0.1.0/28) has 13 addresses" in await progress._find_shortage("s1")
+    assert engine.asked == ["own"]
