@@ -49,6 +49,7 @@ from enterprise_gateway.services.processproxies.launch.environment import (
     network_name,
 )
 from enterprise_gateway.services.processproxies.launch.kernelspec import format_argv
+from enterprise_gateway.services.processproxies.launch.labels import check_labels
 from enterprise_gateway.services.processproxies.launch.progress import (
     LaunchProgress,
     has_failed,
@@ -335,12 +336,7 @@ class EngineProcessProxy(ReportingProcessProxy):
             raise launch_failure(
                 request, "it reported, but its container is gone or has no address."
             )
-        if request.agent_certificate and workload.launch_id != request.launch_id:
-            raise launch_failure(
-                request,
-                "its traffic would not be encrypted: its launch script does not label it with "
-                "EG_AGENT_LAUNCH. Take that from launch_docker.py of this version.",
-            )
+        check_labels(request, workload)
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 _, writer = await asyncio.open_connection(endpoint.host, endpoint.port)

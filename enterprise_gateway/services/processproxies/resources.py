@@ -48,6 +48,8 @@ class KernelResources:
     preferences: tuple[str, ...] = ()
     groups: frozenset[str] = frozenset()
     """The groups of its user that have a quota."""
+    is_binding: bool = False
+    """Whether the operator states a limit of CPUs or memory, or quotas count more than kernels."""
 
     @property
     def usage(self) -> Usage:

@@ -33,6 +33,8 @@ _ASKED = {
     "shm_size": ("KERNEL_SHM_SIZE",),
 }
 """The variables that ask for an amount, Enterprise Gateway's names for Kubernetes among them."""
+VARIABLES = frozenset(name for names in _ASKED.values() for name in names) | {SIZE}
+"""All variables that ask for something."""
 _RESERVED = {
     "reserved_nano_cpus": ("nano_cpus", "KERNEL_CPUS_LIMIT", "KERNEL_CPUS"),
     "reserved_memory": ("memory", "KERNEL_MEMORY_LIMIT", "KERNEL_MEMORY"),
@@ -84,12 +86,14 @@ def plan_resources(
     _check_quotas_can_count(amounts, spec, settings)
     placement = spec.config.placement
     preferences = placement.preferences
+    counting = frozenset(name for name in groups if quota_of(name, settings.group_quotas))
     return KernelResources(
         amounts=amounts,
         ulimits=_ulimits(spec),
         constraints=(*settings.placement_constraints, *placement.constraints),
         preferences=settings.placement_preferences if preferences is None else preferences,
-        groups=frozenset(name for name in groups if quota_of(name, settings.group_quotas)),
+        groups=counting,
+        is_binding=bool(given.nano_cpus or given.memory or counting) or _count_amounts(settings),
     )
 
 
@@ -187,6 +191,12 @@ def _complete(amounts: Amounts) -> Amounts:
 
 def _least(amount: int | None, limit: int | None) -> int | None:
     return amount if amount is None or limit is None else min(amount, limit)
+
+
+def _count_amounts(settings: ResourceSettings) -> bool:
+    """Say whether a quota counts more than the number of kernels."""
+    quotas = [quota for _, quota in (*settings.user_quotas, *settings.group_quotas)]
+    return any(quota != Quota(kernels=quota.kernels) for quota in quotas)
 
 
 def _check_quotas_can_count(amounts: Amounts, spec: Kernelspec, settings: ResourceSettings) -> None:

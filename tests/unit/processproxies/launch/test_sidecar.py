@@ -6,6 +6,7 @@ import json
 import ssl
 import uuid
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from enterprise_gateway.services.processproxies.engine.client import DockerEngin
 from enterprise_gateway.services.processproxies.injection.bundle import BundleMaker
 from enterprise_gateway.services.processproxies.launch.base import LaunchTools
 from enterprise_gateway.services.processproxies.pulls.pulls import Pulls
+from enterprise_gateway.services.processproxies.resources import KernelResources
 from enterprise_gateway.services.processproxies.responses.listener import ResponseListener
 from enterprise_gateway.services.processproxies.scripts.runner import ScriptRunner
 from enterprise_gateway.services.processproxies.workloads.containers import (
@@ -27,6 +29,7 @@ from enterprise_gateway.services.processproxies.workloads.containers import (
     entries_of_environment,
 )
 from enterprise_gateway.settings import LiveSettings, ResponseSettings, Settings
+from enterprise_gateway.settings.values.amounts import Amounts
 
 TOKEN = "5ec7e7" * 8
 KERNEL_IP = "127.0.0.1"
@@ -212,6 +215,18 @@ async def test_sidecar_that_cannot_be_made_fails_the_launch(rig: Rig) -> None:
     with pytest.raises(LaunchError, match=words):
         await launch
     assert rig.containers.removed[1:] == ["kernel"]
+
+
+async def test_script_that_applies_no_limits_fails_the_launch(rig: Rig) -> None:
+    """Where the operator has set one; nothing is left of the launch."""
+    limits = KernelResources(Amounts(memory=2**30), is_binding=True)
+    launch = asyncio.create_task(rig.proxy.launch(replace(rig.request(), resources=limits)))
+    await eventually(lambda: rig.containers.kernel_id in rig.tools.responses._waiters)
+    rig.containers.put("kernel", ip=KERNEL_IP)
+    await rig.report(KERNEL_IP)
+    with pytest.raises(LaunchError, match="its launch script does not apply EG_RESOURCES"):
+        await launch
+    assert sorted(rig.containers.removed) == ["kernel", "sidecar"]
 
 
 async def test_end_of_a_sidecar_fails_the_launch(rig: Rig) -> None:

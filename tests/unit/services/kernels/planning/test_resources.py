@@ -257,3 +257,24 @@ def test_labels_that_are_no_amounts_count_as_none() -> None:
     """A site may have edited them."""
     labels = {"enterprise-gateway.cpus": "x", "enterprise-gateway.memory": "2g"}
     assert usage_of_labels(labels) == Usage()
+
+
+@pytest.mark.parametrize(
+    ("client", "config", "settings", "is_binding"),
+    [
+        ({}, {}, {}, False),
+        ({"KERNEL_MEMORY": "1g"}, {}, {}, False),
+        ({}, {"resources": {"pids": 9, "shm_size": "1g"}}, {}, False),
+        ({}, {"resources": {"memory": "1g"}}, {}, True),
+        ({}, {}, {"default_amounts": Amounts(nano_cpus=CPU)}, True),
+        ({}, {}, {"user_quotas": (("*", Quota(kernels=3)),)}, False),
+        ({}, {}, {"user_quotas": (("*", Quota(gpus=3)),)}, True),
+        ({}, {}, {"group_quotas": (("lab", Quota(kernels=3)),)}, True),
+    ],
+)
+def test_operators_limits_and_quotas_are_binding(
+    client: dict[str, str], config: Any, settings: Any, *, is_binding: bool
+) -> None:
+    """A launch script must apply them; what only a request asks for was never promised."""
+    found = plan(client, make_spec(**config), frozenset({"lab"}), **settings)
+    assert found.is_binding is is_binding
