@@ -9,11 +9,24 @@ import msgspec
 from enterprise_gateway.services.kernels.planning.launches import plan_pooled_launch
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
-from enterprise_gateway.settings import KernelSettings, Settings
+from enterprise_gateway.settings import DockerSettings, KernelSettings, Settings
 
 _DIGEST_CHARS = 16
 _ITS_OWN = ("KERNEL_ID",)
 """Variables that differ between two kernels of one pool."""
+
+_OF_NO_KERNEL = frozenset(
+    {
+        "DOCKER_API_VERSION",
+        "DOCKER_CERT_PATH",
+        "DOCKER_CONFIG",
+        "DOCKER_CONTEXT",
+        "DOCKER_HOST",
+        "DOCKER_TLS_VERIFY",
+        "EG_LOG_LEVEL",
+    }
+)
+"""Variables of launch scripts that change no kernel, and may differ between gateways."""
 
 _OF_THE_POOL = ("pool_size", "pool_env")
 """Keys of a kernelspec's config that change no kernel."""
@@ -57,7 +70,7 @@ def plan_pool(spec: Kernelspec, settings: Settings, size: int = 0, image_id: str
     env = {name: value for name, value in launch.env.items() if name not in _ITS_OWN}
     config = {key: value for key, value in launch.config.items() if key not in _OF_THE_POOL}
     # not the folder of the kernelspec: it may differ between gateways
-    plan = [spec.proxy_class, launch.argv, env, config, settings.sandbox]
+    plan = [spec.proxy_class, launch.argv, env, config, settings.sandbox, _docker(settings.docker)]
     return Pool(
         spec.name,
         spec.proxy_class,
@@ -66,6 +79,12 @@ def plan_pool(spec: Kernelspec, settings: Settings, size: int = 0, image_id: str
         image_id,
         launch,
     )
+
+
+def _docker(settings: DockerSettings) -> list[object]:
+    """Return the Docker settings that kernels have from their launch on."""
+    env = {name: text for name, text in settings.launch_env.items() if name not in _OF_NO_KERNEL}
+    return [settings.encrypt_agent_traffic, settings.network, env]
 
 
 def _digest(parts: object) -> str:

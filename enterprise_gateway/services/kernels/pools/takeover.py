@@ -7,7 +7,10 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from enterprise_gateway.services.kernels.planning.environment import is_steering
+from enterprise_gateway.services.kernels.planning.images import IMAGE
+from enterprise_gateway.services.kernels.planning.resources import VARIABLES
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
+from enterprise_gateway.services.processproxies.sandbox.request_volumes import MOUNTS, VOLUMES
 
 MAX_BYTES = 32 * 1024
 """An agent takes requests of 64 KiB, and JSON may double what is not ASCII."""
@@ -15,6 +18,23 @@ MAX_BYTES = 32 * 1024
 _OWN = frozenset({"KERNEL_ID"})
 """A kernel keeps the id that it had in the pool."""
 _HARMLESS = frozenset({"KERNEL_USERNAME", "KERNEL_LAUNCH_TIMEOUT", "KERNEL_WORKING_DIR"})
+_READ_BY_LAUNCHES = frozenset(
+    {
+        "KERNEL_CLASS_NAME",
+        "KERNEL_GATEWAY",
+        "KERNEL_GID",
+        "KERNEL_ID",
+        "KERNEL_LANGUAGE",
+        "KERNEL_SPARK_CONTEXT_INIT_MODE",
+        "KERNEL_UID",
+        IMAGE,
+        VOLUMES,
+        MOUNTS,
+        *VARIABLES,
+    }
+)
+_READ_BY_SCRIPTS = re.compile(r"EG_.* | DOCKER_.* | REMOVE_CONTAINER", re.VERBOSE | re.DOTALL)
+"""Variables that mean something to every launch: no `pool_env` makes them harmless."""
 _FOR_A_CONTAINER = re.compile(
     r"""
     KERNEL_.*                                          # launch scripts
@@ -81,7 +101,8 @@ def plan_takeover(
     Args:
         pooled: how the kernel was launched.
         wanted: how the user's would be launched.
-        pool_env: further variables that a running kernel may be given; `*` stands for any text.
+        pool_env: further variables that a running kernel may be given, unless launches read them;
+            `*` stands for any text.
         may_move: whether users may choose the working directory.
     """
     if _at_launch(pooled.agent_settings) != _at_launch(wanted.agent_settings):
@@ -111,9 +132,14 @@ def _difference(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str
     return {name: after.get(name) for name in names if before.get(name) != after.get(name)}
 
 
+def _is_read_by_launches(name: str) -> bool:
+    return name in _READ_BY_LAUNCHES or _READ_BY_SCRIPTS.fullmatch(name) is not None
+
+
 def _process_for(name: str, pool_env: Iterable[str]) -> Process | None:
     """Return the process that a variable can be set in, None if it needs a launch."""
-    if name in _HARMLESS or any(fnmatchcase(name, pattern) for pattern in pool_env):
+    is_named = any(fnmatchcase(name, pattern) for pattern in pool_env)
+    if name in _HARMLESS or (is_named and not _is_read_by_launches(name)):
         return Process.RUNNING
     if _FOR_A_CONTAINER.fullmatch(name) is not None:
         return None

@@ -20,7 +20,12 @@ from enterprise_gateway.services.kernels.pools.takeover import (
 )
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec, parse_kernelspec
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
-from enterprise_gateway.settings import KernelSettings, ResourceSettings, Settings
+from enterprise_gateway.settings import (
+    DockerSettings,
+    KernelSettings,
+    ResourceSettings,
+    Settings,
+)
 from enterprise_gateway.settings.values.amounts import Amounts, Quota
 from enterprise_gateway.settings.values.schedule import parse_schedule
 
@@ -175,6 +180,34 @@ def test_kernelspec_names_harmless_variables() -> None:
     assert takeover(spec, KERNEL_PROJECTS="x") is None
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "KERNEL_CLASS_NAME",
+        "KERNEL_CPUS",
+        "KERNEL_GID",
+        "KERNEL_GPUS_LIMIT",
+        "KERNEL_IMAGE",
+        "KERNEL_LANGUAGE",
+        "KERNEL_SIZE",
+        "KERNEL_UID",
+        "KERNEL_VOLUMES",
+        "KERNEL_VOLUME_MOUNTS",
+        "DOCKER_NETWORK",
+        "EG_X",
+        "REMOVE_CONTAINER",
+    ],
+)
+@pytest.mark.parametrize("pattern", ["KERNEL_*", "*"])
+def test_no_pattern_makes_what_launches_read_harmless(name: str, pattern: str) -> None:
+    """In a running kernel it would do nothing: the user would miss a volume, or be another."""
+    pooled = plan_pool(make_spec(), SETTINGS).launch
+    wanted = replace(pooled, env={**pooled.env, name: "1"})
+    assert plan_takeover(pooled, wanted, (pattern,), may_move=True) is None
+    harmless = replace(pooled, env={**pooled.env, "KERNEL_OF_A_SITE": "1"})
+    assert plan_takeover(pooled, harmless, (pattern,), may_move=True) is not None
+
+
 def test_large_environment_needs_a_start() -> None:
     """An agent takes no larger request."""
     assert takeover(**{f"A{n}": "x" * 4000 for n in range(MAX_BYTES // 4000 + 1)}) is None
@@ -234,4 +267,25 @@ def _variants() -> list[Pool]:
         plan_pool(make_spec(), SETTINGS, image_id="sha256:1"),
         plan_pool(make_spec(), changed),
         plan_pool(make_spec(), limited),
+        *(plan_pool(make_spec(), with_docker(**one)) for one in _OTHER_DOCKER_SETTINGS),
     ]
+
+
+_OTHER_DOCKER_SETTINGS: tuple[dict[str, Any], ...] = (
+    {"network": "kernels"},
+    {"encrypt_agent_traffic": True},
+    {"launch_env": {"DOCKER_NETWORK": "kernels"}},
+    {"launch_env": {"EG_REMOVE_CONTAINER": "False"}},
+)
+
+
+def with_docker(**changes: Any) -> Settings:
+    """Return settings with some of the engine's."""
+    return replace(SETTINGS, docker=DockerSettings(**changes))
+
+
+@pytest.mark.parametrize("name", ["DOCKER_HOST", "DOCKER_CONFIG", "EG_LOG_LEVEL"])
+def test_pool_is_the_same_however_the_engine_is_reached(name: str) -> None:
+    """Gateways on several machines share it."""
+    elsewhere = with_docker(launch_env={name: "other"}, host="tcp://other")
+    assert plan_pool(make_spec(), elsewhere).key == plan_pool(make_spec(), SETTINGS).key
