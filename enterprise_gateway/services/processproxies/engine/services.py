@@ -113,8 +113,8 @@ class DockerServices:
         """
         return environment_of(await self.inspect(service_id))
 
-    async def create(self, spec: Mapping[str, Any], registry_auth: str = "") -> None:
-        """Create a service, `POST /services/create`.
+    async def create(self, spec: Mapping[str, Any], registry_auth: str = "") -> str:
+        """Create a service, `POST /services/create`, and return its id.
 
         Args:
             spec: its specification.
@@ -125,12 +125,13 @@ class DockerServices:
             NotFoundError: the swarm lacks something that the service needs.
         """
         async with self._request() as docker:
-            await docker._query_json(  # noqa: SLF001 - `services.create` would change the environment
+            created: Any = await docker._query_json(  # noqa: SLF001 - `services.create` would change the environment
                 "services/create",
                 method="POST",
                 data=spec,
                 headers={"X-Registry-Auth": registry_auth} if registry_auth else None,
             )
+        return str(created["ID"])
 
     async def label(self, name: str, label: str, value: str) -> None:
         """Set a label of a service that does not have it yet, `POST /services/NAME/update`.

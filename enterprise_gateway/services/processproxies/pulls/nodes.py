@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from enterprise_gateway.errors import ConflictError, LaunchError, NotFoundError
 from enterprise_gateway.services.processproxies.engine.images import (
@@ -28,6 +29,15 @@ _POLL_SECONDS = 1.0
 _BEFORE_THE_IMAGE = frozenset({"new", "allocated", "pending", "assigned", "accepted", "preparing"})
 """States of a task whose node does not have the image yet; later ones follow in any case."""
 _WITHOUT_THE_IMAGE = "rejected"
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was last seen of a pull."""
+
+    nodes: list[Node] = field(default_factory=list)
+    """Those that take part."""
+    tasks: list[Task] = field(default_factory=list)
 
 
 class NodePulls:
@@ -53,7 +63,8 @@ class NodePulls:
     async def pull(self, image: str, docker_config: str = "") -> None:
         """Wait until every node that takes part has pulled an image, or has failed to.
 
-        A pull that another gateway has begun is waited for. Cancelling this ends it.
+        A pull that another gateway has begun is waited for, and goes on if this is cancelled; one
+        that was begun here is ended.
 
         Args:
             image: its name; one that is in no registry is left alone.
@@ -66,41 +77,65 @@ class NodePulls:
         if not is_image_name(image) or is_in_no_registry(image):
             return
         seconds = self._live.current.docker.pull_timeout
-        service_id = await self._begin(image, docker_config, seconds)
-        tasks: list[Task] = []
-        nodes: list[Node] = []
+        seen = _Seen()
         try:
             async with asyncio.timeout(seconds):
-                while True:
-                    nodes = [node for node in await self._services.nodes() if node.takes_tasks]
-                    tasks = await self._services.tasks_of([service_id])
-                    if not find_waiting(nodes, tasks):
-                        break
-                    await asyncio.sleep(_POLL_SECONDS)
-        except NotFoundError:
-            return  # the gateway that has begun it has seen its end
-        except TimeoutError:
-            pass
-        finally:
-            await self._tasks.run(self._services.remove(service_id))
-        failure = describe_failure(image, nodes, tasks, seconds)
+                while not await self._pull(image, docker_config, seconds, seen):
+                    pass
+        except TimeoutError as exc:
+            if not seen.nodes:
+                raise LaunchError(
+                    f"The image {image} was not pulled: the swarm did not begin to within "
+                    f"{seconds:g} s."
+                ) from exc
+        failure = describe_failure(image, seen.nodes, seen.tasks, seconds)
         if failure:
             raise LaunchError(failure)
 
-    async def _begin(self, image: str, docker_config: str, seconds: float) -> str:
-        """Create the service, and return its id; one that a killed gateway has left is replaced."""
+    async def _pull(self, image: str, docker_config: str, seconds: float, seen: "_Seen") -> bool:
+        """Pull once; return False if the pull was ended before all nodes had settled."""
+        service_id, is_own = await self._begin(image, docker_config, seconds)
+        try:
+            while True:
+                if await self._has_settled(service_id, seen):
+                    return True
+                await asyncio.sleep(_POLL_SECONDS)
+        except NotFoundError:
+            return False
+        finally:
+            if is_own:
+                await self._tasks.run(self._services.remove(service_id))
+
+    async def _has_settled(self, service_id: str, seen: "_Seen") -> bool:
+        """Look once, and say whether no node is waited for any more.
+
+        Raises:
+            NotFoundError: the service is gone.
+        """
+        nodes = [node for node in await self._services.nodes() if node.takes_tasks]
+        seen.nodes, seen.tasks = nodes, await self._services.tasks_of([service_id])
+        return not find_waiting(seen.nodes, seen.tasks)
+
+    async def _begin(self, image: str, docker_config: str, seconds: float) -> tuple[str, bool]:
+        """Create the service, or join that of another gateway, which may not have ended.
+
+        One that has is left by a gateway that was killed, or about to be removed: its nodes pulled
+        before this was asked for, so it is replaced.
+
+        Returns:
+            Its id, and whether it was created here.
+        """
         name = self._name(image)
         credentials = await self._pulls.credentials(image, docker_config)
         while True:
             with contextlib.suppress(ConflictError):
-                await self._services.create(_service(name, image), credentials.header)
-            try:
+                return await self._services.create(_service(name, image), credentials.header), True
+            with contextlib.suppress(NotFoundError):  # another gateway's, which was just removed
                 service = await self._services.inspect(name)
-            except NotFoundError:  # another gateway's, which has just been removed
-                continue
-            if not _is_left_over(service, seconds):
-                return service.id
-            await self._services.remove(service.id)
+                is_over = _is_left_over(service, seconds)
+                if not is_over and not await self._has_settled(service.id, _Seen()):
+                    return service.id, False
+                await self._services.remove(service.id)
 
     def _name(self, image: str) -> str:
         text = f"{self._live.current.cluster_id}\0{canonical_name(image)}"
