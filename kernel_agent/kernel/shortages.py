@@ -15,7 +15,10 @@ LOOK_SECONDS = 1.0
 """The pause between two looks while the kernel is busy; the counters of a container cannot be
 waited for."""
 QUIET_SECONDS = 10.0
-"""The shortest time between two notices of processes that could not be started."""
+"""The shortest time between two notices of one kind."""
+DYING_SECONDS = 30.0
+"""How long after it was killed a process may still be there: the more memory it had, the longer
+Linux takes to free that."""
 
 
 class ShortageWatch:
@@ -47,7 +50,10 @@ class ShortageWatch:
         self._timer: Optional[asyncio.TimerHandle] = None
         self._is_suspected = False
         """Whether the last look saw a kill; it may be that of the kernel, whose end comes next."""
+        self._next_kill_notice = 0.0
         self._next_notice = 0.0
+        self._told_until = 0.0
+        """Until when an end by SIGKILL may be a kill that was told as another process's end."""
 
     def begin(self) -> None:
         """Look from now on, for as long as the kernel is busy."""
@@ -60,6 +66,16 @@ class ShortageWatch:
             self._timer.cancel()
             self._timer = None
 
+    def has_ended_kernel(self) -> bool:
+        """Say whether memory ran out, once the kernel's process has ended; each kill counts once.
+
+        It may have been told as the end of another process: a kernel with much memory takes a while
+        to end.
+        """
+        is_told = self._loop.time() < self._told_until
+        self._told_until = 0.0
+        return self._oom.has_increased() or is_told
+
     def _look(self) -> None:
         self._timer = None
         if not self._is_alive():
@@ -68,7 +84,7 @@ class ShortageWatch:
         is_killed = self._oom.is_ahead
         if is_killed and self._is_suspected:
             self._oom.has_increased()
-            self._tell(explain_killed_process(memory_limit()))
+            self._note_kill()
             is_killed = False
         self._is_suspected = is_killed
         if self._pids.has_increased() and self._loop.time() >= self._next_notice:
@@ -76,6 +92,13 @@ class ShortageWatch:
             self._tell(explain_refused_process(self._pids.limit))
         if self._is_suspected or self._is_busy():
             self.begin()
+
+    def _note_kill(self) -> None:
+        now = self._loop.time()
+        self._told_until = now + DYING_SECONDS
+        if now >= self._next_kill_notice:
+            self._next_kill_notice = now + QUIET_SECONDS
+            self._tell(explain_killed_process(memory_limit()))
 
 
 def explain_killed_process(limit: Optional[int]) -> str:

@@ -386,7 +386,7 @@ class KernelSupervisor:
             client, self._client = self._client, None
             if client is not None:
                 client.close()
-        reason = process.explain_exit(code, out_of_memory=self._oom.has_increased())
+        reason = process.explain_exit(code, out_of_memory=self._shortages.has_ended_kernel())
         if failure is not None:
             reason = ExitReason(failure, stderr=reason.stderr)
         if not is_ready and not process.was_spare:

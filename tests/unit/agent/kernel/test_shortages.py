@@ -116,3 +116,46 @@ def test_machine_without_memory_has_no_limit_to_tell() -> None:
 def test_process_that_is_gone_needs_no_score() -> None:
     """It may end at any moment."""
     end_before_agent(2**22 + 1)
+
+
+async def test_kernel_that_takes_long_to_end_has_run_out_of_memory(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its kill was told as another process's; but not if it ends much later."""
+    group.count(oom_kill=1)
+    group.look()
+    group.look()
+    assert len(group.told) == 1
+    assert group.watch.has_ended_kernel()
+    assert not group.watch.has_ended_kernel()
+    monkeypatch.setattr(shortages, "DYING_SECONDS", 0.0)
+    group.count(oom_kill=2)
+    group.look()
+    group.look()
+    assert not group.watch.has_ended_kernel()
+
+
+async def test_kernel_that_ends_at_once_has_run_out_of_memory(group: Group) -> None:
+    """Before any look, or after the first."""
+    assert not group.watch.has_ended_kernel()
+    group.count(oom_kill=1)
+    assert group.watch.has_ended_kernel()
+    group.count(oom_kill=2)
+    group.look()
+    assert group.watch.has_ended_kernel()
+    assert group.told == []
+
+
+async def test_killed_processes_are_told_once_in_a_while(group: Group) -> None:
+    """A pool of workers that starts each anew would fill the page; each kill still counts."""
+    for killed in range(1, 5):
+        group.count(oom_kill=killed)
+        group.look()
+        group.look()
+    assert len(group.told) == 1
+    assert not group.oom.has_increased()
+    group.watch._next_kill_notice = 0.0
+    group.count(oom_kill=9)
+    group.look()
+    group.look()
+    assert len(group.told) == 2
