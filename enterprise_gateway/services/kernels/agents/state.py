@@ -93,8 +93,8 @@ class AgentState(msgspec.Struct, frozen=True):
     """The oldest requests without a reply; a gateway answers them if the agent dies as well."""
     start: StartTimes | None = None
     """The latest start or restart; None before the first has ended, and from older agents."""
-    notice: Name = ""
-    """A sentence for the user about how the kernel was started; older agents have none."""
+    notice: Name | None = None
+    """A sentence for the user about how the kernel was started, or ""; None: an older agent."""
     kernel_info: dict[str, object] = {}
     """The content of the newest kernel_info reply, with which a gateway answers then."""
     ended_by: Annotated[str, msgspec.Meta(max_length=32)] = ""
@@ -105,6 +105,11 @@ class AgentState(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         """Check that the time is one."""
         datetime.fromisoformat(self.last_activity)
+
+    @property
+    def can_begin_anew(self) -> bool:
+        """Whether the agent knows `process` of `POST /v1/take`, which is as old as its notices."""
+        return self.notice is not None
 
     @property
     def is_dead(self) -> bool:

@@ -1,8 +1,9 @@
 """The pools of this gateway's kernelspecs, and the taking of a kernel from one."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 from enterprise_gateway.errors import (
     ConfigurationError,
@@ -33,6 +34,8 @@ TAKE_SECONDS = 2.0
 """How long agent and engine may take; then the kernel is started as if there were no pool."""
 BOOT_SECONDS = 15.0
 """How long an agent may take if a process has to begin first."""
+TAKE_FRACTION = 0.5
+"""The part of a launch's time that a pool may take; the rest is for a launch without it."""
 DISCARD_SECONDS = 15.0
 
 _log = logging.getLogger(__name__)
@@ -69,7 +72,7 @@ class Pools:
     async def take(self, pool: Pool, spec: Kernelspec, launch: LaunchRequest) -> Record | None:
         """Give a user a kernel that is ready, or nearly; None if none fits.
 
-        A pool makes no start fail.
+        A pool makes no start fail, and takes no more than a part of its time.
 
         Args:
             pool: that of the kernelspec.
@@ -79,10 +82,11 @@ class Pools:
         takeover = self._plan(pool, spec, launch)
         record = None
         if takeover is not None:
-            record = await self._take_one(self.ready(pool.key), takeover, launch)
-        if takeover is not None and record is None:
-            coming = await self.upcoming.next_ready(spec.name)
-            record = await self._take_one([coming], takeover, launch) if coming else None
+            try:
+                async with asyncio.timeout(launch.timeout * TAKE_FRACTION):
+                    record = await self._take_one(pool, takeover, launch)
+            except TimeoutError:
+                _log.warning("No kernel was taken from the pool of %s in time", spec.name)
         self._metrics.count(spec.name, _outcome(takeover, record))
         return record
 
@@ -101,25 +105,38 @@ class Pools:
             await self._registry.end(record, DISCARD_SECONDS)  # its agent lets no user take it
 
     async def _take_one(
-        self, records: Iterable[Record], takeover: Takeover, launch: LaunchRequest
+        self, pool: Pool, takeover: Takeover, launch: LaunchRequest
     ) -> Record | None:
-        for record in records:
-            if record in self._reserved:
-                continue
-            self._reserved.add(record)
-            try:
-                await self._take(record, takeover, launch)
-            except ConflictError:  # another gateway was faster
-                continue
-            except (GatewayError, TimeoutError) as exc:
-                _log.warning("Kernel %s was not taken from its pool: %s", record.kernel_id, exc)
-                return None
-            else:
-                self.last_taken = asyncio.get_running_loop().time()
-                return record
-            finally:
-                self._reserved.discard(record)
+        """Take the first kernel that another gateway does not take; any other failure is the last.
+
+        What was wrong with one is likely to be wrong with the next, and would spoil that, too.
+        """
+        async with contextlib.aclosing(self._candidates(pool)) as candidates:
+            async for record in candidates:
+                if record in self._reserved or not _can_become(record, takeover):
+                    continue
+                self._reserved.add(record)
+                try:
+                    await self._take(record, takeover, launch)
+                except ConflictError:  # another gateway was faster
+                    continue
+                except (GatewayError, TimeoutError) as exc:
+                    _log.warning("Kernel %s was not taken from its pool: %s", record.kernel_id, exc)
+                    return None
+                else:
+                    self.last_taken = asyncio.get_running_loop().time()
+                    return record
+                finally:
+                    self._reserved.discard(record)
         return None
+
+    async def _candidates(self, pool: Pool) -> AsyncGenerator[Record]:
+        """Yield the kernels that are ready, then the one that is nearly, once it is."""
+        for record in self.ready(pool.key):
+            yield record
+        coming = await self.upcoming.next_ready(pool.kernel_name)
+        if coming is not None:
+            yield coming
 
     def _sizes(self) -> dict[str, tuple[int, int]]:
         return {name: (pool.size, len(self.ready(pool.key))) for name, pool in self.current.items()}
@@ -163,6 +180,15 @@ class Pools:
         secret = self._live.current.cluster_secret
         # launched again, it keeps the id that it has
         record.take(workload, with_kernel_id(launch, record.kernel_id, secret), state)
+
+
+def _can_become(record: Record, takeover: Takeover) -> bool:
+    """Say whether a kernel's agent can do what a takeover asks for.
+
+    An older one would ignore which process is meant, and set the variables in the running one.
+    """
+    is_running = takeover.process is Process.RUNNING
+    return is_running or (record.state is not None and record.state.can_begin_anew)
 
 
 def _outcome(takeover: Takeover | None, record: Record | None) -> str:

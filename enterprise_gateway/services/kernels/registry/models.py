@@ -60,7 +60,7 @@ def kernel_model(record: Record) -> KernelModel:
 def detailed_model(record: Record) -> KernelModel:
     """Return the REST model of a kernel that was asked for by itself."""
     notice = record.state.notice if record.state else ""
-    return msgspec.structs.replace(kernel_model(record), start=record.start, notice=notice)
+    return msgspec.structs.replace(kernel_model(record), start=record.start, notice=notice or "")
 
 
 def with_access(model: KernelModel, access: KernelAccess) -> KernelModel:

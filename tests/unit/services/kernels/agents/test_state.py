@@ -117,3 +117,10 @@ def test_long_texts_are_cut() -> None:
 def test_failures_without_a_message_have_none(raw: bytes) -> None:
     """The caller has only the status then."""
     assert failure_message(raw) == ""
+
+
+def test_older_agent_is_known_by_what_it_does_not_say() -> None:
+    """It would set the variables of a new process in the running one."""
+    for changes, can_begin_anew in (({}, False), ({"notice": ""}, True), ({"notice": "x"}, True)):
+        state = parse_state(json.dumps({**DOCUMENT, **changes}).encode(), KERNEL_ID, NOW)
+        assert state.can_begin_anew is can_begin_anew
