@@ -53,6 +53,9 @@ async def test_state_document_is_complete(agent: Agent) -> None:
         "kernel_info": document["kernel_info"],
         "annotations": {"revision": 0, "document": {}},
         "start": document["start"],
+        "usage": document["usage"],
+        "ended_by": "",
+        "notice": "",
     }
     assert TIMESTAMP.fullmatch(document["last_activity"])
     assert TIMESTAMP.fullmatch(document["started"])

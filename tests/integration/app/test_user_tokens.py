@@ -62,8 +62,10 @@ def test_user_starts_kernels_until_the_token_is_removed(
     wait_until(lambda: ann.request("GET", "/api/me").status_code == 401, what="401 for ann")
     bob = connect(run(gateway, "add", "bob"))
     wait_until(lambda: bob.request("GET", "/api/me").ok, what="the new token")
-    for kernel in kernels:
-        lab.delete_kernel(kernel)
+    lab.delete_kernel(kernels[1])
+    assert lab.request("DELETE", f"/api/kernels/{kernels[0]}").status_code == 404
+    stopped = gateway.run_command("kernels", "stop", kernels[0])
+    assert stopped.returncode == 0, stopped.stderr
     assert ann.token not in gateway.read_log()
 
 
