@@ -76,6 +76,10 @@ class ShortageWatch:
         self._told_until = 0.0
         return self._oom.has_increased() or is_told
 
+    def acquit_kernel(self) -> None:
+        """Note that the kernel has answered: it is not what was killed."""
+        self._told_until = 0.0
+
     def _look(self) -> None:
         self._timer = None
         if not self._is_alive():

@@ -468,6 +468,7 @@ class KernelSupervisor:
         self._active()
 
     def _on_reply(self, message: Message) -> None:
+        self._shortages.acquit_kernel()
         self._relay.reply(message)
         client = self._client
         if client is not None and client.channels.is_iopub_lost:

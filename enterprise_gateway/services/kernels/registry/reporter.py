@@ -52,7 +52,12 @@ class ExitReporter:
         before, reported.restarts = reported.restarts, state.restarts
         if state.notice and not reported.is_notice_reported:
             reported.is_notice_reported = True
-            _log.warning("Kernel %s: %s", record.kernel_id, state.notice[:MAX_REASON_CHARS])
+            # its text names what the client has asked for, which is in no log
+            _log.warning(
+                "Kernel %s was not started in the folder that was asked for: notice in its model "
+                "says why",
+                record.kernel_id,
+            )
         if not state.is_dead:
             reported.is_death_reported = False
         reason = state.reason
