@@ -8,6 +8,14 @@ The names of the classes are public: values of the label `error` of the metric
 `eg_kernel_start_failures_total`, and so in the alerts of docs/operations.md.
 """
 
+import msgspec
+
+UNREADABLE_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What `msgspec.json.decode` raises for a text that is not JSON, or not of the wanted type.
+
+`RecursionError` is for one that is nested too deeply, and no `ValueError`.
+"""
+
 
 class GatewayError(Exception):
     """Base of all errors that a client may see; its text is the message the client gets."""

@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 from aiohttp import web
 
-from enterprise_gateway.errors import ForbiddenError, InvalidRequestError
+from enterprise_gateway.errors import UNREADABLE_JSON, ForbiddenError, InvalidRequestError
 from enterprise_gateway.settings import LiveSettings
 
 _Body = TypeVar("_Body")
@@ -33,7 +33,7 @@ def decode_json(raw: bytes, kind: type[_Body]) -> _Body:
         return msgspec.json.decode(b"{}" if text in _NOTHING else text, type=kind)
     except msgspec.ValidationError as exc:
         raise InvalidRequestError(f"Invalid body of request: {exc}") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except UNREADABLE_JSON as exc:
         raise InvalidRequestError("Invalid JSON in body of request") from exc
 
 

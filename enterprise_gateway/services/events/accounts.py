@@ -3,8 +3,6 @@
 import json
 from dataclasses import dataclass, field
 
-import msgspec
-
 from enterprise_gateway.services.events.events import (
     Claimed,
     Culled,
@@ -64,7 +62,7 @@ class Accounts:
             return
         try:
             event = _read(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError):
+        except (ValueError, RecursionError):
             self.faulty += 1
             return
         if event is not None:

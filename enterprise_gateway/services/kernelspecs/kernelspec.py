@@ -73,6 +73,7 @@ def parse_kernelspec(
 
     Raises:
         ValueError: the text is not a kernelspec; the message says why.
+        RecursionError: it is nested too deeply.
         ConfigurationError: its process proxy's config is wrong.
     """
     spec = msgspec.json.decode(raw, type=KernelJson)

@@ -199,7 +199,7 @@ def _parse(name: str, folder: Path) -> Kernelspec | _Fault:
     try:
         raw = (folder / "kernel.json").read_bytes()
         spec = parse_kernelspec(name, folder, raw, _resource_names(folder))
-    except (OSError, ValueError, ConfigurationError) as exc:
+    except (OSError, ValueError, RecursionError, ConfigurationError) as exc:
         _log.warning("Kernelspec %s is left out: %s", folder, exc)
         return _Fault(str(exc).rstrip("."))
     if "executor_image_name" in spec.proxy_config:

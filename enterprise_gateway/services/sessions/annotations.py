@@ -10,6 +10,8 @@ from typing import Annotated
 
 import msgspec
 
+from enterprise_gateway.errors import UNREADABLE_JSON
+
 KEY = "sessions"
 _KEY_LABEL = b"enterprise-gateway sessions\0"
 """No kernel id, so no agent's token is ever this key."""
@@ -54,7 +56,7 @@ class SessionStore:
         """
         try:
             stored = msgspec.json.decode(document, type=_Document).sessions
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE_JSON:
             return []
         return [each for each in stored if hmac.compare_digest(each.mac.encode(), self._mac(each))]
 
@@ -94,5 +96,5 @@ def derive_session_key(cluster_secret: bytes) -> bytes:
 def _entries(document: msgspec.Raw) -> dict[str, msgspec.Raw]:
     try:
         return msgspec.json.decode(document, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE_JSON:
         return {}

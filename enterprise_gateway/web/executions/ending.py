@@ -4,6 +4,7 @@ import json
 
 import msgspec
 
+from enterprise_gateway.errors import UNREADABLE_JSON
 from enterprise_gateway.services.kernels.agents.state import OpenRequest
 from enterprise_gateway.web.dead_kernels import DeadKernelAnswers
 
@@ -52,7 +53,7 @@ class Ending:
         line = self._first.split(self._mark)[0].rpartition(b"data: ")[2]
         try:
             execution = msgspec.json.decode(line, type=_Execution)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNREADABLE_JSON:
             execution = _Execution()
         return {"msg_type": "execute_request", **msgspec.structs.asdict(execution)}
 

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import msgspec
 
-from enterprise_gateway.errors import InvalidRequestError
+from enterprise_gateway.errors import UNREADABLE_JSON, InvalidRequestError
 from enterprise_gateway.services.users import User
 
 KEY = "shares"
@@ -105,7 +105,7 @@ class GrantStore:
             return ()
         try:
             stored = msgspec.json.decode(document, type=_Document).shares[:MAX_SHARES]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+        except UNREADABLE_JSON:
             return ()
         return tuple(
             each for each in stored if hmac.compare_digest(each.mac.encode(), self._mac(each))
@@ -154,5 +154,5 @@ def best_grant(grants: Sequence[Grant], user: User) -> Grant | None:
 def _entries(document: msgspec.Raw) -> dict[str, msgspec.Raw]:
     try:
         return msgspec.json.decode(document, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE_JSON:
         return {}

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 
+from enterprise_gateway.errors import UNREADABLE_JSON
 from enterprise_gateway.services.processproxies.steps import StartTimes
 
 MAX_REASON_CHARS = 8192
@@ -177,7 +178,7 @@ def parse_document(raw: bytes, kind: type[_Document]) -> _Document:
     """
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except UNREADABLE_JSON as exc:
         raise DocumentError(
             f"its answer is not understood ({str(exc)[:MAX_DETAIL_CHARS]!a})"
         ) from exc

@@ -12,7 +12,7 @@ from string import Template
 
 import msgspec
 
-from enterprise_gateway.errors import InvalidRequestError
+from enterprise_gateway.errors import UNREADABLE_JSON, InvalidRequestError
 
 _log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def recover_kernel_name(env: Mapping[str, str]) -> str:
         return msgspec.json.decode(
             env.get("EG_AGENT_SETTINGS", "{}"), type=_AgentSettings
         ).kernel_name
-    except msgspec.DecodeError:
+    except UNREADABLE_JSON:
         return ""
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.errors import UNREADABLE_JSON, ConfigurationError
 from enterprise_gateway.services.processproxies.local.processes import ProcessIdentity
 
 _MAX_SOCKET_PATH_BYTES = 107
@@ -128,7 +128,7 @@ class LocalRecords:
             return None
         try:
             return msgspec.json.decode(data, type=LocalRecord)
-        except msgspec.DecodeError:
+        except UNREADABLE_JSON:
             _log.warning("The record of local kernel %s is unreadable and is ignored", kernel_id)
             return None
 

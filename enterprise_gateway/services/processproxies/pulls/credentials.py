@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from enterprise_gateway.errors import UNREADABLE_JSON
 from enterprise_gateway.services.processproxies.engine.images import DOCKER_HUB
 
 HELPER_SECONDS = 15.0
@@ -77,7 +78,7 @@ async def find_credentials(registry: str, folder: Path) -> Credentials:
         config = await asyncio.to_thread(_read, file)
     except FileNotFoundError:
         return Credentials()
-    except (OSError, ValueError) as exc:
+    except (OSError, *UNREADABLE_JSON) as exc:
         return Credentials(obstacle=f"{file} cannot be used: {_plain(exc)}.")
     key = _HUB_KEY if registry == DOCKER_HUB else registry
     helper = config.cred_helpers.get(key) or config.cred_helpers.get(registry) or config.creds_store
@@ -157,7 +158,7 @@ async def _ask(helper: str, key: str) -> _Stored | None:
         raise _HelperError(f"exit code {process.returncode}")
     try:
         answer = msgspec.json.decode(printed, type=_HelperAnswer)
-    except ValueError as exc:
+    except UNREADABLE_JSON as exc:
         raise _HelperError("its answer is malformed") from exc
     if answer.username == _IS_TOKEN:
         return _Stored(identitytoken=answer.secret)

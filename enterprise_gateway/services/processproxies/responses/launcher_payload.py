@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from enterprise_gateway.errors import UNREADABLE_JSON
+
 _KEY_BYTES = 16
 _END_OF_OBJECT = b"}"
 
@@ -94,7 +96,7 @@ def _envelope_of(content: bytes) -> _Envelope | None:
     """Return the envelope of version 1, None if the content is something else."""
     try:
         return msgspec.json.decode(content, type=_Envelope)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE_JSON:
         return None
 
 

@@ -6,6 +6,7 @@ from enum import Enum
 
 import msgspec
 
+from enterprise_gateway.errors import UNREADABLE_JSON
 from enterprise_gateway.services.processproxies.steps import StartTimes
 
 MAX_REPORT_BYTES = 64 * 1024
@@ -75,5 +76,5 @@ def decode_report(line: bytes) -> Report:
     """
     try:
         return _decoder.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except UNREADABLE_JSON as exc:
         raise MalformedReportError(str(exc)) from exc

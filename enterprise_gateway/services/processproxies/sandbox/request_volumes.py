@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from enterprise_gateway.errors import UNREADABLE_JSON
 from enterprise_gateway.services.processproxies.sandbox.volumes import (
     MAX_VOLUMES,
     Bind,
@@ -115,7 +116,7 @@ def _decode(env: Mapping[str, str], name: str, kind: type[_Entry]) -> tuple[_Ent
         return ()
     try:
         return tuple(msgspec.json.decode(text, type=list[kind]))  # type: ignore[valid-type] # built here
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except UNREADABLE_JSON as exc:
         raise VolumeError(f"{name} is not a JSON list as it must be: {str(exc)[:200]}") from exc
 
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 import aiohttp
 import msgspec
 
-from enterprise_gateway.errors import UnavailableError
+from enterprise_gateway.errors import UNREADABLE_JSON, UnavailableError
 
 TIMEOUT_SECONDS = 5.0
 MAX_BYTES = 1024 * 1024
@@ -62,7 +62,7 @@ class JSONClient:
             raise UnavailableError(f"{what} does not answer at {url}: {cause}.") from exc
         try:
             return msgspec.json.decode(raw, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        except UNREADABLE_JSON as exc:
             raise UnavailableError(f"{what} answers nothing usable at {url}: {exc}.") from exc
 
 

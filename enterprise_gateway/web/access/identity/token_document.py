@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.errors import UNREADABLE_JSON, ConfigurationError
 from enterprise_gateway.services.users import EVERYONE, MAX_NAME_CHARS, Scope, User, is_name
 
 MAX_TOKENS = 10_000
@@ -136,7 +136,7 @@ def decode_tokens(raw: bytes) -> TokenDocument:
         return TokenDocument(msgspec.json.decode(raw, type=_Document).tokens)
     except msgspec.ValidationError as exc:
         raise ConfigurationError(f"{exc}") from exc
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except UNREADABLE_JSON as exc:
         raise ConfigurationError(f"it is not JSON: {exc}") from exc
 
 

@@ -13,6 +13,8 @@ from enterprise_gateway.services.processproxies.pulls.credentials import find_cr
 
 REGISTRY = "registry.example.org:5000"
 ANN = {"username": "ann", "password": "se:cret"}
+NESTED = '{"cret": ' + "[" * 10_000
+"""JSON that no decoder follows to its end."""
 
 
 def write_config(folder: Path, **config: Any) -> None:
@@ -104,6 +106,7 @@ async def test_helper_without_credentials_is_no_obstacle(
     [
         ("cat >/dev/null; echo se:cret; exit 1", "exit code 1"),
         ("cat >/dev/null; echo se:cret", "its answer is malformed"),
+        (f"cat >/dev/null; echo '{NESTED}'", "its answer is malformed"),
         ("sleep 60", "did not answer in 0 s"),
     ],
 )
@@ -131,7 +134,10 @@ async def test_helper_that_is_missing_is_named(tmp_path: Path, name: str) -> Non
     assert f"docker-credential-{name}" in found.obstacle
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"auths": 1}', '{"auths": {"a": {"auth": "cret"'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", '{"auths": 1}', '{"auths": {"a": {"auth": "cret"', NESTED],
+)
 async def test_file_that_is_malformed_is_named(tmp_path: Path, text: str) -> None:
     """Without its contents."""
     (tmp_path / "config.json").write_text(text)

@@ -110,6 +110,7 @@ async def test_allowed_kernels_apply_to_every_way_of_getting_one(folder: Path) -
         '{"argv": ["x\\u0000"]}',
         '{"argv": ["x"], "interrupt_mode": "telepathy"}',
         '{"argv": ["x"], "metadata": {"process_proxy": {"class_name": 7}}}',
+        '{"argv": ["x"], "metadata": {"x": ' + "[" * 10_000,
     ],
 )
 async def test_faulty_kernelspecs_are_left_out(

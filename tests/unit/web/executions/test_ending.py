@@ -59,7 +59,10 @@ def test_error_and_reply_say_why(content_type: str, step: int) -> None:
     assert reply["content"]["status"] == "error"
 
 
-@pytest.mark.parametrize("first", [b"", b"{}", b"[]", b"\xff", b"{" * 20_000, b'{"msg_id":1}'])
+@pytest.mark.parametrize(
+    "first",
+    [b"", b"{}", b"[]", b"\xff", b"{" * 20_000, b'{"other":' + b"[" * 10_000, b'{"msg_id":1}'],
+)
 def test_first_record_may_be_anything(first: bytes) -> None:
     """An agent is not trusted."""
     ending = Ending(NDJSON)
