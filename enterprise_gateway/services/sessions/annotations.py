@@ -10,7 +10,10 @@ from typing import Annotated
 
 import msgspec
 
-from enterprise_gateway.errors import UNREADABLE_JSON
+from enterprise_gateway.services.kernels.access.annotations import (
+    read_annotations,
+    replace_entry,
+)
 
 KEY = "sessions"
 _KEY_LABEL = b"enterprise-gateway sessions\0"
@@ -54,22 +57,19 @@ class SessionStore:
 
         The most that an agent can forge is an earlier session of this kernel.
         """
-        try:
-            stored = msgspec.json.decode(document, type=_Document).sessions
-        except UNREADABLE_JSON:
-            return []
+        stored = read_annotations(document, _Document).sessions
         return [each for each in stored if hmac.compare_digest(each.mac.encode(), self._mac(each))]
 
     def with_session(self, session: Session, document: msgspec.Raw) -> dict[str, object]:
         """Return the annotations with a session added; it replaces one of the same id."""
         others = [other for other in self.sessions_in(document) if other.id != session.id]
         own = msgspec.structs.replace(session, mac=self._mac(session).decode())
-        return {**_entries(document), KEY: [*others, own]}
+        return replace_entry(document, KEY, [*others, own])
 
     def without_session(self, session_id: str, document: msgspec.Raw) -> dict[str, object]:
         """Return the annotations with a session removed."""
         others = [other for other in self.sessions_in(document) if other.id != session_id]
-        return {**_entries(document), KEY: others}
+        return replace_entry(document, KEY, others)
 
     def _mac(self, session: Session) -> bytes:
         fields = [
@@ -91,10 +91,3 @@ def derive_session_key(cluster_secret: bytes) -> bytes:
     It derives from the cluster secret, so no replica has to store or share it.
     """
     return hmac.digest(cluster_secret, _KEY_LABEL, "sha256")
-
-
-def _entries(document: msgspec.Raw) -> dict[str, msgspec.Raw]:
-    try:
-        return msgspec.json.decode(document, type=dict[str, msgspec.Raw])
-    except UNREADABLE_JSON:
-        return {}

@@ -14,12 +14,15 @@ from typing import Annotated
 
 import msgspec
 
-from enterprise_gateway.errors import UNREADABLE_JSON, InvalidRequestError
-from enterprise_gateway.services.users import User
+from enterprise_gateway.errors import InvalidRequestError
+from enterprise_gateway.services.kernels.access.annotations import (
+    read_annotations,
+    replace_entry,
+)
+from enterprise_gateway.services.users import MAX_NAME_CHARS, User
 
 KEY = "shares"
 MAX_SHARES = 50
-MAX_NAME_CHARS = 255
 MAX_BYTES = 24 * 1024
 """Of all shares of a kernel: an agent takes annotations of 64 KiB, and sessions need room too."""
 
@@ -103,10 +106,7 @@ class GrantStore:
         """
         if b'"shares"' not in bytes(document):
             return ()
-        try:
-            stored = msgspec.json.decode(document, type=_Document).shares[:MAX_SHARES]
-        except UNREADABLE_JSON:
-            return ()
+        stored = read_annotations(document, _Document).shares[:MAX_SHARES]
         return tuple(
             each for each in stored if hmac.compare_digest(each.mac.encode(), self._mac(each))
         )
@@ -115,7 +115,7 @@ class GrantStore:
         """Return the annotations with other shares; one that stays keeps its id."""
         known = {grant.share: grant for grant in self.grants_in(document)}
         grants = [known.get(share) or self._new_grant(share) for share in shares]
-        return {**_entries(document), KEY: grants}
+        return replace_entry(document, KEY, grants)
 
     def _new_grant(self, share: Share) -> Grant:
         grant = Grant(secrets.token_hex(8), share.access, share.user, share.group)
@@ -149,10 +149,3 @@ def best_grant(grants: Sequence[Grant], user: User) -> Grant | None:
     """Return the share that allows a user the most, None if there is none for them."""
     own = [grant for grant in grants if grant.share.is_for(user)]
     return max(own, key=lambda grant: grant.access is Access.WRITE, default=None)
-
-
-def _entries(document: msgspec.Raw) -> dict[str, msgspec.Raw]:
-    try:
-        return msgspec.json.decode(document, type=dict[str, msgspec.Raw])
-    except UNREADABLE_JSON:
-        return {}
