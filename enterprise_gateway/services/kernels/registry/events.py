@@ -5,6 +5,7 @@ loses none. Of a kernel's owner the workload tells, and not its agent.
 """
 
 import time
+from typing import TypedDict
 
 from enterprise_gateway.services.events.bus import EventBus
 from enterprise_gateway.services.events.events import (
@@ -96,12 +97,8 @@ class KernelEvents:
         self._bus.publish(
             Ready(
                 id=unique_id(),
-                time=_now(),
-                owner=record.workload.username,
-                kernel_id=record.kernel_id,
-                kernel_name=record.kernel_name[:MAX_NAME_CHARS],
+                **_about(record),
                 by=current_client(),
-                launch=_launch_of(record),
                 seconds=_rounded(start.seconds),
             )
         )
@@ -111,12 +108,8 @@ class KernelEvents:
         self._bus.publish(
             Claimed(
                 id=unique_id(),
-                time=_now(),
-                owner=record.workload.username,
-                kernel_id=record.kernel_id,
-                kernel_name=record.kernel_name[:MAX_NAME_CHARS],
+                **_about(record),
                 by=current_client(),
-                launch=_launch_of(record),
                 seconds=_rounded(start.seconds),
                 waited=_age(record),
             )
@@ -137,12 +130,8 @@ class KernelEvents:
         self._bus.publish(
             Restarted(
                 id=_id_of(record, "restarted"),
-                time=_now(),
-                owner=record.workload.username,
-                kernel_id=record.kernel_id,
-                kernel_name=record.kernel_name[:MAX_NAME_CHARS],
+                **_about(record),
                 by=by,
-                launch=_launch_of(record),
                 restarts=restarts,
                 seconds=_rounded(start.seconds) if start is not None else None,
                 reason=reason[:MAX_REASON_CHARS],
@@ -154,11 +143,7 @@ class KernelEvents:
         self._bus.publish(
             Dead(
                 id=_id_of(record, "dead"),
-                time=_now(),
-                owner=record.workload.username,
-                kernel_id=record.kernel_id,
-                kernel_name=record.kernel_name[:MAX_NAME_CHARS],
-                launch=_launch_of(record),
+                **_about(record),
                 usage=usage_of(record, time.time()),
                 reason=death.reason[:MAX_REASON_CHARS],
                 cause=death.cause.value,
@@ -173,12 +158,8 @@ class KernelEvents:
         self._bus.publish(
             kind(
                 id=shared_id(record.kernel_id, _launch_of(record), "ended"),
-                time=_now(),
-                owner=record.workload.username,
-                kernel_id=record.kernel_id,
-                kernel_name=record.kernel_name[:MAX_NAME_CHARS],
+                **_about(record),
                 by=record.requested_by or (told if told in ENDED_BY else ""),
-                launch=_launch_of(record),
                 usage=usage_of(record, time.time()),
             )
         )
@@ -203,6 +184,26 @@ def usage_of(record: Record, now: float) -> Usage:
         memory_peak_bytes=told.memory_peak_bytes if told is not None else None,
         gpus=taken.gpus,
     )
+
+
+class _About(TypedDict):
+    """What the events of a workload tell of it."""
+
+    time: str
+    owner: str
+    kernel_id: str
+    kernel_name: str
+    launch: str
+
+
+def _about(record: Record) -> _About:
+    return {
+        "time": _now(),
+        "owner": record.workload.username,
+        "kernel_id": record.kernel_id,
+        "kernel_name": record.kernel_name[:MAX_NAME_CHARS],
+        "launch": _launch_of(record),
+    }
 
 
 def _launch_of(record: Record) -> str:
