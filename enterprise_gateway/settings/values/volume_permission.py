@@ -12,7 +12,7 @@ BIND = "bind"
 NFS = "nfs"
 _ENTRY = re.compile(r"(tmpfs)|(volume):([^:/]+)|(bind):(/[^:]*)|(nfs):([^:/]+:/[^:]*)")
 _READ_ONLY = ":ro"
-_USERNAME = "{username}"
+USERNAME = "{username}"
 BELOW_USER = (
     "{username} must be in the last part of the path, since users could put links in the place of "
     "folders below their own; name the user's folder itself"
@@ -45,7 +45,7 @@ def parse_permissions(texts: Iterable[str]) -> tuple[VolumePermission, ...]:
 
 def has_folder_below_user(path: str) -> bool:
     """Return whether a path has parts after the one with `{username}`."""
-    return _USERNAME in path.rstrip("/").rpartition("/")[0]
+    return USERNAME in path.rstrip("/").rpartition("/")[0]
 
 
 def _permission(text: str) -> VolumePermission:

@@ -193,14 +193,17 @@ def _least(amount: int | None, limit: int | None) -> int | None:
     return amount if amount is None or limit is None else min(amount, limit)
 
 
+def _quotas(settings: ResourceSettings) -> list[Quota]:
+    return [quota for _, quota in (*settings.user_quotas, *settings.group_quotas)]
+
+
 def _count_amounts(settings: ResourceSettings) -> bool:
     """Say whether a quota counts more than the number of kernels."""
-    quotas = [quota for _, quota in (*settings.user_quotas, *settings.group_quotas)]
-    return any(quota != Quota(kernels=quota.kernels) for quota in quotas)
+    return any(quota != Quota(kernels=quota.kernels) for quota in _quotas(settings))
 
 
 def _check_quotas_can_count(amounts: Amounts, spec: Kernelspec, settings: ResourceSettings) -> None:
-    quotas = [quota for _, quota in (*settings.user_quotas, *settings.group_quotas)]
+    quotas = _quotas(settings)
     for field, name in (("nano_cpus", "cpus"), ("memory", "memory")):
         is_counted = any(getattr(quota, field) is not None for quota in quotas)
         if is_counted and getattr(amounts, field) is None:

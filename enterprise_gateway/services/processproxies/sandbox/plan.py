@@ -18,7 +18,6 @@ from enterprise_gateway.services.processproxies.sandbox.request_volumes import (
 )
 from enterprise_gateway.services.processproxies.sandbox.secrets import Secret, choose_secrets
 from enterprise_gateway.services.processproxies.sandbox.security import Security, choose_security
-from enterprise_gateway.services.processproxies.sandbox.templates import USERNAME
 from enterprise_gateway.services.processproxies.sandbox.volumes import (
     Bind,
     HostPolicy,
@@ -31,6 +30,7 @@ from enterprise_gateway.services.processproxies.sandbox.volumes import (
 )
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
 from enterprise_gateway.settings import Settings
+from enterprise_gateway.settings.values.volume_permission import USERNAME
 
 TEMPORARY = "/tmp"  # noqa: S108 - in the container
 TEMPORARY_BYTES = "512m"

@@ -22,6 +22,7 @@ from enterprise_gateway.services.processproxies.sandbox.volumes import (
     VolumeError,
 )
 from enterprise_gateway.settings import VolumePermission
+from enterprise_gateway.settings.values.volume_permission import USERNAME
 
 VOLUMES = "KERNEL_VOLUMES"
 MOUNTS = "KERNEL_VOLUME_MOUNTS"
@@ -99,7 +100,7 @@ def check_permitted(volume: Volume, permissions: Iterable[VolumePermission], use
     matching = [
         each
         for each in permissions
-        if _matches(volume, each.kind, each.source.replace("{username}", username))
+        if _matches(volume, each.kind, each.source.replace(USERNAME, username))
     ]
     if not matching:
         raise VolumeError(

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 
-USERNAME = "{username}"
 _TEMPLATE = re.compile(r"\{(username|kernel_id)\}")
 
 
