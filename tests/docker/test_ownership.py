@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +9,10 @@ import docker
 import pytest
 import requests
 from harness.gateways.gateway import Gateway
+from harness.gateways.users import make_token
 from harness.waiting import wait_until
 
-from enterprise_gateway.services.users import Scope
-from enterprise_gateway.web.access.identity.token_document import encode_tokens, new_token
+from enterprise_gateway.web.access.identity.token_document import encode_tokens
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
@@ -25,17 +24,7 @@ class Pair:
     """Two gateways on one engine, which know the same users."""
 
     def __init__(self, folder: Path) -> None:
-        made = {
-            user: new_token(
-                user,
-                created=datetime.now(UTC),
-                expires=None,
-                groups=(),
-                scopes=[Scope.KERNELS],
-                acts_for=(),
-            )
-            for user in USERS
-        }
+        made = {user: make_token(user) for user in USERS}
         self.tokens = {user: token for user, (token, _) in made.items()}
         path = folder / "tokens.json"
         path.write_bytes(encode_tokens(entry for _, entry in made.values()))

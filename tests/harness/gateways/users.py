@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -11,6 +12,7 @@ from enterprise_gateway.services.request_scope import set_client
 from enterprise_gateway.services.users import SHARED, USER, Scope, User
 from enterprise_gateway.settings import LiveSettings
 from enterprise_gateway.web import server
+from enterprise_gateway.web.access.identity.token_document import StoredToken, new_token
 from enterprise_gateway.web.errors import Handler
 from harness.gateways.service import TOKEN, Answer, Service
 
@@ -37,6 +39,20 @@ SHARES = [
     {"user": "rita", "access": "read"},
     {"group": "writers", "access": "write"},
 ]
+
+
+def make_token(
+    user: str, acts_for: tuple[str, ...] = (), scope: Scope = Scope.KERNELS
+) -> tuple[str, StoredToken]:
+    """Make a token of a user's, and its entry for a file of tokens."""
+    return new_token(
+        user,
+        created=datetime.now(UTC),
+        expires=None,
+        groups=(),
+        scopes=[scope],
+        acts_for=acts_for,
+    )
 
 
 class Person:

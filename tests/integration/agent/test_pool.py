@@ -82,21 +82,16 @@ async def test_kernel_of_a_pool_is_ended_in_order() -> None:
         assert await agent.wait() == 0
 
 
-async def test_kernel_of_a_pool_is_not_culled() -> None:
-    """Culling begins when a user has taken it."""
-    settings = {**POOLED, "cull_idle_timeout": 0.2, "cull_interval": 0.1}
-    async with Agent(settings=settings) as agent:
-        await agent.until_state("idle")
-        with pytest.raises(TimeoutError):
-            await agent.wait(deadline=1.0)
-        assert (await agent.request("POST", "/v1/take", {"username": "bob"}))[0] == 200
-        assert await agent.wait() == 0
-
-
-async def test_kernel_of_a_pool_does_not_age() -> None:
-    """Its longest life begins when a user has taken it."""
-    settings = {**POOLED, "max_kernel_age": 0.5, "max_kernel_age_warning": 0}
-    async with Agent(settings=settings) as agent:
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"cull_idle_timeout": 0.2, "cull_interval": 0.1},
+        {"max_kernel_age": 0.5, "max_kernel_age_warning": 0},
+    ],
+)
+async def test_kernel_of_a_pool_is_neither_idle_nor_old(limits: dict[str, Any]) -> None:
+    """Both begin when a user has taken it."""
+    async with Agent(settings={**POOLED, **limits}) as agent:
         await agent.until_state("idle")
         with pytest.raises(TimeoutError):
             await agent.wait(deadline=1.0)

@@ -2,42 +2,25 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from harness.engines.fake_engine import FakeEngine
 from harness.gateways.service import TOKEN, Service, serve_settings
+from harness.gateways.users import make_token
 
 from enterprise_gateway.services.users import Scope
 from enterprise_gateway.settings import LiveSettings
 from enterprise_gateway.web.access.identity.token_document import (
-    StoredToken,
     encode_tokens,
-    new_token,
 )
 
-
-def make(
-    user: str, acts_for: tuple[str, ...] = (), scope: str = "kernels"
-) -> tuple[str, StoredToken]:
-    """Make a token."""
-    return new_token(
-        user,
-        created=datetime.now(UTC),
-        expires=None,
-        groups=[],
-        scopes=[Scope(scope)],
-        acts_for=acts_for,
-    )
-
-
 MADE = {
-    "ann": make("ann"),
-    "lab": make("lab", ("ann", "bob")),
-    "hub": make("hub", ("*",)),
-    "prometheus": make("prometheus", scope="read:metrics"),
+    "ann": make_token("ann"),
+    "lab": make_token("lab", ("ann", "bob")),
+    "hub": make_token("hub", ("*",)),
+    "prometheus": make_token("prometheus", scope=Scope.METRICS),
 }
 
 

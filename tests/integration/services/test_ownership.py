@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,21 @@ from harness.clients.executions import Stream
 from harness.clients.json_channels import Channels
 from harness.engines.fake_engine import FakeEngine
 from harness.gateways.service import UNKNOWN_ID, Answer, serve_settings
-from harness.gateways.users import OWNER, SHARES, USERS, Person, UsersGateway, serve_users
+from harness.gateways.users import (
+    OWNER,
+    SHARES,
+    USERS,
+    Person,
+    UsersGateway,
+    make_token,
+    serve_users,
+)
 from harness.waiting import eventually
 
 from enterprise_gateway.services.kernels import ownership
 from enterprise_gateway.services.kernels.agents.agent import ANSWER_SECONDS
-from enterprise_gateway.services.users import Scope
 from enterprise_gateway.settings import LiveSettings
-from enterprise_gateway.web.access.identity.token_document import encode_tokens, new_token
+from enterprise_gateway.web.access.identity.token_document import encode_tokens
 from enterprise_gateway.web.access.ownership import OWNERSHIP
 
 pytestmark = pytest.mark.kernel
@@ -538,17 +544,7 @@ async def test_token_that_leaves_the_file_closes_what_it_opened(
     live: LiveSettings, tmp_path: Path
 ) -> None:
     """With the real way of knowing users, through a gateway that has no part in the WebSocket."""
-    made = [
-        new_token(
-            user,
-            created=datetime.now(UTC),
-            expires=None,
-            groups=(),
-            scopes=[Scope.KERNELS],
-            acts_for=(),
-        )
-        for user in ("ann", "ann", "bob")
-    ]
+    made = [make_token(user) for user in ("ann", "ann", "bob")]
     path = tmp_path / "tokens.json"
     path.write_bytes(encode_tokens(entry for _, entry in made))
     settings = live.current
