@@ -8,7 +8,6 @@ base URL and the path. Clients that know HTTP Basic only (RFC 7617), such as jup
 
 import base64
 import binascii
-import re
 from collections.abc import Iterator
 from itertools import islice
 
@@ -19,7 +18,7 @@ from enterprise_gateway.web.mount import CREDENTIAL_VARIABLE
 MAX_TOKENS = 4
 """How many tokens of one request are compared, so that a request is no way to try hundreds."""
 
-_HEADER = re.compile(r"\s*(token|bearer|basic)\s+(.+?)\s*", re.IGNORECASE)
+_SCHEMES = frozenset({"token", "bearer", "basic"})
 
 
 def present_tokens(request: web.Request) -> Iterator[str]:
@@ -43,8 +42,10 @@ def _all_tokens(request: web.Request) -> Iterator[str]:
 
 
 def _credentials(request: web.Request) -> tuple[str, str]:
-    match = _HEADER.fullmatch(request.headers.get("Authorization", ""))
-    return (match[1].lower(), match[2]) if match else ("", "")
+    words = request.headers.get("Authorization", "").split(maxsplit=1)
+    if len(words) < 2 or words[0].lower() not in _SCHEMES:
+        return "", ""
+    return words[0].lower(), words[1].rstrip()
 
 
 def _password(credentials: str) -> str:
