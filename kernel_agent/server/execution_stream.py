@@ -20,6 +20,8 @@ NO_REACTION = (
     "The kernel was interrupted after the timeout, and has not reacted. Restart it if you want it "
     "to stop."
 )
+_PUBLIC_FIELDS = frozenset({"status", "execution_count", "ename", "evalue", "traceback"})
+"""The content of an execute_reply that the execution's output contains, too."""
 CHUNK_BYTES = 64 * 1024
 """How much is sent before a slow client is waited for."""
 
@@ -37,6 +39,8 @@ class ExecutionStream:
         encoder: RecordEncoder,
         factory: MessageFactory,
         max_output_bytes: int,
+        *,
+        is_viewer: bool,
     ) -> None:
         """Prepare.
 
@@ -46,12 +50,15 @@ class ExecutionStream:
             encoder: makes the records.
             factory: makes the notices that replace messages.
             max_output_bytes: size of the largest record of a message; 0: any.
+            is_viewer: whether the client may only read: it gets no prompts, and of the reply only
+                what the output says, too.
         """
         self._execution = execution
         self._log = log
         self._encoder = encoder
         self._factory = factory
         self._max_output_bytes = max_output_bytes
+        self._is_viewer = is_viewer
         self._position = execution.begin.number
         self._passed: Optional[Position] = execution.begin
         """Where the last entry ended that was read; None if that is not known."""
@@ -143,7 +150,8 @@ class ExecutionStream:
             self._position = number + 1
             self._passed = entry.next_position
             is_held = number == execution.reply or _is_idle(message)
-            if self._belongs(message) and not is_held:
+            is_hidden = self._is_viewer and message.channel != IOPUB
+            if self._belongs(message) and not is_held and not is_hidden:
                 yield from self._encode(number + 1, message)
         else:
             if entries:
@@ -173,7 +181,8 @@ class ExecutionStream:
             return
         for entry in self._log.read(execution.reply, 1)[:1]:
             if entry.number == execution.reply:
-                yield from self._encode(execution.end.number, entry.message)
+                reply = _reply_for_viewer(entry.message) if self._is_viewer else entry.message
+                yield from self._encode(execution.end.number, reply)
 
     def _belongs(self, message: Message) -> bool:
         parent = message.parts[1]
@@ -215,6 +224,12 @@ def explain_timeout(message: Message, seconds: float) -> Message:
     if isinstance(lines, list):
         content["traceback"] = [*lines, reason]
     return Message(message.channel, [*message.parts[:3], encode_json(content)])
+
+
+def _reply_for_viewer(reply: Message) -> Message:
+    """Return a reply without results of expressions, payloads and metadata."""
+    content = {key: value for key, value in reply.content().items() if key in _PUBLIC_FIELDS}
+    return Message(reply.channel, [*reply.parts[:2], b"{}", encode_json(content)])
 
 
 def _is_idle(message: Message) -> bool:

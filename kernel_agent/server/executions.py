@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import AsyncGenerator, Optional, Union
+from typing import AsyncGenerator, Optional, Tuple, Union
 from urllib.parse import unquote
 
 from kernel_agent.kernel.executions import MAX_EXECUTIONS, Execution, Executions
@@ -56,7 +56,7 @@ class ExecutionRoutes:
 
         It goes on if its client may not have the stream any more.
         """
-        client = self._admit(request, to_write=True)
+        client, _ = self._admit(request, to_write=True)
         content_type = _negotiate(request)
         key = request.headers.get("idempotency-key")
         try:
@@ -64,7 +64,7 @@ class ExecutionRoutes:
             execution = self._executor.begin(body, "" if key is None else parse_key(key))
         except BodyError as exc:
             raise HttpError(400, str(exc)) from exc
-        stream = self._stream(execution, content_type, client)
+        stream = self._stream(execution, content_type, client, is_viewer=False)
         return Stream(self._count(stream), content_type)
 
     async def list_all(self, request: Request) -> Response:
@@ -74,10 +74,10 @@ class ExecutionRoutes:
 
     async def follow(self, request: Request) -> Union[Stream, Response]:
         """Stream an execution from a record on."""
-        client = self._admit(request)
+        client, may_write = self._admit(request)
         execution = self._find(request.path[len(PREFIX) :])
         content_type = _negotiate(request)
-        stream = self._stream(execution, content_type, client)
+        stream = self._stream(execution, content_type, client, is_viewer=not may_write)
         last_event = request.headers.get("last-event-id")
         # an EventSource comes back to the same URL
         after = request.query.get("after") if last_event is None else last_event
@@ -120,24 +120,28 @@ class ExecutionRoutes:
             if not self._streams:
                 self._is_idle.set()
 
-    def _admit(self, request: Request, *, to_write: bool = False) -> Client:
-        """Return the client of a request that it may make.
+    def _admit(self, request: Request, *, to_write: bool = False) -> Tuple[Client, bool]:
+        """Return the client of a request that it may make, and whether it may write.
 
         Raises:
             HttpError: it may not.
         """
         client = read_client(request.query)
-        if not self._access.admit(client) and to_write:
+        may_write = self._access.admit(client)
+        if to_write and not may_write:
             raise HttpError(403, "the kernel is shared with you read-only")
-        return client
+        return client, may_write
 
-    def _stream(self, execution: Execution, content_type: str, client: Client) -> ExecutionStream:
+    def _stream(
+        self, execution: Execution, content_type: str, client: Client, *, is_viewer: bool
+    ) -> ExecutionStream:
         stream = ExecutionStream(
             execution,
             self._log,
             RecordEncoder(content_type),
             self._factory,
             self._max_output_bytes,
+            is_viewer=is_viewer,
         )
         self._access.watch(client, stream)
         return stream

@@ -1,7 +1,9 @@
 """The agent holds clients to their shares and credentials, without a gateway in between."""
 
 import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -63,6 +65,37 @@ async def test_share_is_needed_and_closes_what_it_opened(agent: Agent) -> None:
     await owner.execute("3")
     for client in (reader, writer, owner):
         await client.socket.close()
+
+
+async def test_viewer_follows_an_execution_without_prompts_and_results(agent: Agent) -> None:
+    """Over HTTP as on a WebSocket: the output, and nothing that only who asked is told."""
+    await eventually(agent.is_listening)
+    await share(agent, 0, SHARES)
+    owner = await dial(agent, "/v1/channels", "user=ann")
+    code = "print('hello'); secret = input('password of ann?')"
+    content = execute_content(code, allow_stdin=True) | {"user_expressions": {"mine": "secret"}}
+    msg_id = await owner.send("execute_request", content)
+    prompt = (await owner.until(lambda m: m.type == "input_request"))[-1]
+    await owner.send("input_reply", {"value": "xyzzy"}, channel="stdin", parent_header=prompt.header)
+    await owner.finish(msg_id)
+
+    async def follow(query: str) -> list[dict[str, Any]]:
+        path = f"/v1/executions/{msg_id}?{query}"
+        async with agent.session().get(path) as response:
+            return [json.loads(line) async for line in response.content]
+
+    everything = await follow("user=ann")
+    kinds = {record["msg_type"] for record in everything if "msg_type" in record}
+    assert {"input_request", "stream", "execute_reply"} <= kinds
+    assert "xyzzy" in str(everything)
+    assert str(await follow("user=walt&grant=w")) == str(everything)
+    seen = await follow("user=rita&grant=r")
+    assert "password" not in str(seen).replace(code, "")
+    assert "xyzzy" not in str(seen)
+    assert [r["content"]["text"] for r in seen if r.get("msg_type") == "stream"] == ["hello\n"]
+    assert seen[-1]["msg_type"] == "execute_reply"
+    assert seen[-1]["content"] == {"status": "ok", "execution_count": 1}
+    await owner.socket.close()
 
 
 async def test_revoked_credential_is_closed_and_refused(agent: Agent) -> None:

@@ -54,7 +54,9 @@ class Kernel:
     def stream(self, execution: Execution, *, content_type: str = NDJSON) -> ExecutionStream:
         """Stream an execution."""
         encoder = RecordEncoder(content_type)
-        return ExecutionStream(execution, self.log, encoder, MessageFactory(), 0)
+        return ExecutionStream(
+            execution, self.log, encoder, MessageFactory(), 0, is_viewer=False
+        )
 
 
 async def read(stream: ExecutionStream) -> list[dict[str, Any]]:
