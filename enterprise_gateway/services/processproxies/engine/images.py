@@ -45,6 +45,8 @@ DOCKER_HUB = "docker.io"
 """The registry of names without a host."""
 _DOCKER_HUBS = (DOCKER_HUB, "index.docker.io")
 _HOST = re.compile(r"localhost|.*[.:].*|.*[A-Z].*")
+_ID = re.compile(r"(sha256:)?[0-9a-f]{1,64}")
+"""The engine finds images by the first digits of their ids."""
 _MAX_ERROR_CHARS = 1000
 
 
@@ -157,7 +159,9 @@ def fits_image(pattern: str, name: str) -> bool:
     Registry, repository, and tag or digest are compared each by itself, as the engine understands
     them: `team/*` is of Docker Hub, and no `*` reaches from a registry into a repository. A pattern
     without tag and digest fits all of them. A digest decides what is run, whatever tag stands
-    before it, so a name with one fits only a pattern with the same, or with neither.
+    before it, so a name with one fits only a pattern with the same, or with neither. A name that
+    the engine may take for the id of any image that it has, such as `cafe`, fits no pattern but
+    itself; `cafe:latest` does.
 
     Args:
         pattern: `*` alone for any image.
@@ -165,6 +169,8 @@ def fits_image(pattern: str, name: str) -> bool:
     """
     if pattern in ("*", name):
         return True
+    if _may_be_id(name):
+        return False
     wanted, named = _split(pattern), _split(name)
     if not (fnmatchcase(named[0], wanted[0]) and fnmatchcase(named[1], wanted[1])):
         return False
@@ -176,12 +182,18 @@ def fits_image(pattern: str, name: str) -> bool:
 
 def is_same_image(one: str, other: str) -> bool:
     """Return whether two image names stand for the same image in the same registry."""
+    if _may_be_id(one) or _may_be_id(other):
+        return one == other
     ours, theirs = _split(one), _split(other)
     if ours[:2] != theirs[:2]:
         return False
     if ours[3] or theirs[3]:
         return ours[3] == theirs[3]
     return (ours[2] or "latest") == (theirs[2] or "latest")
+
+
+def _may_be_id(name: str) -> bool:
+    return _ID.fullmatch(name) is not None
 
 
 def _split(name: str) -> tuple[str, str, str, str]:

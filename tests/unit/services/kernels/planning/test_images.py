@@ -126,6 +126,18 @@ def test_patterns_replace_the_images_of_kernelspecs() -> None:
     assert not is_allowed("team/py:1", "other/*")
 
 
+@pytest.mark.parametrize("image", ["3f2a9c1b7d4e", "cafe", "f" * 64, DIGEST, "sha256:3f2a"])
+def test_name_that_may_be_an_id_fits_no_pattern_but_itself(image: str) -> None:
+    """The engine finds any image that it has, also one that is not allowed, by the id's digits."""
+    for pattern in ("library/*", "docker.io/*", "*/library/*", "*:*", f"{image}:*"):
+        assert not is_allowed(image, pattern)
+    assert not is_allowed(image, kernel_image=f"docker.io/library/{image}")
+    assert is_allowed(image, image)
+    assert is_allowed(image, "*")
+    assert is_allowed(image, kernel_image=image)
+    assert is_allowed("cafe:latest", "library/*")
+
+
 def test_what_is_no_image_name_is_left_to_the_one_who_says_so() -> None:
     """400 is a better answer than 403."""
     assert is_allowed("--privileged")
