@@ -17,7 +17,7 @@ from harness.waiting import wait_until
 SERVICE = "gateways"
 """The name by which the balancer asks for replicas."""
 SECRET_PATH = "/run/secrets/balancer-secret"
-USER_HEADER = "X-Forwarded-User"
+USER_HEADER = "X-Name-Of-User"
 USER_ID = 1000
 """The balancer's user, which docker-compose's secrets belong to."""
 
