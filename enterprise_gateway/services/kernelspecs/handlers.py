@@ -18,14 +18,14 @@ from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.rest import json_response
 from enterprise_gateway.services.users import USER
-from enterprise_gateway.settings import LiveSettings
+from enterprise_gateway.settings import LiveSettings, Settings
 
 PNG_MAX_AGE_SECONDS = 30 * 24 * 60 * 60
 
 
 def routes(kernelspecs: Kernelspecs, live: LiveSettings) -> list[web.RouteDef]:
     """Return the routes of this folder, relative to the base URL."""
-    resource = functools.partial(get_resource, kernelspecs)
+    resource = functools.partial(get_resource, kernelspecs, live)
     return [
         web.get("/api/kernelspecs", functools.partial(list_kernelspecs, kernelspecs, live)),
         web.get("/api/kernelspecs/{name}", functools.partial(get_kernelspec, kernelspecs, live)),
@@ -74,9 +74,12 @@ async def get_kernelspec(
     return _model_for(request[USER].name_for(request.query.get("user")), spec, live)
 
 
-async def get_resource(kernelspecs: Kernelspecs, request: web.Request) -> web.FileResponse:
+async def get_resource(
+    kernelspecs: Kernelspecs, live: LiveSettings, request: web.Request
+) -> web.FileResponse:
     """Answer a file of a kernelspec's folder, such as its logo."""
     spec = await kernelspecs.get(request.match_info["name"])
+    _check_access(request[USER].name_for(request.query.get("user")), spec, live.current)
     path = request.match_info["path"]
     file = await asyncio.to_thread(_resolve_inside, spec.resource_dir, path)
     response = web.FileResponse(file)
@@ -97,10 +100,14 @@ def kernelspec_model(spec: Kernelspec, base_url: str) -> dict[str, object]:
 
 def _model_for(user: str | None, spec: Kernelspec, live: LiveSettings) -> web.Response:
     settings = live.current
+    _check_access(user, spec, settings)
+    return json_response(kernelspec_model(spec, settings.server.base_url))
+
+
+def _check_access(user: str | None, spec: Kernelspec, settings: Settings) -> None:
     granted = user is None or decide_access(user, spec.config, settings.kernels) is Access.GRANTED
     if not granted:
         raise ForbiddenError(f"User {user} is not authorized to use kernel spec {spec.name}")
-    return json_response(kernelspec_model(spec, settings.server.base_url))
 
 
 def _resource_key(name: str) -> str:

@@ -116,6 +116,15 @@ async def test_one_kernelspec_is_refused_to_who_may_not_start_it(service: Servic
     assert missing.message == "Kernel spec missing not found"
 
 
+async def test_files_are_refused_to_who_may_not_start_the_kernelspec(service: Service) -> None:
+    """Its kernel.json and scripts may hold what others are not to know."""
+    for path in ("kernel.json", "missing"):
+        answer = await service.ask("GET", f"/gw/kernelspecs/notbob/{path}?user=bob")
+        assert answer.status == 403
+        assert answer.message == "User bob is not authorized to use kernel spec notbob"
+    assert (await service.ask("GET", "/gw/kernelspecs/notbob/kernel.json?user=ann")).status == 200
+
+
 async def test_malformed_query_of_jupyters_gateway_client_is_understood(service: Service) -> None:
     """`?user=<user>/<name>` asks for that kernelspec, with the user's rights."""
     model = await service.get("/gw/api/kernelspecs?user=bob/bobs")
