@@ -46,15 +46,16 @@ class Authentication:
         found = await self._identities.identify(
             present_tokens(request), sender, is_suspect=is_suspect
         )
-        counts = [self._failures.add(address, token, time.monotonic()) for token in found.wrong]
+        for token in found.wrong:
+            count = self._failures.add(address, token, time.monotonic())
+            if count:
+                _report(address, count)
         if found.user is not None:
             request[USER] = found.user
             request[ACCEPTED_TOKEN] = found.token
             return None
         if found.fault is not None:
             raise found.fault
-        for count in filter(None, counts):
-            _report(address, count)
         return self._refuse(request, address, found)
 
     def _refuse(self, request: web.Request, address: str, found: Finding) -> ErrorResponse:

@@ -76,7 +76,9 @@ async def test_viewer_follows_an_execution_without_prompts_and_results(agent: Ag
     content = execute_content(code, allow_stdin=True) | {"user_expressions": {"mine": "secret"}}
     msg_id = await owner.send("execute_request", content)
     prompt = (await owner.until(lambda m: m.type == "input_request"))[-1]
-    await owner.send("input_reply", {"value": "xyzzy"}, channel="stdin", parent_header=prompt.header)
+    await owner.send(
+        "input_reply", {"value": "xyzzy"}, channel="stdin", parent_header=prompt.header
+    )
     await owner.finish(msg_id)
 
     async def follow(query: str) -> list[dict[str, Any]]:

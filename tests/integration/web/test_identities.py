@@ -246,6 +246,19 @@ async def test_guessing_ends_in_429(tokens: Path, caplog: pytest.LogCaptureFixtu
     assert "guess" not in caplog.text
 
 
+async def test_wrong_tokens_beside_a_right_one_are_logged(
+    tokens: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A user who tries to find another's token is seen."""
+    async with serve_tokens(tokens, STRONG) as served:
+        for number in range(LIMIT + 2):
+            path = f"/api/kernels?token=guess-{number}&token={ANN}"
+            assert (await served.ask(path)).status == 200
+    lines = [record.message for record in caplog.records if "rong token" in record.message]
+    assert len(lines) == LIMIT + 1
+    assert "guess" not in "".join(lines)
+
+
 @pytest.mark.parametrize("token", [STRONG, ANN])
 async def test_right_token_is_accepted_beside_a_guesser(tokens: Path, token: str) -> None:
     """Others behind the same address lock no user out."""

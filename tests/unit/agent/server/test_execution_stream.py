@@ -54,9 +54,7 @@ class Kernel:
     def stream(self, execution: Execution, *, content_type: str = NDJSON) -> ExecutionStream:
         """Stream an execution."""
         encoder = RecordEncoder(content_type)
-        return ExecutionStream(
-            execution, self.log, encoder, MessageFactory(), 0, is_viewer=False
-        )
+        return ExecutionStream(execution, self.log, encoder, MessageFactory(), 0, is_viewer=False)
 
 
 async def read(stream: ExecutionStream) -> list[dict[str, Any]]:
