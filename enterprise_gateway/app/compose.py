@@ -91,10 +91,25 @@ def check_identity(settings: Settings) -> None:
             "oidc_issuer needs oidc_audience (EG_OIDC_AUDIENCE): without it, tokens that users "
             "have given to other programs would open the gateway."
         )
+    if identity.jupyterhub_public_url and not (
+        identity.jupyterhub_api_url
+        and identity.jupyterhub_service
+        and identity.jupyterhub_api_token_file
+    ):
+        raise ConfigurationError(
+            "jupyterhub_public_url needs jupyterhub_api_url, jupyterhub_service and "
+            "jupyterhub_api_token_file (EG_JUPYTERHUB_API_URL, EG_JUPYTERHUB_SERVICE, "
+            "EG_JUPYTERHUB_API_TOKEN_FILE): JupyterHub signs users in for its services only."
+        )
     if identity.certificate_username and not (server.client_ca and server.certfile):
         raise ConfigurationError(
             "certificate_username needs TLS with client_ca (EG_CLIENT_CA, EG_CERTFILE): the "
             "authority whose certificates are believed."
+        )
+    if identity.is_configured and server.trust_xheaders and not server.trusted_proxies:
+        raise ConfigurationError(
+            "trust_xheaders needs trusted_proxies (EG_TRUSTED_PROXIES) where users are known: "
+            "without a list any client states another address with each wrong token."
         )
     if identity.proxy_user_header and not server.trusted_proxies:
         raise ConfigurationError(

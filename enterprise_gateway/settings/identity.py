@@ -31,6 +31,21 @@ class IdentitySettings:
         default="",
         env=("EG_JUPYTERHUB_SERVICE",),
     )
+    jupyterhub_public_url: str = option(
+        "URL at which browsers reach JupyterHub, such as 'https://hub.example.org/hub'; who opens"
+        " the front page is then signed in there. Requires `jupyterhub_service` and"
+        " `jupyterhub_api_token_file`.",
+        default="",
+        parse=partial(parse.base_http_url, "jupyterhub_public_url"),
+        env=("EG_JUPYTERHUB_PUBLIC_URL",),
+    )
+    """Without a slash at its end."""
+    jupyterhub_api_token_file: str = option(
+        "File with the API token that JupyterHub's configuration gives to the gateway as a"
+        " service; it is needed for `jupyterhub_public_url` only.",
+        default="",
+        env=("EG_JUPYTERHUB_API_TOKEN_FILE",),
+    )
     oidc_issuer: str = option(
         "URL of an OpenID Connect provider, exactly as in the claim iss of its tokens; its JWTs"
         " are then accepted.",

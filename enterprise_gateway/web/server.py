@@ -27,6 +27,7 @@ from enterprise_gateway.web.access.authentication import Authentication
 from enterprise_gateway.web.access.authorization import Authorizer, is_permitted
 from enterprise_gateway.web.access.cors import cors_headers
 from enterprise_gateway.web.access.identity.identities import Identities
+from enterprise_gateway.web.access.identity.json_client import JSONClient
 from enterprise_gateway.web.access.middleware import AuthMiddleware
 from enterprise_gateway.web.access.ownership import OWNERSHIP, OwnershipMiddleware
 from enterprise_gateway.web.access.xheaders import is_trusted
@@ -41,6 +42,7 @@ from enterprise_gateway.web.draining import DRAIN, RequestDrain, longest_request
 from enterprise_gateway.web.errors import answer_errors
 from enterprise_gateway.web.executions.handlers import Executions
 from enterprise_gateway.web.home import handlers as home
+from enterprise_gateway.web.home.hub_sign_in import HubSignIn
 from enterprise_gateway.web.mount import mount
 
 SHUTDOWN_SECONDS = 3.0
@@ -112,14 +114,16 @@ def make_application(
     server = live.current.server
     answers = Counter("eg_http_responses", "HTTP responses.", ["status"], registry=metrics)
     drain = drain or RequestDrain()
-    identities = Identities(live)
+    client = JSONClient()
+    identities = Identities(live, client)
+    sign_in = _make_sign_in(live, client)
     access = AuthMiddleware(live, Authentication(live, identities), authorizer)
     audit = AuditLog(server.base_url)
     app = web.Application(
         client_max_size=server.max_body_bytes,
         middlewares=[
             drain.middleware,
-            home.ErrorPages(live).middleware,
+            home.ErrorPages(live, sign_in).middleware,
             audit.middleware,
             answer_errors,
             access.middleware,
@@ -129,6 +133,8 @@ def make_application(
     app[DRAIN] = drain
     app[IDENTITIES] = identities
     app.cleanup_ctx.append(identities.running)
+    if sign_in is not None:
+        routes = [*routes, sign_in.route()]
     app.add_routes(mount(routes, server.base_url))
     app.add_routes(home.redirects(server.base_url))
 
@@ -141,6 +147,13 @@ def make_application(
 
     app.on_response_prepare.extend([add_headers, audit.on_prepare])
     return app
+
+
+def _make_sign_in(live: LiveSettings, client: JSONClient) -> HubSignIn | None:
+    identity = live.current.identity
+    if not identity.jupyterhub_public_url:
+        return None
+    return HubSignIn(identity, live.current.server.base_url, client)
 
 
 def ports_to_try(port: int, retries: int) -> Iterator[int]:

@@ -24,8 +24,9 @@ from enterprise_gateway.web.access.refusals import takes_tokens
 from enterprise_gateway.web.access.tokens import present_tokens
 from enterprise_gateway.web.errors import ErrorResponse, Handler
 from enterprise_gateway.web.home.clients import make_snippets
+from enterprise_gateway.web.home.hub_sign_in import HubSignIn
 from enterprise_gateway.web.home.page import Page
-from enterprise_gateway.web.mount import mount_entries
+from enterprise_gateway.web.mount import mount_entries, route_path
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+(?::\d+)?|\[[0-9A-Fa-f:.]+\](?::\d+)?")
 _NO_PAGE = (
@@ -84,8 +85,16 @@ def _standing(user: User, token: str) -> tuple[str, bool]:
 class ErrorPages:
     """Turns errors into pages for browsers."""
 
-    def __init__(self, live: LiveSettings) -> None:
+    def __init__(self, live: LiveSettings, sign_in: HubSignIn | None) -> None:
+        """Serve.
+
+        Args:
+            live: The settings.
+            sign_in: Where those who open the front page without credentials are sent; None: they
+                are asked for a token.
+        """
         self._live = live
+        self._sign_in = sign_in
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -93,10 +102,16 @@ class ErrorPages:
         response = await handler(request)
         if not isinstance(response, ErrorResponse) or not wants_html(request):
             return response
+        if self._sign_in is not None and self._may_sign_in(request, response):
+            return self._sign_in.begin(request)
         page = page_response(self._render(request, response), HTTPStatus(response.status))
         for name in _KEPT_HEADERS & response.headers.keys():
             page.headers[name] = response.headers[name]
         return page
+
+    def _may_sign_in(self, request: web.Request, response: ErrorResponse) -> bool:
+        is_unknown = response.status == HTTPStatus.UNAUTHORIZED and not any(present_tokens(request))
+        return is_unknown and route_path(request, self._live.current.server.base_url) == "/"
 
     def _render(self, request: web.Request, response: ErrorResponse) -> str:
         settings = self._live.current

@@ -39,7 +39,12 @@ c.JupyterHub.cookie_secret_file = "{folder}/cookie_secret"
 c.JupyterHub.load_groups = {{"ml": {{"users": ["ann"]}}}}
 c.JupyterHub.services = [
     {{"name": "maker", "api_token": "{maker}"}},
-    {{"name": "gateway", "api_token": "{gateway}"}},
+    {{
+        "name": "gateway",
+        "api_token": "{gateway}",
+        "oauth_redirect_uri": "{gateway_url}/oauth_callback",
+        "oauth_no_confirm": True,
+    }},
 ]
 c.JupyterHub.load_roles = [
     {{
@@ -58,19 +63,30 @@ class Hub:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._port = find_free_port()
+        self.gateway_port = find_free_port()
+        """Where the gateway is to which the Hub sends browsers back."""
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL for browsers."""
+        return f"http://127.0.0.1:{self._port}/hub"
 
     @property
     def api_url(self) -> str:
         """The URL of its API."""
-        return f"http://127.0.0.1:{self._port}/hub/api"
+        return f"{self.url}/api"
 
     def start(self) -> None:
         """Start it, and return when it answers."""
         path = self._folder / "jupyterhub_config.py"
         path.write_text(
             _CONFIGURATION.format(
-                port=self._port, folder=self._folder, maker=MAKER_TOKEN, gateway=GATEWAY_TOKEN
+                port=self._port,
+                folder=self._folder,
+                maker=MAKER_TOKEN,
+                gateway=GATEWAY_TOKEN,
+                gateway_url=f"http://127.0.0.1:{self.gateway_port}",
             )
         )
         with (self._folder / "hub.log").open("wb") as log:
@@ -97,6 +113,14 @@ class Hub:
         body = {} if scopes is None else {"scopes": scopes}
         made = self.ask("POST", f"/users/{username}/tokens", body)
         return made["token"], made["id"]
+
+    def sign_in(self, browser: requests.Session, username: str) -> None:
+        """Sign a user in with the form of the Hub."""
+        page = browser.get(f"{self.url}/login", timeout=60)
+        page.raise_for_status()
+        form = {"username": username, "password": "", "_xsrf": browser.cookies["_xsrf"]}
+        answer = browser.post(f"{self.url}/login", data=form, timeout=60, allow_redirects=False)
+        assert answer.status_code == 302, answer.text
 
     def usernames(self) -> set[str]:
         """Return the names of the users."""

@@ -70,6 +70,7 @@ VARIABLES = [
         "http://hub:8081/hub/api",
     ),
     ("EG_JUPYTERHUB_SERVICE", "gateway", "identity.jupyterhub_service", "gateway"),
+    ("EG_JUPYTERHUB_API_TOKEN_FILE", "/f", "identity.jupyterhub_api_token_file", "/f"),
     ("EG_OIDC_JWKS_URL", "https://id/keys", "identity.oidc_jwks_url", "https://id/keys"),
     ("EG_OIDC_AUDIENCE", "gateway", "identity.oidc_audience", "gateway"),
     ("EG_OIDC_ALGORITHMS", "ES384,EdDSA", "identity.oidc_algorithms", ("ES384", "EdDSA")),
@@ -299,6 +300,7 @@ def test_every_variable_of_an_option_is_tested() -> None:
         "EG_DYNAMIC_CONFIG_INTERVAL", "EG_CLUSTER_SECRET", "EG_CLUSTER_SECRET_FILE", "EG_LOG_JSON",
         "EG_AUTH_TOKEN_FILE", "EG_BALANCER_SECRET_FILE", "EG_LOG_LEVEL",
         "EG_OIDC_ISSUER", "EG_CERTIFICATE_USERNAME", "EG_PROXY_USER_HEADER",
+        "EG_JUPYTERHUB_PUBLIC_URL",
         "EG_EVENT_WEBHOOK_URL", "EG_EVENT_WEBHOOK_SECRET_FILE",
     }  # fmt: skip
     declared = {
@@ -317,6 +319,8 @@ def test_every_variable_of_an_option_is_tested() -> None:
         ({"EG_OIDC_ISSUER": "id.example", "EG_OIDC_AUDIENCE": "x"}, "oidc_issuer is not a URL"),
         ({"EG_OIDC_ISSUER": "http://[", "EG_OIDC_AUDIENCE": "x"}, "is not a URL"),
         ({"EG_JUPYTERHUB_API_URL": "file:///etc/passwd"}, "is not a URL"),
+        ({"EG_JUPYTERHUB_PUBLIC_URL": "https://h/hub"}, "EG_JUPYTERHUB_API_TOKEN_FILE"),
+        ({"EG_USER_TOKENS_FILE": "t", "EG_TRUST_XHEADERS": "1"}, "EG_TRUSTED_PROXIES"),
         ({"EG_OIDC_ALGORITHMS": "RS256,HS256"}, "oidc_algorithms .* has 'HS256'"),
         ({"EG_OIDC_ALGORITHMS": "none"}, "oidc_algorithms .* has 'none'"),
         ({"EG_OIDC_ALGORITHMS": ""}, "oidc_algorithms .* is empty"),
@@ -363,6 +367,16 @@ def test_way_of_knowing_users_that_is_not_safe_ends_the_start(
         ),
         ({"EG_USER_TOKENS_FILE": "t"}, "identity.user_tokens_file", "t"),
         ({"EG_JUPYTERHUB_API_URL": "http://h"}, "identity.jupyterhub_api_url", "http://h"),
+        (
+            {
+                "EG_JUPYTERHUB_API_URL": "http://h",
+                "EG_JUPYTERHUB_SERVICE": "gateway",
+                "EG_JUPYTERHUB_API_TOKEN_FILE": "/f",
+                "EG_JUPYTERHUB_PUBLIC_URL": "https://hub.example.org/hub/",
+            },
+            "identity.jupyterhub_public_url",
+            "https://hub.example.org/hub",
+        ),
     ],
 )
 def test_each_way_of_knowing_users_switches_authentication_on(

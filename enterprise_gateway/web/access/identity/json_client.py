@@ -42,6 +42,34 @@ class JSONClient:
         Raises:
             UnavailableError: The server does not answer, or answers something else.
         """
+        return await self._ask("GET", what, url, kind, _REFUSALS, headers=headers)
+
+    async def post(self, what: str, url: str, kind: type[T], form: Mapping[str, str]) -> T | None:
+        """Return the JSON for a form; None if the server refuses it: 400, 401 or 403.
+
+        Args:
+            what: The server's name, for messages.
+            url: Where it is.
+            kind: The shape of the JSON.
+            form: The fields, which may be secret: no message has them.
+
+        Raises:
+            UnavailableError: The server does not answer, or answers something else.
+        """
+        refusals = _REFUSALS | {HTTPStatus.BAD_REQUEST}  # RFC 6749, section 5.2
+        return await self._ask("POST", what, url, kind, refusals, data=form)
+
+    async def _ask(
+        self,
+        method: str,
+        what: str,
+        url: str,
+        kind: type[T],
+        refusals: frozenset[HTTPStatus],
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | None = None,
+    ) -> T | None:
         if self._session is None:
             # without cookies: a server's must not go with the next user's token
             self._session = aiohttp.ClientSession(
@@ -51,8 +79,10 @@ class JSONClient:
                 headers={"Accept-Encoding": "identity"},
             )
         try:
-            async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
-                if answer.status in _REFUSALS:
+            async with self._session.request(
+                method, url, headers=headers, data=data, allow_redirects=False
+            ) as answer:
+                if answer.status in refusals:
                     return None
                 if answer.status != HTTPStatus.OK:
                     raise UnavailableError(f"{what} answers {answer.status} at {url}.")
