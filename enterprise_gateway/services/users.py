@@ -39,6 +39,7 @@ class User:
         scopes: What they may do.
         credential: Which credential they showed, in a form that opens nothing; "" for the token
             that all share.
+        expires: When the credential ceases to be accepted, in seconds since 1970; None: never.
     """
 
     username: str = "anonymous"
@@ -51,6 +52,7 @@ class User:
     groups: frozenset[str] = frozenset()
     scopes: frozenset[Scope] = frozenset({Scope.KERNELS})
     credential: str = ""
+    expires: float | None = None
 
     @property
     def is_named(self) -> bool:

@@ -93,7 +93,9 @@ def build(live: LiveSettings, authorizer: Authorizer | None = None) -> web.Appli
         live, routes, authorizer, drain, kernels.metrics, ownership=kernels.ownership
     )
     app[OWNERSHIP] = kernels.ownership
-    app[IDENTITIES].revocations.subscribe(kernels.ownership.revoke)
+    revocations = app[IDENTITIES].revocations
+    revocations.subscribe(kernels.ownership.revoke)
+    revocations.subscribe(streams.revoke)
     app.cleanup_ctx.append(run_services)
     return app
 

@@ -6,18 +6,21 @@ closed once that is gone, also where no gateway is between client and agent.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Protocol, Tuple
+import asyncio
+from typing import Any, Callable, Dict, Iterable, Mapping, NamedTuple, Optional, Protocol, Tuple
 from weakref import WeakKeyDictionary
 
 from kernel_agent.server.http import HttpError
 
 MAX_CHARS = 1024
 """Length of each parameter."""
+MAX_DIGITS = 9
 MAX_CREDENTIALS = 1000
 """Revoked credentials remembered at a time, and in one request."""
 REMEMBER_SECONDS = 20.0
 """How long a revoked credential is refused: a gateway may be opening a connection with it."""
 REVOKED = "your credential was revoked, or what it allows has changed: connect again in a moment"
+EXPIRED = "your credential has expired: sign in again"
 NOT_SHARED = "the kernel is not shared with you any more, or in another way: connect again"
 
 _ACCESSES = ("read", "write")
@@ -30,6 +33,8 @@ class Client(NamedTuple):
     credential: str = ""
     grant: str = ""
     """Id of the share by which the client is there; "": by none."""
+    valid_for: Optional[float] = None
+    """Seconds until the credential expires; None: it does not."""
 
 
 class Connection(Protocol):
@@ -53,6 +58,9 @@ class Access:
         self._revoked: Dict[str, float] = {}
         """When each was revoked, the oldest first."""
         self._open: "WeakKeyDictionary[Connection, Client]" = WeakKeyDictionary()
+        self._ends: "WeakKeyDictionary[Connection, float]" = WeakKeyDictionary()
+        """When the credentials of connections expire."""
+        self._timer: Optional[asyncio.TimerHandle] = None
 
     def admit(self, client: Client) -> bool:
         """Return whether a client may write.
@@ -74,6 +82,9 @@ class Access:
         """Close a connection once its client may not have it any more."""
         if client.credential or client.grant:
             self._open[connection] = client
+        if client.valid_for is not None:
+            self._ends[connection] = self._clock() + client.valid_for
+            self._wait_for_end()
 
     def revoke(self, credentials: Iterable[str]) -> None:
         """Close what was opened with credentials, and refuse them for a while."""
@@ -109,6 +120,22 @@ class Access:
                 return
             del self._revoked[credential]
 
+    def _wait_for_end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._ends:
+            delay = min(self._ends.values()) - self._clock()
+            self._timer = asyncio.get_running_loop().call_later(delay, self._close_expired)
+
+    def _close_expired(self) -> None:
+        now = self._clock()
+        for connection in [each for each, end in self._ends.items() if end <= now]:
+            del self._ends[connection]
+            self._open.pop(connection, None)
+            connection.revoke(EXPIRED)
+        self._wait_for_end()
+
     def _close(self, is_refused: Callable[[Client], bool], reason: str) -> None:
         for connection, client in list(self._open.items()):
             if is_refused(client):
@@ -120,12 +147,20 @@ def read_client(query: Mapping[str, str]) -> Client:
     """Return on whose behalf a request is made.
 
     Raises:
-        HttpError: A parameter is too long.
+        HttpError: A parameter is too long, or `valid_for` is no number.
     """
-    client = Client(query.get("user", ""), query.get("credential", ""), query.get("grant", ""))
-    if any(len(value) > MAX_CHARS for value in client):
+    user, credential, grant = (query.get(name, "") for name in ("user", "credential", "grant"))
+    if max(map(len, (user, credential, grant))) > MAX_CHARS:
         raise HttpError(400, f"user, credential and grant have at most {MAX_CHARS} characters")
-    return client
+    return Client(user, credential, grant, _read_seconds(query.get("valid_for", "")))
+
+
+def _read_seconds(text: str) -> Optional[float]:
+    if not text:
+        return None
+    if len(text) > MAX_DIGITS or not (text.isascii() and text.isdecimal()):
+        raise HttpError(400, f"valid_for is not a number of at most {MAX_DIGITS} digits")
+    return float(text)
 
 
 def read_credentials(body: Mapping[str, Any]) -> Tuple[str, ...]:

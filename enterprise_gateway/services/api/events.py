@@ -12,6 +12,7 @@ from enterprise_gateway.services.events.server_sent import (
     PREAMBLE,
     encode_entries,
 )
+from enterprise_gateway.services.users import USER
 
 MAX_STREAMS = 64
 MAX_WAITING = 2000
@@ -32,7 +33,8 @@ class EventStreams:
 
     def __init__(self, bus: EventBus) -> None:
         self._bus = bus
-        self._open: set[Subscription] = set()
+        self._open: dict[Subscription, str] = {}
+        """With the credential of its reader."""
         self._is_closed = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -44,6 +46,12 @@ class EventStreams:
         self._is_closed = True
         for subscription in list(self._open):
             self._bus.unsubscribe(subscription)
+
+    def revoke(self, credential: str) -> None:
+        """End the streams of a credential that is valid no more."""
+        for subscription, opened_with in list(self._open.items()):
+            if opened_with == credential:
+                self._bus.unsubscribe(subscription)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """Stream the events of this replica from now on, or from the last one that was had."""
@@ -57,7 +65,7 @@ class EventStreams:
         last = request.headers.get("Last-Event-ID")
         since = last[:MAX_ID_CHARS] if last else None
         subscription = self._bus.subscribe("stream", MAX_WAITING, since)
-        self._open.add(subscription)
+        self._open[subscription] = request[USER].credential
         try:
             response = web.StreamResponse(headers=_HEADERS)
             response.content_type = CONTENT_TYPE
@@ -65,7 +73,7 @@ class EventStreams:
             await self._write_all(response, subscription)
             await response.write_eof()
         finally:
-            self._open.discard(subscription)
+            self._open.pop(subscription, None)
             self._bus.unsubscribe(subscription)
         return response
 

@@ -8,6 +8,7 @@ trusts connects the two by itself.
 import asyncio
 import contextlib
 import functools
+import time
 from collections.abc import Sequence
 from http import HTTPStatus
 
@@ -96,7 +97,7 @@ class Channels:
     async def _open(self, request: web.Request) -> web.StreamResponse:
         """Connect the client with the kernel's agent; return when that connection has ended."""
         check_upgrade(request.headers)
-        client = identify_client(request[USER], request[ACCESS])
+        client = identify_client(request[USER], request[ACCESS], time.time())
         target = agent_target(request.query, client)
         if is_balancer(request.headers, self._balancer_secret):
             return await self._hand_over(request, target)

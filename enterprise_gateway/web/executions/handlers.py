@@ -6,6 +6,7 @@ agent's answer on: it reads neither bodies nor records.
 
 import asyncio
 import logging
+import time
 from http import HTTPStatus
 from urllib.parse import quote, urlencode
 
@@ -95,7 +96,7 @@ class Executions:
             raise UnavailableError("This gateway is shutting down", retry_after=1.0)
         agent = await self._kernels.live_agent(request.match_info["kernel_id"])
         body = await request.read()
-        client = identify_client(request[USER], request[ACCESS])
+        client = identify_client(request[USER], request[ACCESS], time.time())
         if client:
             path += f"{'&' if '?' in path else '?'}{urlencode(client)}"
         async with agent.output(request.method, path, body, _forwarded_headers(request)) as output:

@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from harness.engines.fake_engine import FakeEngine
 from harness.gateways.service import Service, is_state, serve_settings
+from harness.gateways.users import make_token
 from harness.waiting import eventually
 
 from enterprise_gateway.app.commands.usage import UsageApp
@@ -24,6 +25,7 @@ from enterprise_gateway.services.kernels.registry.events import MAX_CPUS
 from enterprise_gateway.services.users import Scope, User
 from enterprise_gateway.settings import EventSettings, LiveSettings
 from enterprise_gateway.web.access.identity import shared_token
+from enterprise_gateway.web.access.identity.token_document import encode_tokens
 
 DEADLINE = 60.0
 STOP_SECONDS = 20.0
@@ -71,9 +73,11 @@ class Stream:
 
 
 @asynccontextmanager
-async def follow(service: Service, last_id: str = "") -> AsyncIterator[Stream]:
+async def follow(
+    service: Service, last_id: str = "", headers: dict[str, str] | None = None
+) -> AsyncIterator[Stream]:
     """Follow the events of a replica."""
-    headers = {"Last-Event-ID": last_id} if last_id else {}
+    headers = {**(headers or {}), **({"Last-Event-ID": last_id} if last_id else {})}
     async with service.http.get(
         "/api/events", headers=headers, timeout=aiohttp.ClientTimeout(None)
     ) as response:
@@ -241,6 +245,28 @@ async def test_streams_are_for_admins(service: Service, monkeypatch: pytest.Monk
         pass
     answer = await service.ask("GET", "/api/events", headers={"Authorization": ""})
     assert answer.status == 401
+
+
+async def test_stream_ends_with_the_token_that_opened_it(
+    live: LiveSettings, tmp_path: Path
+) -> None:
+    """An admin's token that leaves the file; those of others stay."""
+    made = [make_token(user, scope=Scope.ADMIN) for user in ("ann", "bob")]
+    path = tmp_path / "tokens.json"
+    path.write_bytes(encode_tokens(entry for _, entry in made))
+    settings = live.current
+    identity = dataclasses.replace(settings.identity, user_tokens_file=str(path))
+    live.replace(dataclasses.replace(settings, identity=identity))
+    ann, bob = ({"Authorization": f"token {token}"} for token, _ in made)
+    async with (
+        serve_settings(live) as service,
+        follow(service, headers=ann) as ending,
+        follow(service, headers=bob) as staying,
+    ):
+        path.write_bytes(encode_tokens(entry for _, entry in made[1:]))
+        assert await ending.next() == {}
+        answer = await service.ask("POST", "/api/kernels", headers=bob)
+        assert (await staying.until("ready"))["kernel_id"] == answer.body["id"]
 
 
 async def test_streams_are_bounded_in_number_and_time(

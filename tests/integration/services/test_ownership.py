@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,11 +23,13 @@ from harness.gateways.users import (
     make_token,
     serve_users,
 )
+from harness.identity.issuer import AUDIENCE, serve_issuer
 from harness.waiting import eventually
 
 from enterprise_gateway.services.kernels import ownership
 from enterprise_gateway.services.kernels.agents.agent import ANSWER_SECONDS
 from enterprise_gateway.settings import LiveSettings
+from enterprise_gateway.web.access.identity.openid import LEEWAY_SECONDS
 from enterprise_gateway.web.access.identity.token_document import encode_tokens
 from enterprise_gateway.web.access.ownership import OWNERSHIP
 
@@ -575,6 +578,32 @@ async def test_token_that_leaves_the_file_closes_what_it_opened(
         assert await Channels(staying, "h").evaluate("1") == "1"
         await staying.close()
         assert (await other.ask("DELETE", kernel, headers=second)).status == 204
+
+
+async def test_jwt_that_expires_closes_what_it_opened(live: LiveSettings) -> None:
+    """The agent does it, also if the gateway that has accepted the JWT has gone."""
+    settings = live.current
+    async with serve_issuer() as issuer:
+        identity = replace(settings.identity, oidc_issuer=issuer.url, oidc_audience=AUDIENCE)
+        live.replace(replace(settings, identity=identity))
+        soon = time.time() - LEEWAY_SECONDS + 5
+        brief, long = (
+            {"Authorization": f"Bearer {issuer.sign(issuer.claims(**changes))}"}
+            for changes in ({"exp": int(soon)}, {})
+        )
+        async with serve_settings(live) as gateway:
+            answer = await gateway.ask("POST", "/api/kernels", headers=long)
+            kernel = f"/api/kernels/{answer.body['id']}"
+            ending = await gateway.http.ws_connect(
+                f"{kernel}/channels?session_id=1", headers=brief, autoping=False
+            )
+            staying = await gateway.http.ws_connect(f"{kernel}/channels?session_id=2", headers=long)
+            code, reason = await close_of(ending)
+            assert (code, "has expired: sign in again" in reason) == (1008, True)
+            assert (await gateway.ask("GET", kernel, headers=brief)).status == 401
+            assert await Channels(staying, "h").evaluate("1") == "1"
+            await staying.close()
+            assert (await gateway.ask("DELETE", kernel, headers=long)).status == 204
 
 
 async def test_silent_agent_holds_up_no_revocation_at_others(

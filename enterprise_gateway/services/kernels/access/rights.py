@@ -1,5 +1,6 @@
 """What a user may do with a kernel. Pure."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, auto
@@ -7,6 +8,9 @@ from enum import IntEnum, auto
 from enterprise_gateway.errors import ForbiddenError
 from enterprise_gateway.services.kernels.access.shares import Access, Grant, best_grant
 from enterprise_gateway.services.users import User
+
+MAX_VALID_SECONDS = 10**9 - 1
+"""The longest time that an agent takes for the life of a credential."""
 
 
 class Right(IntEnum):
@@ -72,11 +76,20 @@ def decide_right(user: User, owner: str, grants: Sequence[Grant]) -> KernelAcces
     return KernelAccess(right, owner, grant.id)
 
 
-def identify_client(user: User, access: KernelAccess) -> dict[str, str]:
+def identify_client(user: User, access: KernelAccess, now: float) -> dict[str, str]:
     """Return the parameters that tell an agent whose connection it gets.
 
-    The agent closes it once the credential is revoked or the share goes. There are none for a
-    client with the shared token, since the gateway does not know who that is.
+    The agent closes it once the credential is revoked or expires, or the share goes. There are none
+    for a client with the shared token, since the gateway does not know who that is.
+
+    Args:
+        user: The user.
+        access: Their access to the kernel.
+        now: The present time, in seconds since 1970.
     """
     client = {"user": user.username, "credential": user.credential} if user.is_named else {}
-    return {**client, "grant": access.grant} if access.grant else client
+    if user.expires is not None:
+        client["valid_for"] = str(max(0, min(math.ceil(user.expires - now), MAX_VALID_SECONDS)))
+    if access.grant:
+        client["grant"] = access.grant
+    return client

@@ -9,7 +9,11 @@ MAX_GROUPS = 1000
 
 
 def make_user(
-    settings: IdentitySettings, username: str, groups: Iterable[str], credential: str
+    settings: IdentitySettings,
+    username: str,
+    groups: Iterable[str],
+    credential: str,
+    expires: float | None = None,
 ) -> User | None:
     """Return a user of the name; None if it cannot be one.
 
@@ -18,6 +22,7 @@ def make_user(
         username: As another party states it; anything.
         groups: Likewise. Those that cannot be groups are left out.
         credential: See `User.credential`.
+        expires: See `User.expires`.
     """
     if not is_name(username):
         return None
@@ -31,4 +36,5 @@ def make_user(
         groups=member_of,
         scopes=frozenset({Scope.KERNELS, Scope.ADMIN} if is_admin else {Scope.KERNELS}),
         credential=credential,
+        expires=expires,
     )

@@ -92,4 +92,5 @@ class OpenIDTokens:
             [name for name in groups if isinstance(name, str)] if isinstance(groups, list) else []
         )
         digest = hashlib.sha256(token.encode()).hexdigest()[:16]
-        return make_user(self._settings, username, names, f"jwt:{digest}")
+        expires = int(claims["exp"]) + LEEWAY_SECONDS
+        return make_user(self._settings, username, names, f"jwt:{digest}", expires)

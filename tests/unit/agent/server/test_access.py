@@ -1,6 +1,7 @@
 """Unit tests of the agent's access: who may connect, and what is closed when that changes."""
 
 import pytest
+from harness.waiting import eventually
 
 from kernel_agent.server.access import (
     MAX_CHARS,
@@ -48,6 +49,36 @@ def test_shares_decide_who_may_write() -> None:
     assert not access.admit(READER)
     with pytest.raises(HttpError, match="not shared"):
         access.admit(Client("eve", "c3", "g3"))
+
+
+async def test_connections_end_with_their_credentials() -> None:
+    """Each at its own time; those that are closed before are forgotten."""
+    clock = Clock()
+    access = Access(clock)
+    late, soon, gone, endless = Opened(), Opened(), Opened(), Opened()
+    access.watch(Client("ann", "c1", valid_for=1000.0), late)
+    access.watch(Client("bob", "c2", valid_for=500.0), soon)
+    access.watch(Client("eve", "c3", valid_for=0.0), gone)
+    access.watch(Client("dan", "c4"), endless)
+    del gone
+    clock.now = 500.0
+    access.watch(Client("ann", "c1", valid_for=500.0), late)
+    await eventually(lambda: soon.reasons)
+    assert "expired" in soon.reasons[0]
+    access.revoke(["c2"])
+    assert (len(soon.reasons), late.reasons, endless.reasons) == (1, [], [])
+    clock.now = 1000.0
+    access.watch(Client("dan", "c4", valid_for=0.0), endless)
+    await eventually(lambda: late.reasons and endless.reasons)
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "x", "1" * 10, "\u0661"])
+def test_life_of_a_credential_is_a_number_of_seconds(text: str) -> None:
+    """Anything else is the gateway's fault, and must not open what never ends."""
+    assert read_client({"valid_for": "60"}).valid_for == 60.0
+    assert read_client({}).valid_for is None
+    with pytest.raises(HttpError, match="valid_for"):
+        read_client({"valid_for": text})
 
 
 def test_share_that_goes_closes_what_it_opened() -> None:
