@@ -16,6 +16,7 @@ import pytest
 from harness.engines.fake_engine import FakeEngine
 from harness.gateways.service import Service, is_state, serve_settings
 from harness.gateways.users import make_token
+from harness.gateways.webhook_receiver import KEY, Receiver
 from harness.waiting import eventually
 
 from enterprise_gateway.app.commands.usage import UsageApp
@@ -315,6 +316,21 @@ async def test_gateway_that_stops_ends_its_streams(engine: FakeEngine, live: Liv
             begun = time.monotonic()
         assert time.monotonic() - begun < STOP_SECONDS
         assert await stream.next() == {}
+
+
+async def test_webhook_gets_what_the_settings_say(engine: FakeEngine, live: LiveSettings) -> None:
+    """Signed with the key, also what happened just before the gateway stops."""
+    del engine
+    receiver = Receiver()
+    async with receiver.serve() as url:
+        settings = dataclasses.replace(
+            live.current, events=EventSettings(webhook_url=url), event_webhook_key=KEY
+        )
+        async with serve_settings(LiveSettings(settings)) as service:
+            kernel_id = await service.start_kernel()
+            assert (await service.ask("DELETE", f"/api/kernels/{kernel_id}")).status == 204
+    assert [event["kind"] for event in receiver.events] == ["requested", "ready", "ended"]
+    assert {event["kernel_id"] for event in receiver.events} == {kernel_id}
 
 
 @pytest.mark.kernel

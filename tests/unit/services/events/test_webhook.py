@@ -1,15 +1,11 @@
 """The webhook, against a real receiver that verifies with the reference library."""
 
 import asyncio
-import base64
-import json
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 
 import pytest
-from aiohttp import web
-from standardwebhooks import Webhook as Verifier
+from harness.gateways.webhook_receiver import KEY, VERIFIER, Receiver
 from standardwebhooks import WebhookVerificationError
 
 from enterprise_gateway.services.events import webhook as webhook_module
@@ -18,47 +14,7 @@ from enterprise_gateway.services.events.events import Requested
 from enterprise_gateway.services.events.signature import signed_headers
 from enterprise_gateway.services.events.webhook import Webhook
 
-KEY = bytes(range(32))
-VERIFIER = Verifier(base64.b64encode(KEY).decode())
 DEADLINE = 60.0
-
-
-class Receiver:
-    """Answers with the next of its statuses, then 204; keeps what it has taken."""
-
-    def __init__(self, *statuses: int) -> None:
-        self.statuses = list(statuses)
-        self.attempts: list[str] = []
-        self.taken: list[str] = []
-        self.silence = asyncio.Event()
-        self.silence.set()
-
-    async def handle(self, request: web.Request) -> web.Response:
-        """Take an event."""
-        body = await request.read()
-        VERIFIER.verify(body, dict(request.headers))
-        assert request.headers["webhook-id"] == json.loads(body)["id"]
-        self.attempts.append(json.loads(body)["id"])
-        await self.silence.wait()
-        status = self.statuses.pop(0) if self.statuses else 204
-        if status < 300:
-            self.taken.append(json.loads(body)["id"])
-        return web.Response(status=status, headers={"Location": "/elsewhere"})
-
-    @asynccontextmanager
-    async def serve(self) -> AsyncIterator[str]:
-        """Serve; yields the URL."""
-        app = web.Application()
-        app.add_routes([web.post("/hook", self.handle)])
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            host, port = runner.addresses[0][:2]
-            yield f"http://{host}:{port}/hook"
-        finally:
-            await runner.cleanup()
 
 
 @pytest.fixture(autouse=True)
