@@ -23,6 +23,7 @@ from enterprise_gateway.app.commands.usage import UsageApp
 from enterprise_gateway.errors import LaunchError
 from enterprise_gateway.services.api import events as streams
 from enterprise_gateway.services.kernels.registry.events import MAX_CPUS
+from enterprise_gateway.services.processproxies.resources import Usage
 from enterprise_gateway.services.users import Scope, User
 from enterprise_gateway.settings import EventSettings, LiveSettings
 from enterprise_gateway.web.access.identity import shared_token
@@ -331,6 +332,30 @@ async def test_webhook_gets_what_the_settings_say(engine: FakeEngine, live: Live
             assert (await service.ask("DELETE", f"/api/kernels/{kernel_id}")).status == 204
     assert [event["kind"] for event in receiver.events] == ["requested", "ready", "ended"]
     assert {event["kernel_id"] for event in receiver.events} == {kernel_id}
+
+
+async def test_hours_of_gpus_are_summed_by_user(
+    engine: FakeEngine,
+    live: LiveSettings,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By what the workload has, which the engine says, and not the kernel."""
+    path = tmp_path / "events.jsonl"
+    settings = dataclasses.replace(live.current, events=EventSettings(log=str(path)))
+    async with serve_settings(LiveSettings(settings)) as service:
+        kernel_id = await service.start_kernel(env={"KERNEL_USERNAME": "ann"})
+        (workload,) = await engine.list()
+        engine.announce(dataclasses.replace(workload, usage=Usage(gpus=2)))
+        engine.age(kernel_id, 3600.0)
+        assert (await service.ask("DELETE", f"/api/kernels/{kernel_id}")).status == 204
+    app = UsageApp()
+    app.initialize(["--json", str(path)])
+    await app.run()
+    (user,) = json.loads(capsys.readouterr().out)
+    assert user["user"] == "ann"
+    assert user["gpu_hours"] == pytest.approx(2 * user["kernel_hours"])
+    assert user["gpu_hours"] > 2
 
 
 @pytest.mark.kernel
