@@ -214,3 +214,30 @@ async def test_guesses_count_while_the_hub_is_away() -> None:
         for number in range(LIMIT + 1):
             assert await ask(served, f"guess-no-{number}") == 503
         assert await ask(served, TOKEN) == 503
+
+
+async def test_hub_that_fails_revokes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked on about a token that it had accepted, until it says that there is none."""
+    monkeypatch.setattr(jupyterhub, "CHECK_SECONDS", 0.01)
+    answers = [good, unavailable, unavailable, good, unavailable]
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await (answers.pop(0) if answers else refused)(request)
+
+    async with serve_fake(answer) as (served, hub):
+        headers = {"Authorization": "token some-token-of-the-hub"}
+        assert (await served.ask("/api/kernels", headers=headers)).status == 200
+        await eventually(lambda: served.revoked)
+        assert len(hub.asked) == 6
+        assert len(served.revoked) == 1
+        assert (await served.ask("/api/kernels", headers=headers)).status == 401
+
+
+async def unavailable(_request: web.Request) -> web.Response:
+    """Answer as a Hub does that cannot reach its database."""
+    return web.Response(status=500)
+
+
+async def refused(_request: web.Request) -> web.Response:
+    """Answer as a Hub does that does not know the token."""
+    return web.Response(status=403)

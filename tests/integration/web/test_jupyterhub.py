@@ -107,6 +107,23 @@ async def test_hub_is_asked_once_and_again_later(hub: Hub, monkeypatch: pytest.M
         assert served.revoked[0].startswith("jupyterhub:")
 
 
+async def test_token_that_is_not_shown_again_is_looked_after(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has opened may still be open."""
+    monkeypatch.setattr(jupyterhub, "CHECK_SECONDS", 0.05)
+    kept, _ = hub.make_token("ann")
+    token, token_id = hub.make_token("bob")
+    async with serve_hub(hub.api_url) as served:
+        assert await ask(served, kept) == (200, "ann")
+        assert await ask(served, token) == (200, "bob")
+        hub.ask("DELETE", f"/users/bob/tokens/{token_id}")
+        await eventually(lambda: served.revoked)
+        assert (await ask(served, token))[0] == 401
+        assert await ask(served, kept) == (200, "ann")
+        assert len(served.revoked) == 1
+
+
 async def test_hub_that_is_away_is_503_with_the_reason() -> None:
     """Not 401, which clients take for good; the shared token works without the Hub."""
     async with serve_hub(f"http://127.0.0.1:{find_free_port()}/hub/api") as served:

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import re
 import time
+from contextlib import suppress
 
 import msgspec
 
@@ -23,6 +24,11 @@ from enterprise_gateway.web.access.identity.revocations import Revocations
 ACCEPTED_SECONDS = 30.0
 """How long the Hub's word that a token is right is taken for true."""
 REFUSED_SECONDS = 30.0
+CHECK_SECONDS = 60.0
+"""How often the Hub is asked again about a token that it has accepted.
+
+What that has opened may be open although the token is not shown again.
+"""
 MAX_REMEMBERED = 4096
 CONCURRENT_QUESTIONS = 16
 QUESTION_SECONDS = 10.0
@@ -55,9 +61,12 @@ class JupyterHubTokens:
         self._refused: Recent[bytes, bool] = Recent(REFUSED_SECONDS, MAX_REMEMBERED)
         self._turns = asyncio.Semaphore(CONCURRENT_QUESTIONS)
         self._turns_of_suspects = asyncio.Semaphore(1)
+        self._turns_of_checks = asyncio.Semaphore(1)
+        self._checks = BackgroundTasks()
 
     async def close(self) -> None:
         """End the questions under way."""
+        await self._checks.cancel()
         await self._tasks.cancel()
 
     async def identify(self, token: str, *, is_suspect: bool) -> User | None:
@@ -76,8 +85,19 @@ class JupyterHubTokens:
         if user is not None or self._refused.get(key, now):
             return user
         turns = self._turns_of_suspects if is_suspect else self._turns
+        return await self._ask_once(token, key, turns)
+
+    async def _ask_once(self, token: str, key: bytes, turns: asyncio.Semaphore) -> User | None:
         task = self._tasks.begin_once(key, lambda: self._ask(token, key, turns))
         return await self._tasks.wait(task)
+
+    async def _check(self, token: str, key: bytes) -> None:
+        """Task root: ask about a token again and again, for as long as it is remembered."""
+        while key in self._accepted:
+            await asyncio.sleep(CHECK_SECONDS)
+            if key in self._accepted:
+                with suppress(UnavailableError):
+                    await self._ask_once(token, key, self._turns_of_checks)
 
     async def _ask(self, token: str, key: bytes, turns: asyncio.Semaphore) -> User | None:
         try:
@@ -99,6 +119,7 @@ class JupyterHubTokens:
             self._refused.put(key, answer=True, now=now)
         else:
             self._accepted.put(key, user, now)
+            self._checks.begin_once(key, lambda: self._check(token, key))
         return user
 
     def _make_user(self, model: _Model, key: bytes) -> User | None:

@@ -19,6 +19,10 @@ class Recent(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._answers)
 
+    def __contains__(self, key: K) -> bool:
+        """Return whether an answer is kept, even if its time is over."""
+        return key in self._answers
+
     def get(self, key: K, now: float) -> V | None:
         """Return the answer that is remembered, None if there is none.
 
