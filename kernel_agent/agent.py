@@ -32,6 +32,7 @@ from kernel_agent.server.routes import Opening, Routes
 from kernel_agent.server.state import State
 from kernel_agent.settings import AgentSettings
 from kernel_agent.system.cgroup import memory_limit
+from kernel_agent.system.gpus import GPUWatch
 from kernel_agent.system.reaper import Reaper
 from kernel_agent.system.spill_files import SpillFiles, find_folder
 from kernel_agent.system.usage import UsageMeter, read_descendants, read_own_group
@@ -107,7 +108,8 @@ class Agent:
         )
         self._executions = Executions(timestamp)
         self._log.subscribe(self._executions.record)
-        self._culler = Culler(settings.culling, self._usage, self._cull)
+        self._gpus = GPUWatch(self._reaper)
+        self._culler = Culler(settings.culling, self._usage, self._cull, self._gpus.start)
         self._lifetime = Lifetime(
             settings.max_kernel_age,
             settings.max_kernel_age_warning,
@@ -115,7 +117,7 @@ class Agent:
             self._end_by_age,
         )
         is_pooled = settings.pool_ttl > 0 and self._supervisor.lifecycle.can_start_again
-        self._pool = Pool(self._supervisor, self._lifetime.start, is_pooled=is_pooled)
+        self._pool = Pool(self._supervisor, self._begin_life, is_pooled=is_pooled)
         self._access = Access(time.monotonic)
         self._executor = Executor(settings, self._supervisor, self._executions, self._log)
         self._routes = Routes(
@@ -151,7 +153,7 @@ class Agent:
             self._loop.add_signal_handler(signum, self._stop, signum)
         self._culler.start()
         if not self._pool.is_waiting:
-            self._lifetime.start()
+            self._begin_life()
         self._expire()
         self._tell_usage()
         try:
@@ -163,6 +165,11 @@ class Agent:
             await self._finish()
             server.close()
             self._reaper.close()
+
+    def _begin_life(self) -> None:
+        """Count the kernel's age and the idle time of its GPUs from now on."""
+        self._lifetime.start()
+        self._gpus.begin_anew()
 
     def _describe(self) -> Dict[str, Any]:
         settings, supervisor = self._settings, self._supervisor
@@ -352,16 +359,15 @@ class Agent:
         state = self._supervisor.execution_state
         is_busy = state not in (ExecutionState.IDLE, ExecutionState.DEAD)
         is_waiting = self._pool.is_waiting
-        idle_since = self._loop.time() if is_waiting else self._supervisor.idle_since
-        return Usage(idle_since, is_busy, self._sessions.writers)
-
-    def _cull(self, idle_seconds: float) -> None:
-        _log.info(
-            "kernel %s: ending it, because it was idle for %d s",
-            self._settings.kernel_id,
-            idle_seconds,
+        if is_waiting:
+            return Usage(self._loop.time(), is_busy, self._sessions.writers)
+        return Usage(
+            self._supervisor.idle_since, is_busy, self._sessions.writers, self._gpus.idle_since
         )
-        self._supervisor.end(f"because it was idle for {idle_seconds:.0f} s", EndedBy.CULLER)
+
+    def _cull(self, reason: str) -> None:
+        _log.info("kernel %s: ending it, because %s", self._settings.kernel_id, reason)
+        self._supervisor.end(f"because {reason}", EndedBy.CULLER)
 
     def _warn_of_age(self, seconds: float) -> None:
         age = describe_seconds(self._settings.max_kernel_age)
@@ -404,6 +410,7 @@ class Agent:
         would do nothing.
         """
         self._culler.stop()
+        self._gpus.stop()
         self._lifetime.stop()
         for task in (self._reporting, self._restarting):
             if task is not None:

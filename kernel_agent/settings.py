@@ -34,6 +34,7 @@ class CullingSettings(NamedTuple):
     cull_interval: float = 300.0
     cull_connected: bool = False
     cull_busy: bool = False
+    cull_gpu_idle_timeout: float = 0.0
 
 
 class AgentSettings(NamedTuple):

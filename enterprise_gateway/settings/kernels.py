@@ -50,6 +50,14 @@ class CullingSettings:
         section=MAPPING_MANAGER,
         env=("EG_CULL_BUSY",),
     )
+    cull_gpu_idle_timeout: int = option(
+        "Seconds after which a kernel is culled whose container has GPUs and uses none of them; 0"
+        " or less: never.",
+        default=0,
+        parse=parse.at_least_zero,
+        env=("EG_CULL_GPU_IDLE_TIMEOUT",),
+    )
+    """0: never."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,28 +13,37 @@ class Culler:
     """Repeats the decision, and ends the kernel once."""
 
     def __init__(
-        self, settings: CullingSettings, usage: Callable[[], Usage], cull: Callable[[float], None]
+        self,
+        settings: CullingSettings,
+        usage: Callable[[], Usage],
+        cull: Callable[[str], None],
+        watch_gpus: Callable[[], None],
     ) -> None:
         """Prepare; `start` starts it.
 
         Args:
             settings: settings at launch.
             usage: returns the input of the decision, by the event loop's clock.
-            cull: ends the kernel; called with the seconds for which it was idle.
+            cull: ends the kernel; called with the reason.
+            watch_gpus: has the input tell how long GPUs are idle from now on; may be called again.
         """
         self._settings = settings
         self._usage = usage
         self._cull = cull
+        self._watch_gpus = watch_gpus
         self._loop = asyncio.get_running_loop()
         self._timer: Optional[asyncio.TimerHandle] = None
 
     def start(self) -> None:
         """Decide now, and schedule the next decision."""
         self.stop()
+        if self._settings.cull_gpu_idle_timeout > 0:
+            self._watch_gpus()
         now = self._loop.time()
         usage = self._usage()
-        if decide_culling(now, usage, self._settings):
-            self._cull(now - usage.idle_since)
+        reason = decide_culling(now, usage, self._settings)
+        if reason:
+            self._cull(reason)
             return
         delay = next_check(now, usage, self._settings)
         if delay is not None:

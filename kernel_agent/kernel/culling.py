@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional
+from typing import Iterator, NamedTuple, Optional, Tuple
 
 from kernel_agent.settings import CullingSettings
 
@@ -17,22 +17,35 @@ class Usage(NamedTuple):
     is_busy: bool
     connections: int
     """Those of clients that answer and may do more than read."""
+    gpus_idle_since: Optional[float] = None
+    """None: there are no GPUs, or it is not known."""
 
 
-def decide_culling(now: float, usage: Usage, settings: CullingSettings) -> bool:
-    """Return whether to end the kernel now."""
-    return (
-        settings.cull_idle_timeout > 0
-        and now - usage.idle_since >= settings.cull_idle_timeout
-        and (settings.cull_busy or not usage.is_busy)
-        and (settings.cull_connected or usage.connections == 0)
-    )
+def decide_culling(now: float, usage: Usage, settings: CullingSettings) -> str:
+    """Return why to end the kernel now; "": it goes on."""
+    if usage.is_busy and not settings.cull_busy:
+        return ""
+    if usage.connections and not settings.cull_connected:
+        return ""
+    for what, since, timeout in _clocks(usage, settings):
+        if now - since >= timeout:
+            return f"{what} idle for {now - since:.0f} s"
+    return ""
 
 
 def next_check(now: float, usage: Usage, settings: CullingSettings) -> Optional[float]:
     """Return the seconds until the next decision; None if culling is off."""
-    if settings.cull_idle_timeout <= 0:
+    if settings.cull_idle_timeout <= 0 and settings.cull_gpu_idle_timeout <= 0:
         return None
     interval = max(settings.cull_interval, MIN_INTERVAL_SECONDS)
-    due = usage.idle_since + settings.cull_idle_timeout - now
-    return min(max(due, MIN_INTERVAL_SECONDS), interval) if due > 0 else interval
+    due = [since + timeout - now for _, since, timeout in _clocks(usage, settings)]
+    ahead = [seconds for seconds in due if seconds > 0]
+    return min(max(min(ahead), MIN_INTERVAL_SECONDS), interval) if ahead else interval
+
+
+def _clocks(usage: Usage, settings: CullingSettings) -> Iterator[Tuple[str, float, float]]:
+    """Yield what is idle, since when, and how long it may be."""
+    if settings.cull_idle_timeout > 0:
+        yield "it was", usage.idle_since, settings.cull_idle_timeout
+    if settings.cull_gpu_idle_timeout > 0 and usage.gpus_idle_since is not None:
+        yield "its GPUs were", usage.gpus_idle_since, settings.cull_gpu_idle_timeout

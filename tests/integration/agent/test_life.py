@@ -564,6 +564,26 @@ async def test_culling_spares_connected_and_busy_kernels(tmp_path: Path) -> None
         assert await agent.wait() == 0
 
 
+async def test_kernel_that_uses_none_of_its_gpus_is_culled(tmp_path: Path) -> None:
+    """Also while it works and a client is connected, if these spare it from nothing."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 0\necho 0\n")
+    program.chmod(0o755)
+    settings = {
+        "cull_gpu_idle_timeout": 2.0,
+        "cull_interval": 0.2,
+        "cull_connected": True,
+        "cull_busy": True,
+    }
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    async with Agent(settings=settings, env=env) as agent:
+        client = await agent.connect("s")
+        await client.run("while True: pass")
+        answers = await client.until(lambda m: "shut down" in m.content.get("text", ""))
+        assert "because its GPUs were idle for 2 s" in texts(answers, "stderr")
+        assert await agent.wait() == 0
+
+
 async def spend(agent: Agent, seconds: float, execution_state: str) -> None:
     """Let time pass in which the agent must stay alive, and its kernel in a state."""
     end = asyncio.get_running_loop().time() + seconds

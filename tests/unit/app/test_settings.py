@@ -202,6 +202,7 @@ VARIABLES = [
     ("EG_CULL_CONNECTED", "False", "kernels.culling.cull_connected", False),
     ("EG_CULL_CONNECTED", "True", "kernels.culling.cull_connected", True),
     ("EG_CULL_BUSY", "true", "kernels.culling.cull_busy", True),
+    ("EG_CULL_GPU_IDLE_TIMEOUT", "600", "kernels.culling.cull_gpu_idle_timeout", 600),
     ("EG_RESPONSE_IP", "10.0.0.1", "response.ip", "10.0.0.1"),
     ("EG_RESPONSE_PORT", "9000", "response.port", 9000),
     ("EG_RESPONSE_PORT_RETRIES", "1", "response.port_retries", 1),

@@ -15,6 +15,7 @@ class _Culling(msgspec.Struct, frozen=True, omit_defaults=True):
     cull_interval: int | None = None
     cull_connected: bool | None = None
     cull_busy: bool | None = None
+    cull_gpu_idle_timeout: int | None = None
 
 
 class _Age(msgspec.Struct, frozen=True, omit_defaults=True):

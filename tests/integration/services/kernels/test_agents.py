@@ -97,6 +97,7 @@ async def test_new_culling_settings_reach_the_agents(service: Service, engine: F
             "cull_interval": 300,
             "cull_connected": False,
             "cull_busy": False,
+            "cull_gpu_idle_timeout": 0,
         }
     ]
 
