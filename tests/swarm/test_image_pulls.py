@@ -14,7 +14,7 @@ from harness.engines.stock_images import unknown_image
 from harness.proxies.engine_rigs import SwarmRig
 from harness.waiting import wait_in_thread
 
-from enterprise_gateway.errors import LaunchError
+from enterprise_gateway.errors import LaunchError, PreparingError
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC, LaunchRequest
 from swarmlab.lab import SwarmLab
 
@@ -84,6 +84,23 @@ async def test_nodes_without_the_image_are_named(lab: SwarmLab, rig: SwarmRig) -
     with pytest.raises(LaunchError, match=f"not pulled by 3 of 3 nodes: .*{lab.manager.name}: "):
         await proxy.pull_image(request_for(rig, image))
     assert services_left(rig) == []
+
+
+async def test_pull_goes_on_after_a_start_that_took_too_long(
+    lab: SwarmLab, registry: ImageRegistry, rig: SwarmRig, proxy: BaseProcessProxyABC
+) -> None:
+    """The node gives it up with the task; all nodes pull for the start that comes next."""
+    registry.goes_on.clear()
+    request = rig.request(config={"image_name": registry.image}, timeout=8.0)
+    with pytest.raises(PreparingError, match="is being pulled by the nodes"):
+        await proxy.launch(request)
+    with pytest.raises(PreparingError, match="is being pulled by the nodes"):
+        await proxy.prepare(rig.request(config={"image_name": registry.image}, timeout=0.5))
+    assert len(await asyncio.to_thread(services_left, rig)) == 1
+    registry.goes_on.set()
+    await proxy.prepare(rig.request(config={"image_name": registry.image}, timeout=60.0))
+    assert await asyncio.to_thread(nodes_with, lab, registry.image) == len(lab.nodes)
+    assert await asyncio.to_thread(services_left, rig) == []
 
 
 async def test_pull_that_is_given_up_leaves_nothing(

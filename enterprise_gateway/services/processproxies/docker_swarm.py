@@ -14,6 +14,7 @@ from enterprise_gateway.errors import (
     ConfigurationError,
     ConflictError,
     LaunchError,
+    LaunchTimeoutError,
     NotFoundError,
 )
 from enterprise_gateway.services.processproxies.contract import (
@@ -34,6 +35,7 @@ from enterprise_gateway.services.processproxies.injection.injector import (
     VolumeInjector,
 )
 from enterprise_gateway.services.processproxies.injection.volume import AgentVolume
+from enterprise_gateway.services.processproxies.launch.attempt import LaunchAttempt
 from enterprise_gateway.services.processproxies.launch.base import LaunchTools
 from enterprise_gateway.services.processproxies.launch.container import (
     ContainerLaunch,
@@ -51,7 +53,7 @@ from enterprise_gateway.services.processproxies.launch.service import (
     create_sidecar_service,
     describe_shortage,
 )
-from enterprise_gateway.services.processproxies.pulls.nodes import NodePulls
+from enterprise_gateway.services.processproxies.pulls.nodes import NodePulls, pulling_goes_on
 from enterprise_gateway.services.processproxies.steps import Step, StepRecorder
 from enterprise_gateway.services.processproxies.watch.containers import DockerWatch
 from enterprise_gateway.services.processproxies.watch.services import SwarmWatch
@@ -224,13 +226,43 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
         await self._node_pulls.close()
         await super().close()
 
+    async def prepare(self, request: LaunchRequest) -> None:
+        """Wait for nodes that still pull the image for an earlier start."""
+        image, docker_config = self._image_of(request)
+        if self._node_pulls.is_pulling(image, docker_config):
+            request.steps.begin(Step.PULL)
+            await self._node_pulls.wait(image, docker_config, request.timeout)
+
+    async def launch(self, request: LaunchRequest) -> Workload:
+        """See the base class.
+
+        Raises:
+            PreparingError: the nodes are still pulling the image, and go on.
+        """
+        try:
+            return await super().launch(request)
+        except LaunchTimeoutError as exc:
+            image, docker_config = self._image_of(request)
+            if self._node_pulls.is_pulling(image, docker_config):
+                raise pulling_goes_on(image) from exc
+            raise
+
+    async def _give_up(self, attempt: LaunchAttempt) -> str:
+        """See the base class. The node of a task that is removed gives the pull of its image up."""
+        policy = choose_pull_policy(attempt.request, self.settings.current.docker)
+        if attempt.progress.may_be_pulling and policy != NEVER:
+            self._node_pulls.begin(*self._image_of(attempt.request))
+        return await super()._give_up(attempt)
+
+    def _image_of(self, request: LaunchRequest) -> tuple[str, str]:
+        """Return the image of a kernel, and the folder with the credentials."""
+        image = choose_image(request, self.settings.current.docker)
+        return image, request.env.get("DOCKER_CONFIG", "")
+
     async def pull_image(self, request: LaunchRequest) -> None:
         """Have all nodes of the swarm pull the image, unless the policy is `Never`."""
-        settings = self.settings.current
-        if choose_pull_policy(request, settings.docker) == NEVER:
-            return
-        image = choose_image(request, settings.docker)
-        await self._node_pulls.pull(image, request.env.get("DOCKER_CONFIG", ""))
+        if choose_pull_policy(request, self.settings.current.docker) != NEVER:
+            await self._node_pulls.pull(*self._image_of(request))
 
     async def assign(self, workload: Workload, username: str) -> Workload:
         """Label the service with its user; a service cannot be renamed."""

@@ -84,6 +84,11 @@ class LaunchProgress(ABC):
             return None
         return latest.workload if latest.sidecar_id or not has_sidecar else None
 
+    @property
+    def may_be_pulling(self) -> bool:
+        """Whether a node may be pulling the image for the workload."""
+        return False
+
     def close(self) -> None:  # noqa: B027 - a hook: not every kind has something to release
         """Stop observing."""
 

@@ -18,6 +18,7 @@ from enterprise_gateway.services.processproxies.launch.progress import (
 )
 from enterprise_gateway.services.processproxies.steps import StepRecorder
 from enterprise_gateway.services.processproxies.workloads.services import (
+    PREPARING,
     REJECTED,
     newest_tasks,
 )
@@ -90,6 +91,11 @@ class ServiceLaunch(LaunchProgress):
         super().on_observation(observation)
         if self.latest is not None and self._checking is None:
             self._checking = asyncio.create_task(self._check_addresses())
+
+    @property
+    def may_be_pulling(self) -> bool:
+        """See the base class."""
+        return self.latest is not None and PREPARING in self.latest.detail
 
     def close(self) -> None:
         """See the base class."""

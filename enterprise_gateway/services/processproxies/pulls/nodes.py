@@ -8,17 +8,25 @@ and a node pulls the image of a task first. So a pull is a service of the mode `
 import asyncio
 import contextlib
 import hashlib
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from enterprise_gateway.errors import ConflictError, LaunchError, NotFoundError
+from enterprise_gateway.errors import (
+    ConflictError,
+    GatewayError,
+    LaunchError,
+    NotFoundError,
+    PreparingError,
+)
 from enterprise_gateway.services.processproxies.engine.images import (
     canonical_name,
     is_image_name,
     is_in_no_registry,
 )
 from enterprise_gateway.services.processproxies.engine.services import DockerServices
+from enterprise_gateway.services.processproxies.pulls.credentials import Credentials
 from enterprise_gateway.services.processproxies.pulls.pulls import Pulls
 from enterprise_gateway.services.processproxies.workloads.swarm_objects import Node, Service, Task
 from enterprise_gateway.services.tasks import BackgroundTasks
@@ -29,6 +37,8 @@ _POLL_SECONDS = 1.0
 _BEFORE_THE_IMAGE = frozenset({"new", "allocated", "pending", "assigned", "accepted", "preparing"})
 """States of a task whose node does not have the image yet; later ones follow in any case."""
 _WITHOUT_THE_IMAGE = "rejected"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -55,10 +65,53 @@ class NodePulls:
         self._services = services
         self._pulls = pulls
         self._tasks = BackgroundTasks()
+        self._begun = BackgroundTasks()
 
     async def close(self) -> None:
-        """Finish the removals under way."""
+        """End the pulls that were begun here, and finish the removals under way."""
+        await self._begun.cancel()
         await self._tasks.finish()
+
+    def begin(self, image: str, docker_config: str = "") -> None:
+        """Have the nodes pull an image for starts to come, which `wait` for it.
+
+        A failure is logged: the next start is told by its own task.
+        """
+        if _can_be_pulled(image):
+            self._begun.begin_once(
+                (canonical_name(image), docker_config), lambda: self._run(image, docker_config)
+            )
+
+    def is_pulling(self, image: str, docker_config: str = "") -> bool:
+        """Return whether a pull that was begun here is under way."""
+        return self._begun.is_running((canonical_name(image), docker_config))
+
+    async def wait(self, image: str, docker_config: str, patience: float) -> None:
+        """Wait for a pull that was begun here, if one is under way.
+
+        Args:
+            image: its name, or any other text.
+            docker_config: the folder with the credentials, "" for the gateway's own.
+            patience: how many seconds to wait.
+
+        Raises:
+            PreparingError: it takes longer, and goes on.
+        """
+        task = self._begun.find((canonical_name(image), docker_config))
+        if task is None:
+            return
+        try:
+            async with asyncio.timeout(patience):
+                await asyncio.shield(task)
+        except TimeoutError as exc:
+            raise pulling_goes_on(image) from exc
+
+    async def _run(self, image: str, docker_config: str) -> None:
+        """Task root: pull."""
+        try:
+            await self.pull(image, docker_config)
+        except GatewayError as exc:
+            _log.warning("%s", exc)
 
     async def pull(self, image: str, docker_config: str = "") -> None:
         """Wait until every node that takes part has pulled an image, or has failed to.
@@ -74,7 +127,7 @@ class NodePulls:
             LaunchError: a node could not, or not in time.
             NotAManagerError, UnavailableError: as always.
         """
-        if not is_image_name(image) or is_in_no_registry(image):
+        if not _can_be_pulled(image):
             return
         seconds = self._live.current.docker.pull_timeout
         seen = _Seen()
@@ -129,7 +182,7 @@ class NodePulls:
         credentials = await self._pulls.credentials(image, docker_config)
         while True:
             with contextlib.suppress(ConflictError):
-                return await self._services.create(_service(name, image), credentials.header), True
+                return await self._create(_service(name, image), credentials), True
             with contextlib.suppress(NotFoundError):  # another gateway's, which was just removed
                 service = await self._services.inspect(name)
                 is_over = _is_left_over(service, seconds)
@@ -137,9 +190,33 @@ class NodePulls:
                     return service.id, False
                 await self._services.remove(service.id)
 
+    async def _create(self, spec: dict[str, object], credentials: Credentials) -> str:
+        """Create a service; one that is made although this is cancelled is removed."""
+        creating = self._tasks.begin(self._services.create(spec, credentials.header))
+        try:
+            return await asyncio.shield(creating)
+        except asyncio.CancelledError:
+            self._tasks.begin(self._remove_created(creating))
+            raise
+
+    async def _remove_created(self, creating: "asyncio.Task[str]") -> None:
+        with contextlib.suppress(GatewayError):
+            await self._services.remove(await creating)
+
     def _name(self, image: str) -> str:
         text = f"{self._live.current.cluster_id}\0{canonical_name(image)}"
         return f"enterprise-gateway-pull-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def pulling_goes_on(image: str) -> PreparingError:
+    """Return the error for a start that has given up on nodes which pull its image."""
+    return PreparingError(
+        f"The image {image} is being pulled by the nodes of the swarm. The pull goes on; try again."
+    )
+
+
+def _can_be_pulled(image: str) -> bool:
+    return is_image_name(image) and not is_in_no_registry(image)
 
 
 def find_waiting(nodes: Iterable[Node], tasks: Iterable[Task]) -> list[Node]:

@@ -29,6 +29,8 @@ DEFAULT_LAUNCH_SECONDS = 60.0
 
 REJECTED = "rejected: "
 """How the exit reason of a task begins whose node could not create its container."""
+PREPARING = "is preparing its container"
+"""Part of what a task waits for whose node may be pulling the image."""
 _FINAL = frozenset({"complete", "failed", "rejected", "shutdown", "orphaned", "remove"})
 _FAILED_STARTS = ("exit code 1", "exit code 2")
 """The exit reasons of agents whose kernels were never ready (docs/agent-interface.md)."""
@@ -124,7 +126,7 @@ def describe_wait(task: Task | None, nodes: Mapping[str, Node]) -> str:
         return "the swarm has not given its task an address in the kernels' network yet."
     if task.status.state == "preparing":
         where = _hostname(task, nodes)
-        return f"node {where} is preparing its container (it may be pulling the image)."
+        return f"node {where} {PREPARING} (it may be pulling the image)."
     return f"its task is {task.status.state}."
 
 
