@@ -122,7 +122,7 @@ def without_kernelspecs_own(
     """Return a client's variables without those that it need not have sent.
 
     The others have the value that the operator gives them: kernel.json's `env` or `inherited_envs`.
-    A client may not ask for everything that kernel.json may state, such as a limit of memory.
+    A client's count more: a size that it asks for beats the `resources` of its kernelspec.
 
     Args:
         client_env: variables of a kernel that its client may have sent.
@@ -190,7 +190,13 @@ def _plan(
         agent_token=derive_agent_token(all_settings.cluster_secret, kernel_id),
         timeout=timeout,
         cwd=env.get("KERNEL_WORKING_DIR", ""),
-        resources=plan_resources(spec, client, env, groups, settings.resources),
+        resources=plan_resources(
+            spec,
+            client,
+            _environment({}, kernel_id, spec, settings),
+            groups,
+            settings.resources,
+        ),
     )
 
 

@@ -52,7 +52,7 @@ class _UlimitPair(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def plan_resources(
     spec: Kernelspec,
     client: Mapping[str, str],
-    env: Mapping[str, str],
+    operator_env: Mapping[str, str],
     groups: frozenset[str],
     settings: ResourceSettings,
 ) -> KernelResources:
@@ -64,7 +64,7 @@ def plan_resources(
     Args:
         spec: the kernelspec.
         client: the variables that the client has set.
-        env: all variables of the kernel; those that are not the client's are the operator's.
+        operator_env: the variables that the kernel would have without the client's.
         groups: the groups that the user is in.
         settings: the gateway's.
 
@@ -77,7 +77,6 @@ def plan_resources(
     if spec.proxy_class == LOCAL_PROCESS_PROXY:
         return KernelResources()
     sizes = _sizes(spec, settings)
-    operator_env = {name: value for name, value in env.items() if name not in client}
     given = _given(spec, operator_env, sizes, settings)
     if client.get(SIZE):
         given = _client_size(client[SIZE], sizes).over(given)

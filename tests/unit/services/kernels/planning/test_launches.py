@@ -300,22 +300,28 @@ def test_spare_is_wanted_or_not(wrong: object) -> None:
 GIB = 1024**3
 
 
-def test_kernel_is_launched_again_with_the_limit_of_kernel_json() -> None:
-    """Though no client may ask for that much, and its environment does not tell who asked."""
-    resources = ResourceSettings(default_amounts=Amounts(memory=4 * GIB))
+def test_kernel_is_launched_again_with_the_limits_of_its_kernelspec() -> None:
+    """Though a client's size beats them, and its environment does not tell who asked for it."""
+    resources = ResourceSettings(sizes=(("small", Amounts(memory=4 * GIB)),))
     kernels = KernelSettings(resources=resources, inherited_env={"KERNEL_SITE": "north"})
     settings = Settings(kernels=kernels, cluster_secret=SECRET)
     spec = make_spec(
-        env={"KERNEL_MEMORY": "8g", "KERNEL_DATA": "/data/$KERNEL_USERNAME", "KERNEL_X": "1"},
-        metadata={"process_proxy": {"class_name": "site.Proxy"}},
+        env={"KERNEL_SIZE": "small", "KERNEL_DATA": "/data/$KERNEL_USERNAME", "KERNEL_X": "1"},
+        metadata={
+            "process_proxy": {
+                "class_name": "site.Proxy",
+                "config": {"resources": {"memory": "8g"}},
+            }
+        },
     )
     client = {"KERNEL_USERNAME": "ann", "KERNEL_X": "2"}
     first = plan_launch(StartRequest(env=dict(client)), spec, settings)
     recovered = {name: text for name, text in first.env.items() if name.startswith("KERNEL_")}
-    with pytest.raises(ForbiddenError, match="KERNEL_MEMORY asks for 8 GiB"):
-        plan_launch(StartRequest(env=dict(recovered)), spec, settings)
+    asked = plan_launch(StartRequest(env=dict(recovered)), spec, settings)
+    assert asked.resources.amounts.memory == 4 * GIB
+    assert first.resources.amounts.memory == 8 * GIB
     sent = without_kernelspecs_own(recovered, first.kernel_id, spec, settings)
-    assert sent.keys().isdisjoint({"KERNEL_MEMORY", "KERNEL_DATA", "KERNEL_SITE"})
+    assert sent.keys().isdisjoint({"KERNEL_SIZE", "KERNEL_DATA", "KERNEL_SITE"})
     again = plan_launch(StartRequest(kernel_id=first.kernel_id, env=dict(sent)), spec, settings)
     assert (again.env, again.resources) == (first.env, first.resources)
 

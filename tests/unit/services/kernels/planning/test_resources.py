@@ -42,10 +42,12 @@ def plan(
     client: dict[str, str] | None = None,
     spec: Kernelspec | None = None,
     groups: frozenset[str] = frozenset(),
+    inherited: dict[str, str] | None = None,
     **settings: Any,
 ) -> KernelResources:
     """Return what a kernel may take whose client sends these variables."""
-    all_settings = Settings(kernels=KernelSettings(resources=ResourceSettings(**settings)))
+    kernels = KernelSettings(resources=ResourceSettings(**settings), inherited_env=inherited or {})
+    all_settings = Settings(kernels=kernels)
     launch = plan_launch(
         StartRequest(env=dict(client or {})), spec or make_spec(), all_settings, groups
     )
@@ -143,6 +145,40 @@ def test_request_beyond_the_maximum_is_refused_with_both_figures(
     with pytest.raises(ForbiddenError) as refusal:
         plan(client, default_amounts=given, max_amounts=most)
     assert all(each in str(refusal.value) for each in (*figures, "py", "EG_MAX_RESOURCES"))
+
+
+@pytest.mark.parametrize("name", ["KERNEL_MEMORY", "KERNEL_MEMORY_LIMIT"])
+@pytest.mark.parametrize("inherits", [False, True], ids=["kernel.json", "inherited"])
+def test_request_does_not_replace_the_operators_own_limit(name: str, *, inherits: bool) -> None:
+    """A variable that both set asks for no more than the operator's value of it, or the maximum."""
+    limits = {name: "4g"}
+    spec = make_spec({} if inherits else limits)
+    inherited = limits if inherits else {}
+    with pytest.raises(ForbiddenError, match=rf"{name} asks for 100 GiB .* 4 GiB of memory at m"):
+        plan({name: "100g"}, spec, inherited=inherited)
+    most = Amounts(memory=GIB)
+    found = plan({name: "3g"}, spec, inherited=inherited, max_amounts=most)
+    assert found.amounts.memory == 3 * GIB
+    assert found.is_binding
+    empty = plan({name: ""}, spec, inherited=inherited)
+    assert empty.amounts.memory == 4 * GIB
+
+
+def test_request_has_no_more_gpus_than_its_kernelspec_states() -> None:
+    """Kernel.json's number is a ceiling, not a default for who sends none."""
+    spec = make_spec({"KERNEL_GPUS": "1"})
+    assert plan({"KERNEL_GPUS": "1"}, spec).amounts.gpus == 1
+    assert plan({"KERNEL_GPUS": "0"}, spec).amounts.gpus == 0
+    assert plan({"KERNEL_GPUS": "2"}, spec, max_amounts=Amounts(gpus=2)).amounts.gpus == 2
+    with pytest.raises(ForbiddenError, match=r"8 GPUs, .* 1 GPU at most"):
+        plan({"KERNEL_GPUS": "8"}, spec)
+
+
+def test_request_names_no_variable_of_kernel_json_for_its_limit() -> None:
+    """One that a request fills in would be no limit, so it is the operator's error."""
+    spec = make_spec({"KERNEL_MEMORY": "${KERNEL_WISH}"})
+    with pytest.raises(ConfigurationError, match=r"kernelspec py: KERNEL_MEMORY must be"):
+        plan({"KERNEL_WISH": "100g"}, spec)
 
 
 def test_operator_may_give_more_than_requests_may_ask_for() -> None:
