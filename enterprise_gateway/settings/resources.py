@@ -106,7 +106,7 @@ class ResourceSettings:
     max_amounts: Amounts = option(
         "The most that a request may ask for by KERNEL_CPUS, KERNEL_MEMORY, KERNEL_GPUS and"
         " KERNEL_SHM_SIZE, such as 'cpus=8 memory=32g gpus=1'; a kernelspec or a size may give"
-        " more. By default what a kernel gets without asking.",
+        " more. An amount that is not stated: what a kernel gets without asking, such as no GPUs.",
         default="",
         parse=partial(parse_maximum, "max_resources"),
         name="max_resources",

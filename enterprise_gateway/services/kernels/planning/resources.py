@@ -77,11 +77,17 @@ def plan_resources(
     if spec.proxy_class == LOCAL_PROCESS_PROXY:
         return KernelResources()
     sizes = _sizes(spec, settings)
-    given = _given(spec, operator_env, sizes, settings)
+    most = settings.max_amounts
+    unasked = _given(spec, operator_env, sizes, settings)
+    given = unasked
     if client.get(SIZE):
         given = _client_size(client[SIZE], sizes).over(given)
-    asked = _asked(client, given, settings.max_amounts, spec.name)
-    amounts = _complete(asked.over(given))
+    asked = _asked(client)
+    by_default = _complete(replace(asked, shm_size=None).over(given), most)
+    least = Amounts(gpus=0, shm_size=by_default.shm_size)
+    ceilings = (most, least, _complete(unasked, most), _complete(given, most))
+    _check_ceilings(client, asked, ceilings, spec.name)
+    amounts = _complete(asked.over(given), most)
     _check_quotas_can_count(amounts, spec, settings)
     placement = spec.config.placement
     preferences = placement.preferences
@@ -130,16 +136,22 @@ def _given(
     return in_env.over(in_config).over(gateways)
 
 
-def _asked(client: Mapping[str, str], given: Amounts, most: Amounts, kernel_name: str) -> Amounts:
-    """Return what a client asks for, once it is known to be no more than it may."""
+def _asked(client: Mapping[str, str]) -> Amounts:
+    """Return what a client asks for."""
     try:
-        asked = _read(client)
+        return _read(client)
     except ValueError as exc:
         raise InvalidRequestError(f"{exc}.") from exc
+
+
+def _check_ceilings(
+    client: Mapping[str, str], asked: Amounts, ceilings: Iterable[Amounts], kernel_name: str
+) -> None:
+    """Refuse what is more than each of the ceilings; an amount that none states has none."""
     for field, names in _ASKED.items():
         amount = getattr(asked, field)
-        ceilings = [getattr(each, field) for each in (given, most)]
-        ceiling = max((each for each in ceilings if each is not None), default=amount)
+        stated = [getattr(each, field) for each in ceilings]
+        ceiling = max((each for each in stated if each is not None), default=amount)
         if amount is not None and amount > ceiling:
             name = next(name for name in names if client.get(name))
             raise ForbiddenError(
@@ -147,7 +159,6 @@ def _asked(client: Mapping[str, str], given: Amounts, most: Amounts, kernel_name
                 f"{kernel_name} may have {describe_amount(field, ceiling)} at most. Ask for less, "
                 "or have the operator raise max_resources (EG_MAX_RESOURCES)."
             )
-    return asked
 
 
 def _read(env: Mapping[str, str]) -> Amounts:
@@ -174,12 +185,12 @@ def _read_variable(field: str, name: str, text: str) -> int:
         raise ValueError(f"{name} {exc}") from exc
 
 
-def _complete(amounts: Amounts) -> Amounts:
+def _complete(amounts: Amounts, most: Amounts) -> Amounts:
     """Add the size of /dev/shm; what is reserved is at most the limit."""
     shm_size = amounts.shm_size
     if shm_size is None:
         half = amounts.memory // 2 if amounts.memory else UNLIMITED_SHM_BYTES
-        shm_size = max(half, LEAST_SHM_BYTES)
+        shm_size = _least(max(half, LEAST_SHM_BYTES), most.shm_size)
     return replace(
         amounts,
         shm_size=shm_size,

@@ -113,8 +113,7 @@ def test_what_is_nearer_to_the_kernel_wins() -> None:
             {"KERNEL_MEMORY": "9Gi", "KERNEL_MEMORY_LIMIT": "4Gi"},
             Amounts(memory=4 * GIB, reserved_memory=4 * GIB),
         ),
-        ({"KERNEL_GPUS": "1"}, Amounts(gpus=1)),
-        ({"KERNEL_GPUS_LIMIT": "2"}, Amounts(gpus=2)),
+        ({"KERNEL_GPUS": "0"}, Amounts(gpus=0)),
         ({"KERNEL_SHM_SIZE": "1g"}, Amounts(shm_size=GIB)),
         ({"KERNEL_CPUS": "", "KERNEL_MEMORY": ""}, Amounts()),
     ],
@@ -122,7 +121,7 @@ def test_what_is_nearer_to_the_kernel_wins() -> None:
 def test_request_may_be_in_enterprise_gateways_words(
     client: dict[str, str], amounts: Amounts
 ) -> None:
-    """Those for Kubernetes; where nothing is limited all may be asked for."""
+    """Those for Kubernetes; where nothing is limited any CPUs and memory may be asked for."""
     shm_size = amounts.memory // 2 if amounts.memory else 2 * GIB
     assert plan(client).amounts == amounts.over(Amounts(pids=4096, shm_size=shm_size))
 
@@ -135,7 +134,12 @@ def test_request_may_be_in_enterprise_gateways_words(
         ({"KERNEL_CPUS": "4.5"}, Amounts(nano_cpus=CPU), Amounts(nano_cpus=4 * CPU), ("4.5 CPUs",)),
         ({"KERNEL_CPUS": "1.5"}, Amounts(nano_cpus=CPU), Amounts(), ("1.5 CPUs", "1 CPU at most")),
         ({"KERNEL_GPUS": "1"}, Amounts(gpus=0), Amounts(), ("1 GPU", "0 GPUs")),
+        ({"KERNEL_GPUS": "1"}, Amounts(), Amounts(), ("1 GPU", "0 GPUs")),
+        ({"KERNEL_GPUS_LIMIT": "1"}, Amounts(), Amounts(memory=GIB), ("1 GPU", "0 GPUs")),
+        ({"KERNEL_GPUS": "3"}, Amounts(gpus=1), Amounts(gpus=2), ("3 GPUs", "2 GPUs")),
         ({"KERNEL_SHM_SIZE": "2g"}, Amounts(), Amounts(shm_size=GIB), ("2 GiB", "1 GiB")),
+        ({"KERNEL_SHM_SIZE": "3g"}, Amounts(), Amounts(), ("3 GiB", "2 GiB")),
+        ({"KERNEL_SHM_SIZE": "3g"}, Amounts(memory=4 * GIB), Amounts(), ("3 GiB", "2 GiB")),
     ],
 )
 def test_request_beyond_the_maximum_is_refused_with_both_figures(
@@ -179,6 +183,35 @@ def test_request_names_no_variable_of_kernel_json_for_its_limit() -> None:
     spec = make_spec({"KERNEL_MEMORY": "${KERNEL_WISH}"})
     with pytest.raises(ConfigurationError, match=r"kernelspec py: KERNEL_MEMORY must be"):
         plan({"KERNEL_WISH": "100g"}, spec)
+
+
+@pytest.mark.parametrize(
+    ("client", "settings", "shm_size"),
+    [
+        ({}, {"max_amounts": Amounts(shm_size=GIB)}, GIB),
+        ({}, {"max_amounts": Amounts(shm_size=9 * GIB)}, 2 * GIB),
+        ({"KERNEL_SHM_SIZE": "9g"}, {"max_amounts": Amounts(shm_size=9 * GIB)}, 9 * GIB),
+        ({"KERNEL_SHM_SIZE": "4g"}, {"max_amounts": Amounts(memory=8 * GIB)}, 4 * GIB),
+        ({"KERNEL_SHM_SIZE": "3g", "KERNEL_MEMORY": "6g"}, {}, 3 * GIB),
+        ({"KERNEL_SHM_SIZE": "2g", "KERNEL_MEMORY": "1g"}, {}, 2 * GIB),
+        ({"KERNEL_SHM_SIZE": "4g", "KERNEL_SIZE": "large"}, {"sizes": SIZES}, 4 * GIB),
+    ],
+)
+def test_request_may_have_the_shared_memory_that_it_would_get_without_asking(
+    client: dict[str, str], settings: dict[str, Any], shm_size: int
+) -> None:
+    """By the memory that it asks for, too; a maximum limits who does not ask as well."""
+    assert plan(client, **settings).amounts.shm_size == shm_size
+
+
+def test_size_of_a_request_takes_nothing_from_what_it_may_ask_for() -> None:
+    """It may have what it would get without the size."""
+    found = plan(
+        {"KERNEL_SIZE": "small", "KERNEL_MEMORY": "3g"},
+        make_spec({"KERNEL_MEMORY": "4g"}),
+        sizes=SIZES,
+    )
+    assert found.amounts.memory == 3 * GIB
 
 
 def test_operator_may_give_more_than_requests_may_ask_for() -> None:
