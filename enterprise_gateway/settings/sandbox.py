@@ -79,7 +79,8 @@ class SandboxSettings:
         " 'volume:PATTERN', 'bind:/FOLDER' (also in `allowed_volume_roots`) and"
         " 'nfs:SERVER:/FOLDER', of which a folder stands for itself only; ':ro' at the end:"
         " read-only. '{username}' is the user's name as in names of containers, in the last part"
-        " of a folder's path. By default nothing.",
+        " of a folder's path, and with '.' or '_' between it and the '*' of a pattern. By default"
+        " nothing.",
         default=(),
         takes=list[str],
         parse=parse_permissions,

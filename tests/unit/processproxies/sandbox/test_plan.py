@@ -5,6 +5,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from enterprise_gateway.errors import ConfigurationError, ForbiddenError, InvalidRequestError
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
@@ -13,6 +15,9 @@ from enterprise_gateway.services.processproxies.sandbox.plan import (
     expect_poolable,
     plan_sandbox,
 )
+from enterprise_gateway.services.processproxies.sandbox.request_volumes import check_permitted
+from enterprise_gateway.services.processproxies.sandbox.volumes import NamedVolume, VolumeError
+from enterprise_gateway.services.processproxies.workloads.names import escape_username
 from enterprise_gateway.settings import DockerSettings, SandboxSettings, Settings
 from enterprise_gateway.settings.values.volume_permission import parse_permissions
 
@@ -559,3 +564,53 @@ def test_permission_of_a_folder_below_one_of_a_user_ends_the_start(text: str) ->
     """As in kernelspecs."""
     with pytest.raises(ConfigurationError, match=r"request_volumes.*last part of the path"):
         parse_permissions([text])
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "data-{username}-*",
+        "data-{username}*",
+        "*-{username}",
+        "*{username}",
+        "data_{username}-*_x",
+        "x_*-{username}_*",
+        "*_{username}_*",
+        "{username}-{username}*",
+        "data-{username}-?",
+        "data-{username}-[a-z]",
+    ],
+)
+def test_permission_of_a_volume_that_may_be_two_users_ends_the_start(pattern: str) -> None:
+    """Ann must not get the volumes of ann-marie."""
+    with pytest.raises(ConfigurationError, match=r"request_volumes.*two users"):
+        parse_permissions([f"volume:{pattern}:ro"])
+
+
+UNAMBIGUOUS = (
+    "data-{username}_*",
+    "data-{username}-x.*-{username}",
+    "*_{username}",
+    "*.x-{username}-y",
+    "{username}-{username}.*",
+    "{username}{username}",
+    "a_{username}_*_{username}",
+)
+
+
+@given(
+    pattern=st.sampled_from(UNAMBIGUOUS),
+    users=st.lists(st.text("ab-_.", min_size=1, max_size=4), min_size=2, max_size=2, unique=True),
+    filling=st.text("ab-_.", max_size=9),
+)
+def test_volume_that_requests_may_mount_is_one_users(
+    pattern: str, users: list[str], filling: str
+) -> None:
+    """Whatever it is called, it fits the pattern for one user only."""
+    permissions = parse_permissions([f"volume:{pattern}"])
+    one, other = map(escape_username, users)
+    name = pattern.replace("{username}", one).replace("*", filling)
+    volume = NamedVolume(source=name, target="/d")
+    check_permitted(volume, permissions, one)
+    with pytest.raises(VolumeError):
+        check_permitted(volume, permissions, other)
