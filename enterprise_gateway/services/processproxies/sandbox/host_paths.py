@@ -5,11 +5,14 @@ from collections.abc import Iterable
 ENGINE_SOCKETS = (
     "/run/docker.sock",
     "/run/containerd/containerd.sock",
+    "/run/docker/containerd/containerd.sock",
     "/run/enterprise-gateway/docker.sock",
     "/run/podman/podman.sock",
     "/run/crio/crio.sock",
+    "/run/user/*/docker.sock",
+    "/run/user/*/podman/podman.sock",
 )
-"""Who has one of these is root on the host."""
+"""Who has one of these is root on the host, or the user whose engine it is; `*` is any user id."""
 
 
 class PathError(Exception):
@@ -34,7 +37,7 @@ def check_host_path(path: str, roots: Iterable[str], sockets: Iterable[str]) -> 
     if not any(is_in(shortest, root) for root in roots):
         raise PathError("is in no folder of allowed_volume_roots (EG_ALLOWED_VOLUME_ROOTS)")
     for socket in (*ENGINE_SOCKETS, *sockets):
-        if is_in(_run(socket), _run(shortest)):
+        if _contains(_run(shortest), _run(socket)):
             raise PathError(f"contains {socket}, the socket of a container engine")
     return shortest
 
@@ -42,6 +45,13 @@ def check_host_path(path: str, roots: Iterable[str], sockets: Iterable[str]) -> 
 def is_in(path: str, folder: str) -> bool:
     """Return whether a path is a folder or in it; both are in their shortest form."""
     return folder in (path, "/") or path.startswith(f"{folder}/")
+
+
+def _contains(folder: str, socket: str) -> bool:
+    """Return whether a path is that of a socket, in which `*` is any part, or a folder above it."""
+    parts, wanted = folder.rstrip("/").split("/"), socket.split("/")
+    fit = (of_socket in (part, "*") for part, of_socket in zip(parts, wanted, strict=False))
+    return len(parts) <= len(wanted) and all(fit)
 
 
 def _run(path: str) -> str:

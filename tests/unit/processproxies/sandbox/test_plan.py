@@ -255,19 +255,27 @@ def test_folder_of_the_host_in_a_root_is_allowed(source: str) -> None:
         "/var/run",
         "/var",
         "/run/containerd",
+        "/run/user",
+        "/run/user/1000",
+        "/var/run/user/1000/docker.sock",
+        "/run/user/1000/podman",
+        "/run/user/1000/podman/podman.sock",
+        "/run/podman",
+        "/run/docker/containerd",
         "/srv/engine/docker.sock",
         "/srv/engine",
         "/srv",
     ],
 )
-def test_socket_of_the_engine_is_in_no_volume(source: str) -> None:
+def test_socket_of_an_engine_is_in_no_volume(source: str) -> None:
     """Not even in a folder that the operator allows, and under either of its names."""
     roots = ("/run", "/var", "/srv")
     volume = {"type": "bind", "source": source, "target": "/x"}
     with pytest.raises(ConfigurationError, match="socket of a container engine"):
         mounts(volume, allowed_volume_roots=roots, host="unix:///srv/engine/docker.sock")
-    fine = {**volume, "source": "/srv/data"}
-    assert mounts(fine, allowed_volume_roots=roots, host="unix:///srv/engine/docker.sock")
+    for other in ("/srv/data", "/run/user/1000/pulse", "/run/user/1000/podman/x", "/run/users"):
+        fine = {**volume, "source": other}
+        assert mounts(fine, allowed_volume_roots=roots, host="unix:///srv/engine/docker.sock")
 
 
 @pytest.mark.parametrize(
