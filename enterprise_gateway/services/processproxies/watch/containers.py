@@ -155,7 +155,7 @@ class DockerWatch(EngineWatch):
             self._out_of_memory.discard(container_id)
             self._removable.discard(container_id)
             reason = describe_exit("", out_of_memory=False)
-            self._publish(self._ended(event, reason))
+            self._publish(dead(self._member(event), reason))
             self._publish_removed(container_id, reason)
 
     async def _look(self, event: Mapping[str, Any], container_id: str) -> None:
@@ -173,15 +173,22 @@ class DockerWatch(EngineWatch):
             due = asyncio.get_running_loop().time() + self._delays.late_cause_seconds
             self._killed[container_id] = event, due
         else:
-            reason = describe_exit(exit_code, out_of_memory=container_id in self._out_of_memory)
-            self._publish(self._ended(event, reason))
+            self._publish_exit(event, exit_code)
 
     def _publish_killed(self, container_id: str) -> None:
         if container_id in self._killed:
             event, _ = self._killed.pop(container_id)
-            reason = describe_exit(KILLED, out_of_memory=container_id in self._out_of_memory)
-            self._publish(self._ended(event, reason))
+            self._publish_exit(event, KILLED)
 
-    def _ended(self, event: Mapping[str, Any], reason: str) -> Member:
+    def _publish_exit(self, event: Mapping[str, Any], exit_code: str) -> None:
+        member = self._member(event)
+        reason = describe_exit(
+            exit_code,
+            out_of_memory=member.engine_id in self._out_of_memory,
+            memory_limit=member.workload.usage.memory,
+        )
+        self._publish(dead(member, reason))
+
+    def _member(self, event: Mapping[str, Any]) -> Member:
         known = self._pairs.member(event["Actor"]["ID"])
-        return dead(known or member_of_event(event, WorkloadState.DEAD), reason)
+        return known or member_of_event(event, WorkloadState.DEAD)

@@ -16,6 +16,7 @@ from enterprise_gateway.services.processproxies.contract import (
 from enterprise_gateway.services.processproxies.resources import usage_of_labels
 from enterprise_gateway.services.processproxies.workloads.names import username_of
 from enterprise_gateway.services.processproxies.workloads.sidecars import SIDECAR_LABEL, Member
+from enterprise_gateway.settings.values.amounts import bytes_text
 
 AGENT_PORT = 8898
 """Where agents in containers listen: `EG_AGENT_LISTEN`'s default."""
@@ -124,10 +125,18 @@ def member_of_event(event: Mapping[str, Any], state: WorkloadState) -> Member:
     return Member(event["Actor"]["ID"], workload, attributes.get(SIDECAR_LABEL, ""))
 
 
-def describe_exit(exit_code: str, *, out_of_memory: bool) -> str:
-    """Return the exit reason of a container."""
-    if out_of_memory:
-        return f"exit code {exit_code} (out of memory)"
+def describe_exit(exit_code: str, *, out_of_memory: bool, memory_limit: int = 0) -> str:
+    """Return the exit reason of a container.
+
+    Args:
+        exit_code: "" if it is not known.
+        out_of_memory: whether the engine has ended a process in it for want of memory. One that
+            ends with 0 all the same has survived that.
+        memory_limit: in bytes, 0 if there is none.
+    """
+    if out_of_memory and exit_code != "0":
+        limit = f": the limit is {bytes_text(memory_limit)}" if memory_limit else ""
+        return f"exit code {exit_code} (out of memory{limit})"
     if exit_code == str(SIGKILL_EXIT):
         return f"exit code {exit_code} (killed)"
     return f"exit code {exit_code}" if exit_code else "it disappeared"

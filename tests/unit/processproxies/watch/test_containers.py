@@ -7,8 +7,13 @@ import pytest
 from harness.engines.fake_containers import FakeContainers
 from harness.waiting import wait_in_thread
 
-from enterprise_gateway.services.processproxies.contract import Workload, WorkloadState
+from enterprise_gateway.services.processproxies.contract import (
+    ORDERLY_EXIT,
+    Workload,
+    WorkloadState,
+)
 from enterprise_gateway.services.processproxies.engine.client import DockerEngine
+from enterprise_gateway.services.processproxies.resources import Usage, labels_of_usage
 from enterprise_gateway.services.processproxies.watch.containers import DockerWatch
 from enterprise_gateway.services.processproxies.workloads.containers import REMOVE_LABEL
 from enterprise_gateway.settings import DelaySettings, LiveSettings, Settings
@@ -90,6 +95,25 @@ async def test_cause_that_is_told_after_the_exit_counts(followed: Followed) -> N
     followed.containers.tell(KERNEL, "oom")
     reason = (await followed.until(WorkloadState.DEAD)).exit_reason
     assert reason == "exit code 137 (out of memory)"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "reason"),
+    [("137", "exit code 137 (out of memory: the limit is 300 MiB)"), ("0", ORDERLY_EXIT)],
+)
+async def test_container_that_ran_out_of_memory_is_told_its_limit(
+    exit_code: str, reason: str
+) -> None:
+    """In the words of agents; one that ends orderly has lost only a process of the kernel."""
+    alone = Followed(FakeContainers())
+    try:
+        alone.containers.put(KERNEL, **labels_of_usage(Usage(memory=300 << 20)))
+        await alone.until(WorkloadState.RUNNING, KERNEL)
+        alone.containers.tell(KERNEL, "oom")
+        alone.containers.kill(KERNEL, is_kept=True, exit_code=exit_code)
+        assert (await alone.until(WorkloadState.DEAD)).exit_reason == reason
+    finally:
+        await alone.close()
 
 
 @pytest.mark.parametrize("is_kept", [True, False], ids=["killed", "removed"])

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from enterprise_gateway.services.processproxies.contract import ORDERLY_EXIT
 from enterprise_gateway.services.processproxies.processproxy import AgentEndpoint, WorkloadState
 from enterprise_gateway.services.processproxies.resources import Usage
 from enterprise_gateway.services.processproxies.workloads.containers import (
@@ -138,6 +139,9 @@ def test_label_that_says_nothing_is_no_label() -> None:
 def test_ends_are_put_into_words() -> None:
     """Out of memory is named, because the exit code alone does not show it."""
     assert describe_exit("137", out_of_memory=True) == "exit code 137 (out of memory)"
+    limited = describe_exit("137", out_of_memory=True, memory_limit=3 << 29)
+    assert limited == "exit code 137 (out of memory: the limit is 1.5 GiB)"
+    assert describe_exit("0", out_of_memory=True) == ORDERLY_EXIT
     assert describe_exit("137", out_of_memory=False) == "exit code 137 (killed)"
     assert describe_exit("0", out_of_memory=False) == "exit code 0"
     assert describe_exit("", out_of_memory=False) == "it disappeared"
