@@ -49,7 +49,8 @@ class SandboxSettings:
         env=("EG_CONTAINER_RUNTIME",),
     )
     container_log_driver: str = option(
-        "Log driver of kernels' containers; empty for the engine's own, with the engine's limits.",
+        "Log driver of kernels' containers and sidecars; empty for the engine's own, with the"
+        " engine's limits.",
         default="json-file",
         env=("EG_CONTAINER_LOG_DRIVER",),
     )

@@ -91,6 +91,12 @@ def test_sidecar_is_what_the_documentation_says(site: Gateway, engine: docker.Do
     assert config["User"] == "1000:100"
     assert host["SecurityOpt"] == ["no-new-privileges"]
     assert host["CapDrop"] == ["ALL"]
+    assert host["ReadonlyRootfs"]
+    assert (host["Memory"], host["PidsLimit"]) == (1 << 30, 64)
+    assert host["LogConfig"] == {
+        "Type": "json-file",
+        "Config": {"max-size": "10m", "max-file": "3"},
+    }
     assert host["NetworkMode"] == kernel.attrs["HostConfig"]["NetworkMode"]
     steps = [*site.request("GET", f"/api/kernels/{kernel_id}").json()["start"]["steps"]]
     before = ["admission", "pull", "queue", "prepare"]
@@ -131,6 +137,24 @@ def test_output_goes_on_after_the_gateway_was_killed(
     assert site.connect(kernel_id).execute("1 + 1").result == "2"
     site.delete_kernel(kernel_id)
     until_nothing_is_left(engine, kernel_id)
+
+
+def test_sidecar_keeps_the_log_on_a_disk(site: Gateway, engine: docker.DockerClient) -> None:
+    """Beyond its memory, in a volume that goes with it; the rest of its files are read-only."""
+    kernel_id = site.start_kernel("site_eg")
+    sidecar = containers(engine, kernel_id)[1]
+    (mount,) = sidecar.attrs["Mounts"]
+    assert (mount["Destination"], mount["Type"]) == ("/tmp", "volume")
+    written = sidecar.exec_run("touch /tmp/x /home/jovyan/x")
+    assert written.exit_code == 1
+    assert b"'/home/jovyan/x': Read-only" in written.output
+    assert b"/tmp/x" not in written.output
+    assert b"in memory only" not in sidecar.logs()
+
+    site.delete_kernel(kernel_id)
+    until_nothing_is_left(engine, kernel_id)
+    with pytest.raises(docker.errors.NotFound):
+        engine.volumes.get(mount["Name"])
 
 
 def until_dead(gateway: Gateway, kernel_id: str) -> str:

@@ -23,6 +23,7 @@ from enterprise_gateway.services.processproxies.launch.environment import (
 from enterprise_gateway.services.processproxies.launch.progress import LaunchProgress
 from enterprise_gateway.services.processproxies.responses.launcher_reports import LauncherReports
 from enterprise_gateway.services.processproxies.responses.listener import ResponseEndpoint
+from enterprise_gateway.services.processproxies.sandbox.security import SIZED_LOG_DRIVERS
 from enterprise_gateway.services.processproxies.steps import Step
 from enterprise_gateway.services.processproxies.workloads.containers import (
     CLUSTER_LABEL,
@@ -35,7 +36,7 @@ from enterprise_gateway.services.processproxies.workloads.sidecars import (
     SIDECAR_LABEL,
     Observation,
 )
-from enterprise_gateway.settings import LiveSettings
+from enterprise_gateway.settings import LiveSettings, SandboxSettings, Settings
 
 DEFAULT_SIDECAR_IMAGE = f"localhost/enterprise-gateway/enterprise-gateway:{__version__}"
 _PASSED_ON = ("EG_AGENT_SETTINGS", "KERNEL_ID", "KERNEL_LAUNCH_TIMEOUT")
@@ -92,7 +93,7 @@ class SidecarStarter:
             request,
             env,
             endpoint=endpoint,
-            image=self._settings.current.docker.sidecar_image,
+            settings=self._settings.current,
             network=network_name(env),
         )
         start = SidecarStart(request, self._workloads, self._create, progress, reports, plan)
@@ -200,7 +201,7 @@ def plan_sidecar(
     attachment: str,
     endpoint: ResponseEndpoint,
     *,
-    image: str,
+    settings: Settings,
     network: str,
 ) -> Sidecar:
     """Return the sidecar of a kernel. Pure.
@@ -212,13 +213,13 @@ def plan_sidecar(
         kernel_labels: the labels that its launch script gave the kernel.
         attachment: `EG_AGENT_ATTACH` of the wire contract.
         endpoint: where the sidecar reports.
-        image: an image with the agent; "" for the gateway's own.
+        settings: an image with the agent, and where the output of containers goes.
         network: name of the kernels' network.
     """
     own = {label.partition("=")[0] for label in KERNEL_LABELS} | {"kernel_id", CLUSTER_LABEL}
     return Sidecar(
         name=sidecar_name(kernel.workload.name, request.kernel_id),
-        image=image or DEFAULT_SIDECAR_IMAGE,
+        image=settings.docker.sidecar_image or DEFAULT_SIDECAR_IMAGE,
         network=network,
         labels={
             **{name: value for name, value in kernel_labels.items() if name in own},
@@ -235,4 +236,15 @@ def plan_sidecar(
             "PUBLIC_KEY": endpoint.public_key,
             "RESPONSE_ADDRESS": endpoint.address,
         },
+        log_driver=settings.sandbox.container_log_driver,
+        log_options=_log_options(settings.sandbox),
     )
+
+
+def _log_options(sandbox: SandboxSettings) -> dict[str, str]:
+    if sandbox.container_log_driver not in SIZED_LOG_DRIVERS:
+        return {}
+    return {
+        "max-size": sandbox.container_log_max_size,
+        "max-file": str(sandbox.container_log_max_files),
+    }

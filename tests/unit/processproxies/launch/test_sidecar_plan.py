@@ -24,13 +24,14 @@ from enterprise_gateway.services.processproxies.workloads.sidecar_specs import (
     service_spec,
 )
 from enterprise_gateway.services.processproxies.workloads.sidecars import SIDECAR_LABEL, Observation
+from enterprise_gateway.settings import DockerSettings, SandboxSettings, Settings
 
 KERNEL_ID = "00000000-0000-0000-0000-000000000007"
 TOKEN = "5ec7e7"
 ATTACHMENT = '{"key": "{{.Node.Hostname}}"}'
 
 
-def sidecar(image: str = "", **labels: str) -> Sidecar:
+def sidecar(image: str = "", sandbox: SandboxSettings | None = None, **labels: str) -> Sidecar:
     """Return the sidecar of a kernel whose container has these labels."""
     request = LaunchRequest(
         kernel_id=KERNEL_ID,
@@ -62,7 +63,9 @@ def sidecar(image: str = "", **labels: str) -> Sidecar:
         labels,
         ATTACHMENT,
         ResponseEndpoint("10.0.0.1:8877", "key"),
-        image=image,
+        settings=Settings(
+            docker=DockerSettings(sidecar_image=image), sandbox=sandbox or SandboxSettings()
+        ),
         network="kernels",
     )
 
@@ -104,8 +107,8 @@ def test_image_is_the_gateways_unless_another_is_set() -> None:
     assert spec["TaskTemplate"]["ContainerSpec"]["Image"] == "registry:5000/own"
 
 
-def test_container_has_no_rights_that_it_does_not_need() -> None:
-    """It needs to read its environment and to listen."""
+def test_container_has_nothing_that_it_does_not_need() -> None:
+    """It needs to read its environment, to listen, and to write the kernel's log to a disk."""
     config = container_config(sidecar())
     host = config["HostConfig"]
     assert config["User"] == "1000:100"
@@ -113,6 +116,12 @@ def test_container_has_no_rights_that_it_does_not_need() -> None:
         "NetworkMode": "kernels",
         "SecurityOpt": ["no-new-privileges"],
         "CapDrop": ["ALL"],
+        "ReadonlyRootfs": True,
+        "Mounts": [{"Type": "volume", "Target": "/tmp"}],
+        "Memory": 1 << 30,
+        "MemorySwap": 1 << 30,
+        "PidsLimit": 64,
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
     }
     assert TOKEN not in json.dumps([config["Entrypoint"], config["Cmd"], config["Labels"]])
 
@@ -127,3 +136,33 @@ def test_service_is_never_replaced_and_its_values_are_no_templates() -> None:
     assert template["ContainerSpec"]["Labels"] == spec["Labels"]
     assert f"EG_AGENT_ATTACH={ATTACHMENT}" not in template["ContainerSpec"]["Env"]
     assert any('{{"{{"}}.Node' in entry for entry in template["ContainerSpec"]["Env"])
+
+
+def test_service_is_limited_as_a_container_is() -> None:
+    """In Swarm's words."""
+    host = container_config(sidecar())["HostConfig"]
+    template = service_spec(sidecar())["TaskTemplate"]
+    limits = {"MemoryBytes": host["Memory"], "Pids": host["PidsLimit"]}
+    assert template["Resources"] == {"Limits": limits}
+    assert template["ContainerSpec"]["ReadOnly"] == host["ReadonlyRootfs"]
+    assert template["ContainerSpec"]["Mounts"] == host["Mounts"]
+    log = host["LogConfig"]
+    assert template["LogDriver"] == {"Name": log["Type"], "Options": log["Config"]}
+
+
+@pytest.mark.parametrize(
+    ("driver", "log"),
+    [
+        ("", None),
+        ("journald", {"Type": "journald", "Config": {}}),
+        ("local", {"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}}),
+    ],
+)
+def test_output_goes_where_that_of_kernels_goes(driver: str, log: object) -> None:
+    """By the operator's settings; "" is the engine's own driver, with its limits."""
+    sandbox = SandboxSettings(
+        container_log_driver=driver, container_log_max_size="1m", container_log_max_files=2
+    )
+    made = sidecar(sandbox=sandbox)
+    assert container_config(made)["HostConfig"].get("LogConfig") == log
+    assert ("LogDriver" in service_spec(made)["TaskTemplate"]) == (log is not None)
