@@ -6,11 +6,11 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from urllib.parse import urlsplit
 
 from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.settings.values.sizes import DOCKER_LOG_SIZE
 
 IF_NOT_PRESENT = "IfNotPresent"
 ALWAYS = "Always"
 NEVER = "Never"
-_SIZE = re.compile("[1-9][0-9]{0,17}[bkmg]?", re.IGNORECASE)
 PULL_POLICIES = (IF_NOT_PRESENT, ALWAYS, NEVER)
 
 CERTIFICATE_NAMES = ("common_name", "dns", "email")
@@ -152,12 +152,12 @@ def folders(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def size(text: str) -> str:
-    """Return a number of bytes with or without a unit, as Docker takes it.
+    """Return the size of a log with or without a unit, as Docker takes it.
 
     Raises:
         ConfigurationError: the text has another form.
     """
-    if not _SIZE.fullmatch(text):
+    if not re.fullmatch(DOCKER_LOG_SIZE, text):
         raise ConfigurationError(
             f"A size must be a number of bytes, such as 10485760, 10m or 1g, not {text[:100]!r}."
         )

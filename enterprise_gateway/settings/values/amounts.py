@@ -5,15 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 
+from enterprise_gateway.settings.values.sizes import read_size
+
 NANO = 10**9
 _CPUS = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,9})?)(m?)")
-_BYTES = re.compile(r"([0-9]{1,18})(?:([kmgt])?i?b?)", re.IGNORECASE)
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _COUNT = re.compile(r"[0-9]{1,7}")
 _LEAST_NANO_CPUS = NANO // 100
 _LEAST_MEMORY = 6 * 1024 * 1024
 """The smallest limits that the engine accepts."""
-_MOST_BYTES = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +90,7 @@ def read_quota(written: Mapping[str, object]) -> Quota:
 def read_amount(field: str, written: object) -> int:
     """Return the value of a field of `Amounts` or `Quota`.
 
-    CPUs are a number of them or, as `1500m`, of thousandths. Bytes may have the units k, m, g and
-    t, in any case and with `b`, `i` or `ib` after them: powers of 1024, as for the docker command.
+    CPUs are a number of them or, as `1500m`, of thousandths; bytes as for `read_size`.
 
     Args:
         field: its name.
@@ -163,9 +161,8 @@ def _cpus(text: str, *, shown: object) -> int:
 
 
 def _bytes(text: str, *, shown: object, low: int) -> int:
-    match = _BYTES.fullmatch(text)
-    size = int(match[1]) * 1024 ** _POWERS[(match[2] or "").lower()] if match else 0
-    if not low <= size <= _MOST_BYTES:
+    size = read_size(text)
+    if size is None or size < low:
         least = f" from {bytes_text(low)} on" if low > 1 else ""
         raise ValueError(
             f"must be a number of bytes{least}, such as 536870912, 512m or 2g, but is "

@@ -6,13 +6,14 @@ import msgspec
 
 from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.settings import SandboxSettings
+from enterprise_gateway.settings.values.sizes import DOCKER_LOG_SIZE
 
 SIZED_LOG_DRIVERS = ("json-file", "local")
 """Log drivers of Docker that rotate files: https://docs.docker.com/engine/logging/configure/."""
 
 _Capability = Annotated[str, msgspec.Meta(pattern="^[A-Z_]{1,40}$")]
 _Word = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_./-]{0,100}$")]
-_Size = Annotated[str, msgspec.Meta(pattern="^[1-9][0-9]{0,17}[bkmgBKMG]?$")]
+_Size = Annotated[str, msgspec.Meta(pattern=rf"\A{DOCKER_LOG_SIZE}\Z")]
 
 
 class Security(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -22,6 +22,7 @@ from enterprise_gateway.services.processproxies.sandbox.templates import (
     TemplateError,
     replace_templates,
 )
+from enterprise_gateway.settings.values.sizes import read_size
 from enterprise_gateway.settings.values.volume_permission import BELOW_USER, has_folder_below_user
 
 MAX_VOLUMES = 32
@@ -32,8 +33,6 @@ _NAME = re.compile("[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}")
 """The names that Docker takes for volumes and plugins."""
 _PLUGIN = re.compile("[a-zA-Z0-9][a-zA-Z0-9_.:/-]{0,200}")
 _HOST = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9.-]{0,253}|[0-9a-fA-F:]{2,45}")
-_SIZE = re.compile("([1-9][0-9]{0,17})([bkmg]?)i?b?", re.IGNORECASE)
-_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 _NETWORK_FILE_SYSTEMS = ("nfs", "nfs4", "cifs")
 _FILE_SYSTEMS = (*_NETWORK_FILE_SYSTEMS, "tmpfs")
 _LOCAL_FLAGS = frozenset(
@@ -266,13 +265,13 @@ def _check_target(target: str) -> None:
 
 
 def _size(stated: str | int) -> int:
-    match = _SIZE.fullmatch(str(stated))
-    if match is None:
+    size = read_size(str(stated))
+    if not size:
         raise VolumeError(
             f"the size {str(stated)[:100]!r} is not a number of bytes, such as 536870912, 512m or "
             "2g"
         )
-    return int(match[1]) * _UNITS[match[2].lower()]
+    return size
 
 
 def _filled(value: object, values: Mapping[str, str]) -> object:

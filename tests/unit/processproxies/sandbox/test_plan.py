@@ -103,6 +103,7 @@ def test_kernelspec_switches_each_item() -> None:
         ({"capabilities": ["--privileged"]}, "capabilities"),
         ({"runtime": "runc --x"}, "runtime"),
         ({"log_max_size": "much"}, "log_max_size"),
+        ({"log_max_size": "10m\n"}, "log_max_size"),
     ],
 )
 def test_security_that_is_not_understood_is_refused(stated: object, message: str) -> None:
@@ -315,6 +316,7 @@ def test_target_that_is_no_place_for_a_volume_is_refused(target: str) -> None:
         ({"type": "volume", "source": "enterprise-gateway_engine", "target": "/x"}, "own"),
         ({"type": "volume", "source": "Enterprise-Gateway-agent-1", "target": "/x"}, "own"),
         ({"type": "tmpfs", "target": "/x", "size": "-1"}, "not a number of bytes"),
+        ({"type": "tmpfs", "target": "/x", "size": 0}, "not a number of bytes"),
         ({"type": "tmpfs", "target": "/x", "mode": 4777}, "unknown field `mode`"),
         ({"type": "npipe", "target": "/x"}, "Invalid value 'npipe'"),
         ({"target": "/x"}, "missing required field `type`"),
