@@ -27,6 +27,11 @@ class SharedMemory(NamedTuple):
     free: int
 
     @property
+    def is_full(self) -> bool:
+        """Whether hardly anything can be written."""
+        return self.free < self.size // 100
+
+    @property
     def is_scarce(self) -> bool:
         """Whether it is a likely cause of a SIGBUS: it is full, or no larger than Docker's default.
 

@@ -8,6 +8,7 @@ import pytest
 
 from kernel_agent.kernel import shortages
 from kernel_agent.kernel.shortages import ShortageWatch, explain_killed_process
+from kernel_agent.process.exits import SharedMemory
 from kernel_agent.system.cgroup import OomCounter, PidsCounter
 from kernel_agent.system.memory import end_before_agent
 
@@ -24,8 +25,14 @@ class Group:
         self.is_alive = True
         self.oom = OomCounter(folder / "cgroup", folder)
         pids = PidsCounter(folder / "cgroup", folder)
+        self.shared_memory: SharedMemory | None = SharedMemory(64 << 20, 64 << 20)
         self.watch = ShortageWatch(
-            self.oom, pids, lambda: True, lambda: self.is_alive, self.told.append
+            self.oom,
+            pids,
+            lambda: True,
+            lambda: self.is_alive,
+            self.told.append,
+            lambda: self.shared_memory,
         )
 
     def count(self, oom_kill: int = 0, refused: int = 0) -> None:
@@ -66,6 +73,25 @@ async def test_kernel_that_was_killed_is_not_told_as_another_process(group: Grou
         group.look()
     assert group.told == []
     assert group.oom.has_increased()
+
+
+async def test_full_shared_memory_is_told_once(group: Group) -> None:
+    """Workers that fill it are killed, and may take what filled it along."""
+    group.look()
+    group.shared_memory = None
+    group.look()
+    assert group.told == []
+    group.shared_memory = SharedMemory(64 << 20, 4096)
+    group.look()
+    group.look()
+    (notice,) = group.told
+    assert "64 MiB in /dev/shm, is full" in notice
+    assert "KERNEL_SHM_SIZE" in notice
+    group.shared_memory = SharedMemory(64 << 20, 32 << 20)
+    group.look()
+    group.shared_memory = SharedMemory(64 << 20, 0)
+    group.look()
+    assert len(group.told) == 2
 
 
 async def test_spare_that_was_killed_is_not_told(group: Group) -> None:
