@@ -149,6 +149,27 @@ def test_hostile_agent_is_refused(balancer: Balancer, dial: Dial, mode: str, sta
     assert not [word for word in ("Location", "Set-Cookie", "html") if word in text]
 
 
+@pytest.mark.parametrize(
+    ("answered", "status", "words"),
+    [
+        (400, 400, "Malformed WebSocket handshake"),
+        (403, 403, "You may not use this kernel any more"),
+        (404, 409, "is older than this gateway"),
+        (401, 503, "Try again"),
+        (500, 503, "Try again"),
+    ],
+)
+def test_refusal_of_an_agent_is_told_in_the_balancers_words(
+    balancer: Balancer, dial: Dial, answered: int, status: int, words: str
+) -> None:
+    """A share or credential that is gone is 403; no refusal is 404, the end of the kernel."""
+    with balancer.agent() as kernel, replica(balancer):
+        got, text = dial(kernel, str(answered)).answer()
+    assert got == status
+    assert words in text
+    assert "secret of the agent" not in text
+
+
 def test_informational_answers_of_an_agent_reach_no_client(balancer: Balancer, dial: Dial) -> None:
     """However many it sends: the balancer closes the connection."""
     with balancer.agent() as kernel, replica(balancer):

@@ -107,6 +107,10 @@ class Agent(socketserver.BaseRequestHandler):
             self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhtml")
         elif mode == b"huge":
             self.request.sendall(ACCEPTED + b"X: " + b"x" * 1_000_000 + b"\r\n\r\n")
+        elif mode.isdigit():
+            body = b"secret of the agent"
+            self.request.sendall(b"HTTP/1.1 %b Refused\r\nContent-Length: %d\r\n\r\n%b"
+                                 % (mode, len(body), body))
 
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
