@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from statistics import median
 
-from benchmarks.servers import Column
+from benchmarks.servers import PEERS, Column
 
 
 class Bound(Enum):
@@ -16,6 +16,16 @@ class Bound(Enum):
     TIMES_FLOOR = "≤ {limit:g} x floor"
     ABOVE_FLOOR = "≤ floor + {limit:g} {unit}"
     TIMES_EG = "≤ {limit:g} x EG"
+    TIMES_FASTER_PEER = "≤ {limit:g} x the faster peer"
+
+
+REFERENCES: dict[Bound, tuple[Column, ...]] = {
+    Bound.TIMES_FLOOR: (Column.FLOOR,),
+    Bound.ABOVE_FLOOR: (Column.FLOOR,),
+    Bound.TIMES_EG: (Column.ENTERPRISE_GATEWAY,),
+    Bound.TIMES_FASTER_PEER: PEERS,
+}
+"""The columns whose least median a target refers to."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +67,23 @@ class Figure:
 
     def is_reached(self) -> bool | None:
         """Whether the target is reached; None without a target or without what it refers to."""
-        ours = self.median(Column.GATEWAY)
-        if self.target is None or ours is None:
+        ours, limit = self.median(Column.GATEWAY), self._limit()
+        if self.target is None or ours is None or limit is None:
             return None
-        limit = self.target.limit
-        floor = self.median(Column.FLOOR)
-        peer = self.median(Column.ENTERPRISE_GATEWAY)
-        match self.target.bound:
-            case Bound.AT_MOST:
-                return ours <= limit
-            case Bound.AT_LEAST:
-                return ours >= limit
-            case Bound.TIMES_FLOOR:
-                return None if floor is None else ours <= limit * floor
-            case Bound.ABOVE_FLOOR:
-                return None if floor is None else ours <= limit + floor
-            case Bound.TIMES_EG:
-                return None if peer is None else ours <= limit * peer
+        return ours >= limit if self.target.bound is Bound.AT_LEAST else ours <= limit
+
+    def _limit(self) -> float | None:
+        """The value that the target is now, None without what it refers to."""
+        if self.target is None:
+            return None
+        bound, limit = self.target.bound, self.target.limit
+        if bound not in REFERENCES:
+            return limit
+        found = (self.median(column) for column in REFERENCES[bound])
+        reference = min((value for value in found if value is not None), default=None)
+        if reference is None:
+            return None
+        return limit + reference if bound is Bound.ABOVE_FLOOR else limit * reference
 
     def describe_target(self) -> str:
         """The target in words."""

@@ -30,7 +30,8 @@ class Column(StrEnum):
     JUPYTER_SERVER = "jupyter_server 2.21"
 
 
-SERVERS = (Column.GATEWAY, Column.ENTERPRISE_GATEWAY, Column.JUPYTER_SERVER)
+PEERS = (Column.ENTERPRISE_GATEWAY, Column.JUPYTER_SERVER)
+SERVERS = (Column.GATEWAY, *PEERS)
 
 
 class ServerError(Exception):
