@@ -24,7 +24,7 @@ def measure(bench: Bench) -> list[Figure]:
     return local + container
 
 
-def make_figures(label: str, limit: float = 1.35) -> list[Figure]:
+def make_figures(label: str, limit: float = 1.1) -> list[Figure]:
     """The second one has the same meaning at both ends; the target refers to the first."""
     return [
         Figure(

@@ -35,7 +35,7 @@ class Rows:
     """The figures."""
 
     def __init__(self) -> None:
-        self.cold = cold_start.make_figures(DIRECT, limit=1.3)
+        self.cold = cold_start.make_figures(DIRECT, limit=1.15)
         self.warm = warm_start.make_rows(DIRECT)
         self.together = Figure(f"{TOGETHER} starts at once on {NODES} nodes, all usable", "s")
         self.round_trip = round_trip.make_figures(f"{DIRECT}, v1")
