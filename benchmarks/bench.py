@@ -1,5 +1,6 @@
 """The context of every measurement: folders, rounds, servers, and a list of failures."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -77,9 +78,8 @@ class Bench:
 
 
 def percentile(values: list[float], percent: float) -> float:
-    """The value that `percent` of the values do not exceed."""
-    ranked = sorted(values)
-    return ranked[min(len(ranked) - 1, int(len(ranked) * percent / 100))]
+    """The smallest of the values that at least `percent` of them do not exceed."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
 
 
 def milliseconds_since(started: float) -> float:
