@@ -3,11 +3,11 @@
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from benchmarks import kernelspecs, places
-from benchmarks.bench import Bench, milliseconds_since, percentile
+from benchmarks.bench import FAILURES, Bench, milliseconds_since, percentile
 from benchmarks.client.rest import KeptConnection
 from benchmarks.figures import many
 from benchmarks.places import Place
@@ -30,7 +30,12 @@ def measure(bench: Bench) -> list[Figure]:
 
 def _figures(where: str) -> list[Figure]:
     return [
-        Figure(f"{KERNELS} starts at once, all usable, {where}", "s"),
+        Figure(f"{KERNELS} starts at once, until the last is usable, {where}", "s"),
+        Figure(
+            f"{KERNELS} starts at once, of them failed, {where}",
+            "kernels",
+            Target(Bound.AT_MOST, 0),
+        ),
         Figure(f"GET /api of another client meanwhile, median, {where}", "ms"),
         Figure(
             f"GET /api of another client meanwhile, 99th percentile, {where}",
@@ -41,13 +46,16 @@ def _figures(where: str) -> list[Figure]:
 
 
 def _measure_place(bench: Bench, place: Place, figures: list[Figure]) -> None:
-    starts, middle, slowest = figures
+    starts, failed, middle, slowest = figures
     for column, kernel in place.kernels.items():
         with bench.noting(column, *figures), bench.server(column) as server:
             for _ in range(bench.rounds(ROUNDS)):
+                errors: list[Exception] = []
                 with _asking(server) as waits:
-                    act = partial(many.start, server, kernel)
+                    act = partial(_start, server, kernel, errors)
                     starts.add(column, many.time_together(act, KERNELS))
+                failed.add(column, len(errors))
+                bench.failures += [f"{column}, {failed.name}: {error}" for error in errors]
                 middle.add(column, percentile(waits, 50))
                 slowest.add(column, percentile(waits, 99))
                 for kernel_id in list(server.kernel_ids):
@@ -58,6 +66,15 @@ def _measure_place(bench: Bench, place: Place, figures: list[Figure]) -> None:
             for _ in range(bench.rounds(ROUNDS)):
                 act = partial(many.start_bare, bench, place, bare)
                 starts.add(Column.FLOOR, many.time_together(act, KERNELS))
+
+
+def _start(
+    server: Server, kernel: str, errors: list[Exception], stack: ExitStack, number: int
+) -> None:
+    try:
+        many.start(server, kernel, stack, number)
+    except FAILURES as error:
+        errors.append(error)
 
 
 @contextmanager
