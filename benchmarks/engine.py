@@ -11,8 +11,6 @@ from docker.errors import APIError, DockerException, NotFound
 from requests.exceptions import RequestException
 
 from benchmarks.client.channel import Connection
-from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
-from enterprise_gateway.services.processproxies.workloads.containers import POOL_LABEL
 
 PORTS = {
     "shell_port": 5001,
@@ -108,17 +106,6 @@ def remove_kernels(kernel_ids: list[str]) -> None:
                     all=True, filters={"label": f"kernel_id={kernel_id}"}
                 ):
                     _remove(client, container["Id"])
-    except EngineMissingError:
-        return
-
-
-def remove_pooled_kernels() -> None:
-    """Remove the containers that wait in pools."""
-    try:
-        with _client() as client:
-            filters = {"label": POOL_LABEL, "name": POOL_USERNAME}
-            for container in client.containers(all=True, filters=filters):
-                _remove(client, container["Id"])
     except EngineMissingError:
         return
 

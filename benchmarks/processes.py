@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from kernel_agent.process.spare_command import BOOT
+
 TERMINATE_SECONDS = 10.0
 KERNEL_COMMANDS = re.compile(rb"kernel_agent(?!\.fork_server)|ipykernel|flood_kernel")
 """Command lines of what a server starts for its kernels and that is not part of the server."""
@@ -106,6 +108,11 @@ def server_pids(main_pid: int) -> list[int]:
 def agent_pids(kernel_ids: Sequence[str]) -> list[int]:
     """The agents of these kernels, in containers or not."""
     return [pid for pid in kernel_pids(kernel_ids) if b"kernel_agent" in _command(pid)]
+
+
+def spare_pids(pids: Sequence[int]) -> list[int]:
+    """Those of `pids` that began as spares of kernels."""
+    return [pid for pid in pids if BOOT.encode() in _command(pid)]
 
 
 def kernel_pids(kernel_ids: Sequence[str]) -> list[int]:

@@ -1,24 +1,29 @@
 """The servers under test: on random ports, in temporary folders, stopped with their kernels."""
 
+import json
 import os
 import secrets
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from benchmarks import engine, peers, processes
 from benchmarks.client.channel import WebSocketChannel
 from benchmarks.client.rest import Rest, RestError
+from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
 from jupyter_wire.messages import Codec
 
 BOOT_SECONDS = 60.0
 BOOT_POLL_SECONDS = 0.005
 MODEL_POLL_SECONDS = 0.05
+STOP_SECONDS = 60.0
 
 
 class Column(StrEnum):
@@ -173,6 +178,23 @@ def run_server(
     finally:
         _end_kernels(server)
         processes.stop(process, server.pid)
+        if "EG_POOL_SIZES" in environment:
+            _end_pool(partial(site.enter, *_command(column, site, token)), environment, work)
+
+
+def _end_pool(command: Callable[..., list[str]], env: Mapping[str, str], work: Path) -> None:
+    """End the kernels that wait: they outlive their gateway, which would fill the pool again.
+
+    Not all kernels: those without the label of a cluster belong to other gateways, too.
+    """
+    run = partial(subprocess.run, env=dict(env), cwd=work, capture_output=True, check=True)
+    try:
+        listed = run(command("kernels", "list", "--json"), timeout=STOP_SECONDS).stdout
+        waiting = [row["id"] for row in json.loads(listed) if row["username"] == POOL_USERNAME]
+        if waiting:
+            run(command("kernels", "stop", *waiting), timeout=STOP_SECONDS)
+    except subprocess.SubprocessError as error:
+        raise ServerError(f"kernels of the pool are left: {error}") from error
 
 
 def _end_kernels(server: Server) -> None:

@@ -36,7 +36,7 @@ class Rows:
 
     def __init__(self) -> None:
         self.cold = cold_start.make_figures(DIRECT, limit=1.15)
-        self.warm = warm_start.make_rows(DIRECT)
+        self.warm = warm_start.Rows(DIRECT)
         self.together = Figure(f"{TOGETHER} starts at once on {NODES} nodes, all usable", "s")
         self.round_trip = round_trip.make_figures(f"{DIRECT}, v1")
         self.balanced_round_trip = {

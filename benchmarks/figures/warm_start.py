@@ -2,186 +2,145 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
-from benchmarks import kernelspecs, places, processes
+from benchmarks import kernelspecs, places
 from benchmarks.bench import Bench, milliseconds_since, percentile
-from benchmarks.engine import remove_pooled_kernels
+from benchmarks.figures import many
 from benchmarks.figures.cold_start import wait_for_result
 from benchmarks.places import Place
 from benchmarks.report import Bound, Figure, Target
 from benchmarks.servers import Column, Server, ServerError
-from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
 
-ROUNDS = 30
-SIZE = 4
+ROUNDS = 100
+"""So many that their 99th percentile is not the largest."""
+COLD_ROUNDS = 9
+CROWD_ROUNDS = 3
+SIZE = 32
 CROWD = 16
-FILLED_SECONDS = 120.0
+FILLED_SECONDS = 240.0
 POLL_SECONDS = 0.1
-SPARE_SECONDS = 5.0
+REST_SECONDS = 5.0
 """After so long the kernels that wait have spares: these are started after two seconds."""
+PAUSE_SECONDS = 0.25
+"""Before each start, in which what the last one left goes away."""
 OURS = Column.GATEWAY
-OF_A_LIBRARY = {"OMP_NUM_THREADS": "2"}
-OF_A_PROCESS = {"TZ": "UTC"}
-MIB = 1024 * 1024
 
 
-@dataclass
+@dataclass(frozen=True)
+class Starts:
+    """The figures of starts with the same variables.
+
+    Attributes:
+        env: the variables.
+        cold: likewise without a pool.
+    """
+
+    env: Mapping[str, str]
+    middle: Figure
+    slowest: Figure
+    cold: Figure
+
+
 class Rows:
     """The figures of one place."""
 
-    single: Figure
-    slowest: Figure
-    library: Figure
-    slowest_library: Figure
-    process: Figure
-    crowd: Figure
+    def __init__(self, where: str) -> None:
+        self.starts = [
+            _make_starts(where, "", {}, 30, 80),
+            _make_starts(where, ", with OMP_NUM_THREADS", {"OMP_NUM_THREADS": "2"}, 120, 250),
+            _make_starts(where, ", with TZ", {"TZ": "UTC"}, 120, 250),
+        ]
+        self.crowd = Figure(
+            f"{CROWD} starts at once from a pool of {CROWD}, all usable, {where}",
+            "s",
+            Target(Bound.AT_MOST, 1.5),
+        )
+        self.cold_crowd = Figure(f"{CROWD} starts at once without a pool, all usable, {where}", "s")
 
     def all(self) -> list[Figure]:
         """In the order of the table."""
-        return [getattr(self, field.name) for field in fields(self)]
+        singles = ((each.middle, each.slowest, each.cold) for each in self.starts)
+        return [*chain.from_iterable(singles), self.crowd, self.cold_crowd]
 
 
-@dataclass
-class _Memory:
-    """What a kernel has in memory, agent and spare included: of its own, and as PSS counts it."""
-
-    waiting: Figure
-    waiting_shared: Figure
-    running: Figure
-    running_shared: Figure
-
-    def all(self) -> list[Figure]:
-        return [getattr(self, field.name) for field in fields(self)]
+def _make_starts(
+    where: str, what: str, env: Mapping[str, str], middle: float, slowest: float
+) -> Starts:
+    name = f"warm start from a pool{what}, {where}: POST → result of 1+1"
+    return Starts(
+        env,
+        Figure(name, "ms", Target(Bound.AT_MOST, middle)),
+        Figure(f"{name}, 99th percentile", "ms", Target(Bound.AT_MOST, slowest)),
+        Figure(f"start without a pool{what}, {where}: POST → result of 1+1", "ms"),
+    )
 
 
 def measure(bench: Bench) -> list[Figure]:
-    """Take kernels from pools: one after the other, then all at once."""
-    found = []
-    container = make_rows(places.CONTAINER)
-    memory = _Memory(
-        *(
-            Figure(f"memory of a kernel that {what}, {where}, {how}", "MiB")
-            for what, where in (
-                ("waits in a pool", places.CONTAINER),
-                ("was taken and has run a cell", places.CONTAINER),
-            )
-            for how in ("its own", "PSS")
-        )
-    )
+    """Take kernels from pools: one after the other, then all at once; and do without pools."""
+    local, container = Rows(places.LOCAL), Rows(places.CONTAINER)
     for place, rows in (
-        (places.local(bench, kernelspecs.PYTHON), make_rows(places.LOCAL)),
-        (places.containers(bench, [*container.all(), *memory.all()]), container),
+        (places.local(bench, kernelspecs.PYTHON), local),
+        (places.containers(bench, container.all()), container),
     ):
         if OURS in place.kernels:
             with bench.noting(OURS, *rows.all()):
                 measure_place(bench, place, rows)
-            if rows is container:
-                with bench.noting(OURS, *memory.all()):
-                    _measure_memory(place, memory)
-        found += rows.all()
-    return [*found, *memory.all()]
-
-
-def make_rows(where: str) -> Rows:
-    """Make the figures of one place."""
-
-    def row(what: str, limit: float | None) -> Figure:
-        name = f"warm start from a pool{what}, {where}: POST → result of 1+1"
-        return Figure(name, "ms", None if limit is None else Target(Bound.AT_MOST, limit))
-
-    def slowest(figure: Figure, limit: float) -> Figure:
-        return Figure(f"{figure.name}, 99th percentile", "ms", Target(Bound.AT_MOST, limit))
-
-    single = row("", 30)
-    library = row(", with OMP_NUM_THREADS", 120)
-    return Rows(
-        single,
-        slowest(single, 80),
-        library,
-        slowest(library, 250),
-        row(", with TZ", None),
-        Figure(
-            f"{CROWD} starts at once from a pool of {CROWD}, all usable, {where}",
-            "s",
-            Target(Bound.AT_MOST, 1.5),
-        ),
-    )
+    return local.all() + container.all()
 
 
 def measure_place(bench: Bench, place: Place, rows: Rows) -> None:
-    """Take kernels from the pools of a gateway whose kernels are there."""
+    """Start kernels in one place, from the pools of a gateway and without."""
     name = place.kernels[OURS]
-    try:
-        with _pool(place, name, SIZE) as server:
-            for figure, rest, env in (
-                (rows.single, 0.0, {}),
-                (rows.library, SPARE_SECONDS, OF_A_LIBRARY),
-                (rows.process, 0.0, OF_A_PROCESS),
-            ):
-                for _ in range(bench.rounds(ROUNDS)):
-                    _wait_until_full(server, SIZE)
-                    time.sleep(rest)
-                    figure.add(OURS, _start(server, name, env))
-        rows.slowest.add(OURS, percentile(rows.single.samples[OURS], 99))
-        rows.slowest_library.add(OURS, percentile(rows.library.samples[OURS], 99))
-        with _pool(place, name, CROWD) as server:
-            _wait_until_full(server, CROWD)
-            with ThreadPoolExecutor(CROWD) as pool:
-                times = pool.map(lambda _: _start(server, name, {}), range(CROWD))
-                rows.crowd.add(OURS, max(times) / 1000)
-    finally:
-        _remove_pool()
+    with serve_pool(place, name, SIZE) as server:
+        for starts in rows.starts:
+            for _ in turns(server, SIZE, bench.rounds(ROUNDS)):
+                starts.middle.add(OURS, _start(server, name, starts.env))
+            starts.slowest.add(OURS, percentile(starts.middle.samples[OURS], 99))
+    with serve_pool(place, name, CROWD) as server:
+        for _ in range(bench.rounds(CROWD_ROUNDS)):
+            wait_until_full(server, CROWD)
+            rows.crowd.add(OURS, _start_together(server, name))
+    with serve_pool(place, name, 0) as server:
+        for starts in rows.starts:
+            for _ in range(bench.rounds(COLD_ROUNDS)):
+                time.sleep(place.pause)
+                starts.cold.add(OURS, _start(server, name, starts.env))
+        for _ in range(bench.rounds(CROWD_ROUNDS)):
+            time.sleep(place.pause)
+            rows.cold_crowd.add(OURS, _start_together(server, name))
 
 
-def _measure_memory(place: Place, memory: _Memory) -> None:
-    """Compare kernels that wait with the same ones when users have them."""
-    name = place.kernels[OURS]
-    try:
-        with _pool(place, name, SIZE) as server, ExitStack() as stack:
-            _wait_until_full(server, SIZE)
-            time.sleep(SPARE_SECONDS)
-            waiting = processes.marked_pids([f"KERNEL_USERNAME={POOL_USERNAME}"])
-            _add_memory(waiting, memory.waiting, memory.waiting_shared)
-            taken = []
-            for _ in range(SIZE):
-                kernel_id = stack.enter_context(server.kernel(name))
-                wait_for_result(stack.enter_context(server.connect(kernel_id)))
-                taken.append(kernel_id)
-            _add_memory(processes.kernel_pids(taken), memory.running, memory.running_shared)
-    finally:
-        _remove_pool()
+def serve_pool(place: Place, name: str, size: int) -> AbstractContextManager[Server]:
+    """Run a gateway that keeps so many kernels ready."""
+    env = {"EG_POOL_SIZES": f"{name}={size}", "EG_CLIENT_ENVS": "OMP_NUM_THREADS,TZ"}
+    return place.serve(OURS, env)
 
 
-def _add_memory(pids: list[int], own: Figure, shared: Figure) -> None:
-    sizes = [processes.memory_bytes(pid) for pid in pids]
-    own.add(OURS, sum(size.private for size in sizes) / SIZE / MIB)
-    shared.add(OURS, sum(size.proportional for size in sizes) / SIZE / MIB)
+def turns(server: Server, size: int, rounds: int) -> Iterator[None]:
+    """Yield whenever a kernel is to be taken from a pool of this size.
+
+    None finds it empty. It is filled again after most of it was taken, and not meanwhile: the
+    gateway waits until no kernel has been taken for two seconds.
+    """
+    for number in range(rounds):
+        if number % (size * 4 // 5) == 0:
+            wait_until_full(server, size)
+        time.sleep(PAUSE_SECONDS)
+        yield
 
 
-@contextmanager
-def _pool(place: Place, name: str, size: int) -> Iterator[Server]:
-    env = {
-        "EG_POOL_SIZES": f"{name}={size}",
-        "EG_CLIENT_ENVS": ",".join([*OF_A_LIBRARY, *OF_A_PROCESS]),
-    }
-    with place.serve(OURS, env) as server:
-        yield server
-
-
-def _remove_pool() -> None:
-    remove_pooled_kernels()
-    processes.kill(processes.marked_pids([f"KERNEL_USERNAME={POOL_USERNAME}"]))
-
-
-def _wait_until_full(server: Server, size: int) -> None:
+def wait_until_full(server: Server, size: int) -> None:
+    """Wait until the pool is full, and its kernels have settled."""
     deadline = time.monotonic() + FILLED_SECONDS
     while f"}} {size}.0" not in _ready(server):
         if time.monotonic() > deadline:
             raise ServerError(f"the pool is not full: {_ready(server)}")
         time.sleep(POLL_SECONDS)
+    time.sleep(REST_SECONDS)
 
 
 def _ready(server: Server) -> str:
@@ -194,3 +153,10 @@ def _start(server: Server, name: str, env: Mapping[str, str]) -> float:
     with server.kernel(name, **env) as kernel_id, server.connect(kernel_id) as channel:
         wait_for_result(channel)
         return milliseconds_since(started)
+
+
+def _start_together(server: Server, name: str) -> float:
+    seconds = many.time_together(partial(many.start, server, name), CROWD)
+    for kernel_id in list(server.kernel_ids):
+        server.delete_kernel(kernel_id)
+    return seconds
