@@ -5,7 +5,7 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
@@ -62,13 +62,13 @@ def install_kernelspecs(prefix: Path, mode: str) -> Path:
     return prefix / "share" / "jupyter"
 
 
-def derive_kernelspec(jupyter_path: Path, name: str, image: str) -> None:
-    """Make another kernelspec of `python_docker`, for another image."""
+def derive_kernelspec(jupyter_path: Path, name: str, config: Mapping[str, object]) -> None:
+    """Make another kernelspec of `python_docker`, with other keys in its config."""
     kernels = jupyter_path / "kernels"
     shutil.copytree(kernels / DOCKER, kernels / name)
     path = kernels / name / "kernel.json"
     spec = json.loads(path.read_text(encoding="utf-8"))
-    spec["metadata"]["process_proxy"]["config"]["image_name"] = image
+    spec["metadata"]["process_proxy"]["config"] |= config
     path.write_text(json.dumps(spec), encoding="utf-8")
 
 

@@ -215,7 +215,7 @@ def prepare_flood_kernel(image: str, folder: Path, jupyter_path: Path) -> None:
     shutil.copy(ROOT / "benchmarks" / "flood_kernel.py", context)
     (context / "Dockerfile").write_text(FLOOD_DOCKERFILE.format(image=image), encoding="utf-8")
     engine.build_image(context, FLOOD_IMAGE)
-    kernelspecs.derive_kernelspec(jupyter_path, kernelspecs.FLOOD, FLOOD_IMAGE)
+    kernelspecs.derive_kernelspec(jupyter_path, kernelspecs.FLOOD, {"image_name": FLOOD_IMAGE})
 
 
 def _await_task(service: Service) -> str:
