@@ -133,22 +133,28 @@ def listen_address(text: str) -> str:
     return text
 
 
-def folders(texts: Iterable[str]) -> tuple[str, ...]:
+def folders(name: str, texts: Iterable[str]) -> tuple[str, ...]:
     """Return absolute paths without a slash at their end.
 
     Raises:
         ConfigurationError: a path is relative, contains `..`, or is the root.
     """
-    found = []
-    for text in filter(None, (text.strip() for text in texts)):
-        parts = [part for part in text.split("/") if part not in ("", ".")]
-        if not text.startswith("/") or ".." in parts or not parts:
-            raise ConfigurationError(
-                f"allowed_volume_roots {text[:200]!r} must be the absolute path of a folder below "
-                "/, without '..'."
-            )
-        found.append("/" + "/".join(parts))
-    return tuple(found)
+    found = (folder(name, text.strip()) for text in texts)
+    return tuple(filter(None, found))
+
+
+def folder(name: str, text: str) -> str:
+    """Return an absolute path without a slash at its end, or "".
+
+    Raises:
+        ConfigurationError: it is relative, contains `..`, or is the root.
+    """
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    if text and (not text.startswith("/") or ".." in parts or not parts):
+        raise ConfigurationError(
+            f"{name} {text[:200]!r} must be the absolute path of a folder below /, without '..'."
+        )
+    return text and "/" + "/".join(parts)
 
 
 def size(text: str) -> str:

@@ -1,6 +1,7 @@
 """Settings of what kernels' containers and services may do and see."""
 
 from dataclasses import dataclass
+from functools import partial
 
 from enterprise_gateway.settings import parse
 from enterprise_gateway.settings.option import option
@@ -72,7 +73,7 @@ class SandboxSettings:
         " By default none.",
         default=(),
         takes=list[str],
-        parse=parse.folders,
+        parse=partial(parse.folders, "allowed_volume_roots"),
         env=("EG_ALLOWED_VOLUME_ROOTS",),
     )
     request_volumes: tuple[VolumePermission, ...] = option(
@@ -86,6 +87,13 @@ class SandboxSettings:
         takes=list[str],
         parse=parse_permissions,
         env=("EG_REQUEST_VOLUMES",),
+    )
+    secrets_folder: str = option(
+        "Folder of the engine's host with a file for each secret that kernelspecs may give to"
+        " containers. Services get secrets of the Swarm.",
+        default="",
+        parse=partial(parse.folder, "secrets_folder"),
+        env=("EG_SECRETS_FOLDER",),
     )
     internal_network: str = option(
         "Docker network without a way out (`docker network create --internal`), for kernelspecs"

@@ -37,6 +37,15 @@ get_ipython().history_manager.writeout_cache()
 print(os.path.exists(get_ipython().history_manager.hist_file))
 """
 
+READ_SECRET = """
+import os
+secret = open("/run/secrets/key").read()
+try:
+    open("/run/secrets/key", "a")
+except OSError as error:
+    print(secret, error.strerror, any(secret in value for value in os.environ.values()))
+"""
+
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[docker.DockerClient]:
@@ -223,6 +232,23 @@ def test_folder_of_the_host_is_mounted_only_from_an_allowed_root(
         for path in (root / "out", root / "none", root / "a" / "b", f"{root}/../x", "/etc"):
             status, message = site.refusal("python_docker", asked(path))
             assert status == 403, message
+
+
+def test_secret_of_a_container_is_a_file_that_it_can_only_read(
+    tmp_path: Path, engine: docker.DockerClient
+) -> None:
+    """As in a service; nothing of it is in the environment, and one that is missing is named."""
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    with running(tmp_path, engine, EG_SECRETS_FOLDER=str(folder)) as site:
+        secret = folder / f"key-{site.gateway.username}"
+        secret.write_text("opens all")
+        secret.chmod(0o666)
+        site.add("trusted", secrets=[{"source": "key-{username}", "target": "key"}])
+        assert site.run("trusted", READ_SECRET) == "opens all Read-only file system False\n"
+        site.add("mistaken", secrets=[{"source": "none"}])
+        status, message = site.refusal("mistaken")
+        assert (status, f"{folder}/none" in message) == (500, True), message
 
 
 def test_socket_of_the_engine_is_refused(tmp_path: Path, engine: docker.DockerClient) -> None:

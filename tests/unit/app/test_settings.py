@@ -176,6 +176,7 @@ VARIABLES = [
             VolumePermission("bind", "/srv", is_read_only=True),
         ),
     ),
+    ("EG_SECRETS_FOLDER", "/srv//secrets/", "sandbox.secrets_folder", "/srv/secrets"),
     ("EG_INTERNAL_NETWORK", "inner", "sandbox.internal_network", "inner"),
     ("EG_ACCEPT_EG_PAYLOADS", "False", "response.accept_eg_payloads", False),
     ("EG_WS_PING_INTERVAL_SECS", "10", "kernels.ws_ping_interval", 10.0),

@@ -16,7 +16,11 @@ from enterprise_gateway.services.processproxies.sandbox.request_volumes import (
     check_permitted,
     requested_volumes,
 )
-from enterprise_gateway.services.processproxies.sandbox.secrets import Secret, choose_secrets
+from enterprise_gateway.services.processproxies.sandbox.secrets import (
+    Secret,
+    choose_secrets,
+    mount_secrets,
+)
 from enterprise_gateway.services.processproxies.sandbox.security import Security, choose_security
 from enterprise_gateway.services.processproxies.sandbox.volumes import (
     Bind,
@@ -44,6 +48,7 @@ class Sandbox(msgspec.Struct, frozen=True):
     security: Security
     mounts: tuple[Mount, ...]
     secrets: tuple[Secret, ...]
+    """Of the Swarm; those of a container are mounts."""
     dns: tuple[str, ...]
     is_stated: bool
     """Whether kernelspec or request ask for something, so that the script must apply it."""
@@ -87,8 +92,11 @@ def plan_sandbox(request: LaunchRequest, settings: Settings, *, is_service: bool
     except VolumeError as exc:
         raise ConfigurationError(f"volumes {where}: {exc}.") from exc
     requested = _requested(request, settings, own, values)
-    secrets = choose_secrets(config.get("secrets", []), values, where, is_service=is_service)
+    secrets = choose_secrets(config.get("secrets", []), values, where)
     mounts = mounts_of([*own, *requested], policy)
+    if not is_service:
+        mounts = (*mounts, *mount_secrets(secrets, settings.sandbox.secrets_folder, where))
+        secrets = ()
     if security.read_only and all(mount.target != TEMPORARY for mount in mounts):
         mounts = (*mounts, tmpfs(TEMPORARY, TEMPORARY_BYTES))
     is_stated = bool(requested) or any(config.get(key) for key in _KEYS)

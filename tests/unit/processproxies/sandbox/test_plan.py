@@ -549,15 +549,30 @@ def test_secrets_are_the_users_files() -> None:
     ],
 )
 def test_secrets_that_are_none_are_refused(stated: object) -> None:
-    """With the kernelspec."""
-    with pytest.raises(ConfigurationError, match="secrets in metadata"):
-        plan({"secrets": stated}, is_service=True)
+    """With the kernelspec; a file of another folder is the name of none."""
+    for is_service in (True, False):
+        with pytest.raises(ConfigurationError, match="secrets in metadata"):
+            plan({"secrets": stated}, is_service=is_service, secrets_folder="/srv/secrets")
 
 
-def test_containers_have_no_secrets() -> None:
-    """Docker has none without a Swarm; the error says what does instead."""
-    with pytest.raises(ConfigurationError, match="Mount a file of the host"):
-        plan({"secrets": [{"source": "x"}]})
+def test_secrets_of_a_container_are_files_of_the_hosts_folder() -> None:
+    """Under the names that they have in services, where no other volume may be."""
+    stated = [{"source": "db-{username}", "target": "db"}, {"source": "key"}]
+    made = plan({"secrets": stated}, username="ann", secrets_folder="/srv/secrets").sandbox
+    assert made.secrets == ()
+    assert [(each.type, each.source, each.target, each.read_only) for each in made.mounts] == [
+        ("bind", "/srv/secrets/db-ann", "/run/secrets/db", True),
+        ("bind", "/srv/secrets/key", "/run/secrets/key", True),
+    ]
+    assert made.is_stated
+
+
+def test_secrets_of_a_container_need_a_folder() -> None:
+    """The error says which setting names it; services need none."""
+    stated = {"secrets": [{"source": "x"}]}
+    with pytest.raises(ConfigurationError, match="EG_SECRETS_FOLDER"):
+        plan(stated)
+    plan(stated, is_service=True)
 
 
 @pytest.mark.parametrize(
