@@ -28,7 +28,8 @@ from kernel_agent.process.command import CommandSpawner
 from kernel_agent.process.exits import ExitReason
 from kernel_agent.server.listener import CertificateError, Listener
 from kernel_agent.settings import AgentSettings, SettingsError, kernel_environment, read_settings
-from kernel_agent.system.prctl import adopt_orphans, hide_process
+from kernel_agent.system.exposure import hide_secrets
+from kernel_agent.system.prctl import adopt_orphans
 
 if TYPE_CHECKING:
     from kernel_agent.process.spawner import KernelProcess, KernelSpawner
@@ -40,7 +41,7 @@ EXIT_SOFTWARE = 70
 
 def main() -> int:
     """Run the agent; return its exit code."""
-    hide_process()
+    hide_secrets()
     adopt_orphans()
     try:
         settings = read_settings(os.environ, sys.argv[1:])

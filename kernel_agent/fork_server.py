@@ -23,7 +23,7 @@ from typing import Dict, NamedTuple, Optional, Tuple
 
 from kernel_agent.__main__ import EXIT_USAGE
 from kernel_agent.__main__ import main as run_agent
-from kernel_agent.system.prctl import hide_process
+from kernel_agent.system.exposure import hide_secrets
 from kernel_agent.system.proc_self import show_arguments, show_variables, start_time
 
 PRELOADED = ("concurrent.futures.thread", "encodings.idna", "kernel_agent.agent", "shutil")
@@ -177,7 +177,7 @@ def _rehearse() -> None:
 
 def main() -> int:
     """Serve on the descriptor that the command line names; return the exit code."""
-    hide_process()
+    hide_secrets()
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
     for name in PRELOADED:

@@ -32,12 +32,6 @@ class SandboxSettings:
         default=True,
         env=("EG_PRIMARY_GROUP",),
     )
-    container_init: bool = option(
-        "Run Docker's init as process 1 of kernels' containers. Kernel agents do its work, so only"
-        " containers that do not start with an agent need it.",
-        default=False,
-        env=("EG_CONTAINER_INIT",),
-    )
     read_only_root: bool = option(
         "Make the root file system of kernels read-only; /tmp is then in memory.",
         default=False,

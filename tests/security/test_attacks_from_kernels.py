@@ -34,6 +34,7 @@ ATTACKS = {
     "own report again": (attacks.OWN_REPORT_AGAIN, ["ok"]),
     "engine": (attacks.ENGINE, []),
     "process 1": (attacks.PROCESS_ONE, []),
+    "secrets of the agent": (attacks.SECRETS_OF_THE_AGENT, []),
     "kernel of the host": (attacks.KERNEL_OF_THE_HOST, []),
 }
 """What is tried, and what it finds: the statuses, ports and things that are not refused."""
@@ -131,6 +132,11 @@ def test_kernel_finds_nothing_of_others(site: Site, name: str) -> None:
         "last_activity": "",
         "connections": 0,
     }
+
+
+def test_agent_is_process_1_whatever_the_engine_does_by_default(site: Site) -> None:
+    """Behind Docker's init, its token would be in /proc/1/environ."""
+    assert container_of(site.attacker)["HostConfig"]["Init"] is False
 
 
 def test_processes_without_end_are_their_kernels_own(site: Site) -> None:

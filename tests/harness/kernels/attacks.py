@@ -113,6 +113,12 @@ for number in (signal.SIGKILL, signal.SIGSTOP):
 print(json.dumps(found))
 """
 
+SECRETS_OF_THE_AGENT = """
+found = [str(path) for path in pathlib.Path("/proc").glob("[0-9]*/environ")
+         if not refused(path.read_bytes) and b"EG_AGENT_" in path.read_bytes()]
+print(json.dumps(found))
+"""
+
 KERNEL_OF_THE_HOST = """
 libc = ctypes.CDLL(None, use_errno=True)
 found = []

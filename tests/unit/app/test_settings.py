@@ -159,7 +159,6 @@ VARIABLES = [
     ("EG_DROP_CAPABILITIES", "False", "sandbox.drop_capabilities", False),
     ("EG_NO_NEW_PRIVILEGES", "False", "sandbox.no_new_privileges", False),
     ("EG_PRIMARY_GROUP", "False", "sandbox.primary_group", False),
-    ("EG_CONTAINER_INIT", "True", "sandbox.container_init", True),
     ("EG_READ_ONLY_ROOT", "True", "sandbox.read_only_root", True),
     ("EG_CONTAINER_RUNTIME", "runsc", "sandbox.container_runtime", "runsc"),
     ("EG_CONTAINER_LOG_DRIVER", "", "sandbox.container_log_driver", ""),

@@ -385,7 +385,6 @@ PLAN = {
         "capabilities": ["NET_RAW"],
         "no_new_privileges": True,
         "primary_group": True,
-        "init": True,
         "read_only": True,
         "seccomp": "unconfined",
         "runtime": "runsc",
@@ -413,7 +412,7 @@ def test_container_gets_its_sandbox(script: Any, monkeypatch: pytest.MonkeyPatch
     script.confine_container(settings)
     assert settings["security_opt"] == ["no-new-privileges", "seccomp=unconfined"]
     assert (settings["cap_drop"], settings["cap_add"]) == (["ALL"], ["NET_RAW"])
-    assert (settings["init"], settings["read_only"], settings["runtime"]) == (True, True, "runsc")
+    assert (settings["init"], settings["read_only"], settings["runtime"]) == (False, True, "runsc")
     assert settings["log_config"]["Config"] == {"max-size": "1m", "max-file": "2"}
     assert settings["dns"] == ["127.0.0.1"]
     assert settings["mounts"] == [{"Target": "/own"}, *PLAN["mounts"]]
@@ -427,7 +426,7 @@ def test_service_gets_its_sandbox(script: Any, monkeypatch: pytest.MonkeyPatch) 
     script.confine_service(settings)
     assert settings["privileges"] == {"NoNewPrivileges": True}
     assert (settings["cap_drop"], settings["cap_add"]) == (["ALL"], ["NET_RAW"])
-    assert (settings["init"], settings["read_only"]) == (True, True)
+    assert (settings["init"], settings["read_only"]) == (False, True)
     assert settings.pop("log_driver") == "local"
     assert settings.pop("log_driver_options") == {"max-size": "1m", "max-file": "2"}
     assert settings["dns_config"]["Nameservers"] == ["127.0.0.1"]
@@ -490,7 +489,7 @@ def test_what_a_site_states_counts_more_than_the_sandbox(
         "security_opt": [],
         "privileges": {},
         "read_only": False,
-        "init": False,
+        "init": True,
         "log_driver": "syslog",
         "log_config": "own",
         "runtime": "own",

@@ -24,7 +24,6 @@ class Security(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Those that stay although the others are dropped, without `CAP_`."""
     no_new_privileges: bool
     primary_group: bool
-    init: bool
     read_only: bool
     seccomp: Literal["default", "unconfined"] = "default"
     runtime: _Word
@@ -53,6 +52,12 @@ def choose_security(
         raise ConfigurationError(
             f'security {where} must be an object, such as {{"read_only": true}}.'
         )
+    if "init" in stated:
+        raise ConfigurationError(
+            f"security.init {where} cannot be set: the kernel agent is process 1 and does the work "
+            "of an init. Behind another one its token would be in /proc/1/environ, for kernels to "
+            "read."
+        )
     try:
         security = msgspec.convert({**_defaults(settings), **stated}, type=Security)
     except msgspec.ValidationError as exc:
@@ -75,7 +80,6 @@ def _defaults(settings: SandboxSettings) -> dict[str, object]:
         "drop_capabilities": settings.drop_capabilities,
         "no_new_privileges": settings.no_new_privileges,
         "primary_group": settings.primary_group,
-        "init": settings.container_init,
         "read_only": settings.read_only_root,
         "runtime": settings.container_runtime,
         "log_driver": settings.container_log_driver,

@@ -281,7 +281,11 @@ def sandbox() -> dict[str, Any]:
 
 
 def confine_container(settings: dict[str, Any]) -> None:
-    """Add the sandbox to the settings of a container; those of the site take precedence."""
+    """Add the sandbox to the settings of a container; those of the site take precedence.
+
+    Docker's init, which the engine may have as its default, is switched off: it would be process 1
+    in the agent's place, and show the agent's token to the kernel in /proc/1/environ.
+    """
     plan = sandbox()
     security = plan.get("security", {})
     options = []
@@ -293,12 +297,12 @@ def confine_container(settings: dict[str, Any]) -> None:
     if security.get("drop_capabilities", True):
         settings.setdefault("cap_drop", ["ALL"])
         settings.setdefault("cap_add", list(security.get("capabilities", ())))
+    settings.setdefault("init", False)
     driver, log_options = log_settings(security)
     if driver:
         log = docker.types.LogConfig(type=driver, config=log_options)
         settings.setdefault("log_config", log)
     for name, value in (
-        ("init", security.get("init")),
         ("read_only", security.get("read_only")),
         ("runtime", security.get("runtime")),
         ("dns", plan.get("dns")),
@@ -322,9 +326,9 @@ def confine_service(settings: dict[str, Any]) -> None:
     driver, log_options = log_settings(security)
     if driver and "log_driver" not in settings:
         settings["log_driver"], settings["log_driver_options"] = driver, log_options
-    for name in ("init", "read_only"):
-        if security.get(name):
-            settings.setdefault(name, True)
+    settings.setdefault("init", False)
+    if security.get("read_only"):
+        settings.setdefault("read_only", True)
     if plan.get("dns"):
         settings.setdefault("dns_config", docker.types.DNSConfig(nameservers=plan["dns"]))
     if plan.get("mounts"):

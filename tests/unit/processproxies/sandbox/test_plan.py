@@ -99,6 +99,7 @@ def test_kernelspec_switches_each_item() -> None:
         ("strict", "must be an object"),
         ({"privileged": True}, "unknown field `privileged`"),
         ({"read_only": "yes"}, r"read_only"),
+        ({"init": True}, "/proc/1/environ"),
         ({"seccomp": "/tmp/profile"}, "seccomp"),
         ({"capabilities": ["--privileged"]}, "capabilities"),
         ({"runtime": "runc --x"}, "runtime"),
