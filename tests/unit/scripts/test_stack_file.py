@@ -6,13 +6,40 @@ from pathlib import Path
 
 import pytest
 
-from enterprise_gateway.settings import KernelSettings
+from enterprise_gateway.settings import KernelSettings, Settings
+from enterprise_gateway.settings.option import find_all_options
 from enterprise_gateway.web.draining import LINGER_SECONDS, longest_request_seconds
 from enterprise_gateway.web.server import CLEANUP_SECONDS, SHUTDOWN_SECONDS
 
 DOCKER = Path(__file__).resolve().parents[3] / "etc" / "docker"
 STACK = (DOCKER / "docker-compose.yml").read_text(encoding="utf-8")
 GATEWAY = DOCKER / "enterprise-gateway"
+
+PAGE = (DOCKER.parents[1] / "docs" / "operations.md").read_text(encoding="utf-8")
+VARIABLE = re.compile(r"\bEG_[A-Z_]*[A-Z]\b")
+NOT_PASSED = {
+    "EG_AUTHORIZER_CLASS": "is code, which another image has",
+    "EG_AUTHORIZED_ORIGIN": "the balancer ends TLS",
+    "EG_CERTFILE": "the balancer ends TLS",
+    "EG_CERTIFICATE_USERNAME": "the balancer ends TLS",
+    "EG_CLIENT_CA": "the balancer ends TLS",
+    "EG_KEYFILE": "the balancer ends TLS",
+    "EG_SSL_VERSION": "the balancer ends TLS",
+    "EG_CULL_BUSY": "ends work that is under way",
+    "EG_IMPERSONATION_ENABLED": "is for local kernels",
+    "EG_KERNELSPEC_CACHE_ENABLED": "would only cost time",
+    "EG_LOCAL_HOSTNAMES": "is for a gateway without authentication on a loopback address",
+    "EG_MAX_PORT_RANGE_RETRIES": "is for kernels that share a host's ports",
+    "EG_MIN_PORT_RANGE_SIZE": "is for kernels that share a host's ports",
+    "EG_PORT": "is the balancer's",
+    "EG_PORT_RANGE": "is for kernels that share a host's ports",
+    "EG_PORT_RETRIES": "is the balancer's",
+    "EG_PROHIBITED_LOCAL_IPS": "depends on the replica",
+    "EG_RESPONSE_ADDR_ANY": "depends on the replica",
+    "EG_RESPONSE_IP": "depends on the replica",
+    "EG_RESPONSE_PORT_RETRIES": "the port must be the same in each replica",
+}
+"""Variables of the gateway that the stack does not pass to it, and why."""
 
 
 def default(variable: str) -> float:
@@ -93,3 +120,13 @@ def test_encrypted_networks_are_otherwise_the_stacks() -> None:
 
     assert details(encrypted) == details(STACK)
     assert encrypted.count("<<: *encrypted") == STACK.count("driver: overlay")
+
+
+def test_stack_passes_every_setting_on() -> None:
+    """Those of the settings, and those that the page of the stack speaks of."""
+    gateway = STACK[STACK.index("    environment:") : STACK.index("    secrets:")]
+    passed = set(re.findall(r"^      (EG_\w+):", gateway, re.MULTILINE))
+    settings = {name for _, option in find_all_options(Settings) for name in option.env[:1]}
+    offered = VARIABLE.findall("\n".join(settings)) + VARIABLE.findall(PAGE)
+    elsewhere = set(VARIABLE.findall(STACK)) - settings
+    assert set(offered) - elsewhere - passed == NOT_PASSED.keys()
