@@ -32,6 +32,13 @@ class SandboxSettings:
         default=True,
         env=("EG_PRIMARY_GROUP",),
     )
+    block_metadata: bool = option(
+        "Keep kernels' containers from the metadata service of a cloud, by having its address"
+        " (169.254.169.254) themselves. Services cannot: their nodes need a rule of iptables. False"
+        " where that address is also the name server, as on Google Cloud.",
+        default=True,
+        env=("EG_BLOCK_METADATA",),
+    )
     read_only_root: bool = option(
         "Make the root file system of kernels read-only; /tmp is then in memory.",
         default=False,

@@ -45,6 +45,14 @@ try:
 except OSError as error:
     print(secret, error.strerror, any(secret in value for value in os.environ.values()))
 """
+ROUTES = """
+import socket
+for address in ("169.254.169.254", "169.254.170.2", "192.0.2.1"):
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        probe.connect((address, 80))
+        print(probe.getsockname()[0] == "169.254.169.254", end=" ")
+"""
+"""Whether packets to metadata services, and to another address, leave by the usual way."""
 
 
 @pytest.fixture(scope="module")
@@ -311,6 +319,20 @@ def test_network_of_a_kernel_is_the_kernelspecs(
             container = site.container(kernel_id)
             assert list(container["NetworkSettings"]["Networks"]) == [name]
             assert (container["HostConfig"]["Dns"] or []) == dns
+
+
+@pytest.mark.parametrize("network", ["default", "other"])
+def test_metadata_service_of_a_cloud_is_out_of_reach(
+    networks: dict[str, str], site: Site, network: str
+) -> None:
+    """On Docker's own network and on another, for any number of kernels, which work as ever."""
+    site.add("kernel", network=networks.get(network, network))
+    first, second = (site.gateway.start_kernel("kernel") for _ in range(2))
+    for kernel_id in (first, second, first):
+        shown = site.gateway.connect(kernel_id).execute(ROUTES).stdout
+        assert shown == "True True False "
+    site.add("open", network=networks.get(network, network), security={"block_metadata": False})
+    assert site.run("open", ROUTES) == "False False False "
 
 
 def test_internal_network_with_a_way_out_is_refused(

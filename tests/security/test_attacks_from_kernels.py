@@ -35,6 +35,7 @@ ATTACKS = {
     "engine": (attacks.ENGINE, []),
     "process 1": (attacks.PROCESS_ONE, []),
     "secrets of the agent": (attacks.SECRETS_OF_THE_AGENT, []),
+    "metadata of the cloud": (attacks.METADATA_OF_THE_CLOUD, []),
     "kernel of the host": (attacks.KERNEL_OF_THE_HOST, []),
 }
 """What is tried, and what it finds: the statuses, ports and things that are not refused."""

@@ -26,7 +26,7 @@ with socket.socket() as probe:
 """
 PORT = 8898
 METADATA = "169.254.169.254"
-RULE = ["DOCKER-USER", "-d", "169.254.0.0/16", "-j", "DROP"]
+RULE = ["DOCKER-USER", "-d", "169.254.0.0/16", "-p", "tcp", "!", "--dport", "53", "-j", "DROP"]
 
 
 @pytest.fixture

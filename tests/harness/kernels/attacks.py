@@ -119,6 +119,11 @@ found = [str(path) for path in pathlib.Path("/proc").glob("[0-9]*/environ")
 print(json.dumps(found))
 """
 
+METADATA_OF_THE_CLOUD = """
+print(json.dumps([address for address in ("169.254.169.254", "169.254.170.2")
+                  if is_open(address, 80)]))
+"""
+
 KERNEL_OF_THE_HOST = """
 libc = ctypes.CDLL(None, use_errno=True)
 found = []

@@ -159,6 +159,7 @@ VARIABLES = [
     ("EG_DROP_CAPABILITIES", "False", "sandbox.drop_capabilities", False),
     ("EG_NO_NEW_PRIVILEGES", "False", "sandbox.no_new_privileges", False),
     ("EG_PRIMARY_GROUP", "False", "sandbox.primary_group", False),
+    ("EG_BLOCK_METADATA", "False", "sandbox.block_metadata", False),
     ("EG_READ_ONLY_ROOT", "True", "sandbox.read_only_root", True),
     ("EG_CONTAINER_RUNTIME", "runsc", "sandbox.container_runtime", "runsc"),
     ("EG_CONTAINER_LOG_DRIVER", "", "sandbox.container_log_driver", ""),

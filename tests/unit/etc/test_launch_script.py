@@ -419,6 +419,24 @@ def test_container_gets_its_sandbox(script: Any, monkeypatch: pytest.MonkeyPatch
     docker.types.HostConfig("1.41", **settings)
 
 
+def test_container_has_the_address_of_the_metadata_service(
+    script: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless it is allowed to ask that, has other settings of the site, or has no address."""
+    endpoint = {"IPAMConfig": {"LinkLocalIPs": ["169.254.169.254"]}}
+
+    def confined(**settings: Any) -> Any:
+        script.confine_container(settings)
+        return settings.get("networking_config")
+
+    assert confined(network="kernels") == {"kernels": endpoint}
+    assert confined(network="kernels", networking_config="own") == "own"
+    for network in ("host", "none", "container:other"):
+        assert confined(network=network) is None
+    monkeypatch.setenv("EG_SANDBOX", '{"security": {"block_metadata": false}}')
+    assert confined(network="kernels") is None
+
+
 def test_service_gets_its_sandbox(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same, and nothing in it is a template for Swarm."""
     monkeypatch.setenv("EG_SANDBOX", json.dumps(PLAN))

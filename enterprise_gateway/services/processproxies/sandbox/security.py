@@ -24,6 +24,8 @@ class Security(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Those that stay although the others are dropped, without `CAP_`."""
     no_new_privileges: bool
     primary_group: bool
+    block_metadata: bool
+    """Not for services, which Swarm gives no such address."""
     read_only: bool
     seccomp: Literal["default", "unconfined"] = "default"
     runtime: _Word
@@ -72,6 +74,11 @@ def choose_security(
         raise ConfigurationError(
             f"security.seccomp {where} cannot be set for services: Swarm uses the node's profile."
         )
+    if is_service and stated.get("block_metadata"):
+        raise ConfigurationError(
+            f"security.block_metadata {where} cannot be set for services: Swarm gives them no such "
+            "address. Close the metadata service on the nodes (docs/sandbox.md)."
+        )
     return security
 
 
@@ -80,6 +87,7 @@ def _defaults(settings: SandboxSettings) -> dict[str, object]:
         "drop_capabilities": settings.drop_capabilities,
         "no_new_privileges": settings.no_new_privileges,
         "primary_group": settings.primary_group,
+        "block_metadata": settings.block_metadata,
         "read_only": settings.read_only_root,
         "runtime": settings.container_runtime,
         "log_driver": settings.container_log_driver,

@@ -38,6 +38,9 @@ IMAGE_NAME = re.compile(
 
 # What nodes of a Swarm offer GPUs as: `node-generic-resources` in the daemon.json of their engine.
 GPU_RESOURCE = "NVIDIA-GPU"
+# Where clouds tell a machine, and all that runs on it, its credentials.
+METADATA_SERVICE = "169.254.169.254"
+NETWORKS_WITHOUT_ADDRESSES = ("host", "none")
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - a place to mount at
 # The engine answers in JSON, a proxy in front of it in HTML.
 PROXY_ANSWERED = "The Docker engine is unreachable: a proxy in front of it answered."
@@ -311,6 +314,20 @@ def confine_container(settings: dict[str, Any]) -> None:
             settings.setdefault(name, value)
     if plan.get("mounts"):
         settings.setdefault("mounts", []).extend(plan["mounts"])
+    if security.get("block_metadata", True):
+        block_metadata(settings)
+
+
+def block_metadata(settings: dict[str, Any]) -> None:
+    """Have a container take the metadata service's address, which it asks in vain then.
+
+    All of 169.254.0.0/16 is a network without a router for it. Containers do not disturb each
+    other, as none asks the network for an address of its own.
+    """
+    network = settings.get("network", "")
+    if network and network not in NETWORKS_WITHOUT_ADDRESSES and ":" not in network:
+        endpoint = {"IPAMConfig": {"LinkLocalIPs": [METADATA_SERVICE]}}
+        settings.setdefault("networking_config", {network: endpoint})
 
 
 def confine_service(settings: dict[str, Any]) -> None:

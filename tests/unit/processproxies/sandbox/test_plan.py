@@ -77,6 +77,7 @@ def test_kernels_are_hardened_unless_the_kernelspec_says_otherwise() -> None:
     assert security["drop_capabilities"] is True
     assert security["no_new_privileges"] is True
     assert security["primary_group"] is True
+    assert security["block_metadata"] is True
     assert security["seccomp"] == "default"
     assert (security["log_driver"], security["log_max_size"]) == ("json-file", "10m")
     assert plan().sandbox.is_stated is False
@@ -114,7 +115,9 @@ def test_security_that_is_not_understood_is_refused(stated: object, message: str
     assert "python_docker" in str(error.value)
 
 
-@pytest.mark.parametrize("stated", [{"runtime": "runsc"}, {"seccomp": "unconfined"}])
+@pytest.mark.parametrize(
+    "stated", [{"runtime": "runsc"}, {"seccomp": "unconfined"}, {"block_metadata": True}]
+)
 def test_services_say_what_they_cannot_have(stated: object) -> None:
     """Swarm has no such settings; ignoring them would be a lie."""
     plan({"security": stated})
