@@ -195,6 +195,17 @@ async def test_root_file_system_may_be_read_only(
     assert container["HostConfig"]["ReadonlyRootfs"] is True
 
 
+async def test_agent_behind_an_init_says_what_that_shows(
+    rig: DockerRig, proxy: BaseProcessProxyABC
+) -> None:
+    """A site has switched Docker's init on in its copy of the launch script."""
+    request = rig.edited_request("init", "True")
+    env = {**request.env, "KERNEL_IMAGE": stock_image(rig.engine)}
+    container = await launched(rig, proxy, dataclasses.replace(request, env=env))
+    running = await asyncio.to_thread(rig.engine.containers.get, container["Id"])
+    assert b"can read the agent's token in /proc/1/environ" in await asyncio.to_thread(running.logs)
+
+
 async def test_mounts_and_volumes_of_a_site_stay(
     rig: DockerRig, proxy: BaseProcessProxyABC, tmp_path: Path
 ) -> None:
