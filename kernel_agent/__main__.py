@@ -129,7 +129,9 @@ def _make_spawner(settings: AgentSettings, kernel: Kernel, folder: str) -> "Kern
         settings.port_range,
         f"{folder}/kernel.json",
         settings.output_file_max_bytes,
-        settings.preload if settings.restart_spare else None,
+        preload=settings.preload,
+        has_spares=settings.restart_spare,
+        is_pooled=settings.pool_ttl > 0,
     )
 
 

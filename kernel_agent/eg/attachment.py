@@ -40,7 +40,7 @@ _GONE = 0
 class AttachedProcess:
     """A `spawner.KernelProcess` in another container."""
 
-    was_spare = False
+    imported_ahead = False
 
     def __init__(self, attachment: Attachment) -> None:
         info, comm_port = attachment

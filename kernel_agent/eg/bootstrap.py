@@ -45,7 +45,7 @@ INFO_LEVEL = "20"
 class BootstrapProcess:
     """A `spawner.KernelProcess`: a launch script and its descendants."""
 
-    was_spare = False
+    imported_ahead = False
 
     def __init__(
         self, child: Child, listener: socket.socket, key: PrivateKey, kernel_id: str

@@ -105,8 +105,9 @@ class Lifecycle:
 
     @property
     def is_awaiting_process(self) -> bool:
-        """Whether a process that was started in place of a former one is not ready yet."""
-        return self.phase is Phase.RESTARTING and not self._is_restart_wanted
+        """Whether a process was started that is not ready yet."""
+        is_starting = self.phase in (Phase.STARTING, Phase.RESTARTING)
+        return is_starting and not self._is_restart_wanted
 
     def request_restart(self, by: str, *, is_counted: bool = True) -> bool:
         """Record a request to restart; return whether the process must be ended for it.

@@ -161,8 +161,9 @@ class KernelSupervisor:
                     reason = current
                 else:
                     reason = await self._run_process(current, on_ready)
-                    if current.was_spare and self.lifecycle.is_awaiting_process:
-                        _log.warning("the spare failed (%s); starting anew", reason.message)
+                    if current.imported_ahead and self.lifecycle.is_awaiting_process:
+                        text = "the process that had imported ahead failed (%s); starting anew"
+                        _log.warning(text, reason.message)
                         current = await self._respawn()
                         continue
                 is_requested = self.lifecycle.phase is Phase.RESTARTING
@@ -233,6 +234,7 @@ class KernelSupervisor:
         self._spawner.change_environment(env, suits_spare=True)
         self._enter(cwd)
         self._record_activity()
+        self._prepare()
         self._changed()
 
     async def begin_anew(
@@ -355,7 +357,7 @@ class KernelSupervisor:
             process = await self._spawner.respawn()
         except SpawnError as exc:
             return ExitReason(str(exc))
-        self.steps.begin(SPARE if process.was_spare else KERNEL)
+        self.steps.begin(SPARE if process.imported_ahead else KERNEL)
         return process
 
     async def _run_process(
@@ -371,7 +373,7 @@ class KernelSupervisor:
         connecting = self._loop.create_task(self._connect(process))
         is_ready = False
         try:
-            failure = await self._await_ready(connecting, exited)
+            failure = await self._await_ready(process, connecting, exited)
             if self._client is not None and self._client.is_ready:
                 is_ready = True
                 self._become_ready(self._client, on_ready)
@@ -389,7 +391,7 @@ class KernelSupervisor:
         reason = process.explain_exit(code, out_of_memory=self._shortages.has_ended_kernel())
         if failure is not None:
             reason = ExitReason(failure, stderr=reason.stderr)
-        if not is_ready and not process.was_spare:
+        if not is_ready and not process.imported_ahead:
             self._waiters.fail(reason)
         return reason
 
@@ -410,10 +412,18 @@ class KernelSupervisor:
         await client.ready
 
     async def _await_ready(
-        self, connecting: "asyncio.Task[None]", exited: "asyncio.Future[int]"
+        self,
+        process: "KernelProcess",
+        connecting: "asyncio.Task[None]",
+        exited: "asyncio.Future[int]",
     ) -> Optional[str]:
-        """Wait until a process is ready or has ended; return an error if it can never be ready."""
+        """Wait until a process is ready or has ended; return an error if it can never be ready.
+
+        One that imports ahead leaves time for one that does not.
+        """
         timeout = self._settings.launch_timeout
+        if process.imported_ahead:
+            timeout /= 2
         either: "Set[asyncio.Future[Any]]" = {exited, connecting}
         await asyncio.wait(either, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if connecting.done():
@@ -449,6 +459,9 @@ class KernelSupervisor:
         _log.info("kernel %s: ready", self._settings.kernel_id)
         self._changed()
         on_ready()
+        self._prepare()
+
+    def _prepare(self) -> None:
         self._spawner.prepare(self._reaper, self._oom, self._is_quiet, self._changed)
 
     def _is_busy(self) -> bool:

@@ -40,12 +40,12 @@ class CommandProcess:
         info: ConnectionInfo,
         exited: "Optional[asyncio.Future[int]]" = None,
         *,
-        was_spare: bool = False,
+        imported_ahead: bool = False,
     ) -> None:
         self._child = child
         self._info = info
         self._exited = exited
-        self.was_spare = was_spare
+        self.imported_ahead = imported_ahead
 
     def watch(self, reaper: "Reaper") -> "asyncio.Future[int]":
         """Return a future of the exit code."""
@@ -107,7 +107,10 @@ class CommandSpawner:
         port_range: Tuple[int, int],
         connection_file: str,
         output_file_max_bytes: int = 0,
-        preload: Optional[Sequence[str]] = None,
+        *,
+        preload: Sequence[str] = (),
+        has_spares: bool = False,
+        is_pooled: bool = False,
     ) -> None:
         """Prepare.
 
@@ -117,9 +120,13 @@ class CommandSpawner:
             port_range: where its ports are taken from.
             connection_file: the path.
             output_file_max_bytes: size at which a file that gets its output is emptied; 0: never.
-            preload: modules that a spare imports ahead; None: no spare.
+            preload: modules to import before a user needs them, if it is ipykernel.
+            has_spares: whether there is a spare for restarts, if it is ipykernel.
+            is_pooled: whether the first process waits for its user, and so can import them, too.
         """
-        self._preload = preload
+        self._preload = tuple(preload)
+        self._has_spares = has_spares
+        self._is_pooled = is_pooled
         self._spares: "Optional[Spares]" = None
         self._output_file_max_bytes = output_file_max_bytes
         self._argv = [word.replace(CONNECTION_FILE_FIELD, connection_file) for word in argv]
@@ -131,19 +138,12 @@ class CommandSpawner:
         self.log = OutputTail(LOG_TAIL_BYTES)
 
     def spawn(self) -> CommandProcess:
-        """Start a process with fresh ports and a fresh key.
+        """Start the first process with fresh ports and a fresh key.
 
         Raises:
             SpawnError: the command cannot be executed, or there are no ports.
         """
-        try:
-            info = self._connection_info()
-            argv, limit = self._argv, self._output_file_max_bytes
-            child = Child(argv, self._env, self.log, limit, spared=self._spared)
-        except SpawnError:
-            self._release_ports()
-            raise
-        return CommandProcess(child, info)
+        return self._spawn(self._preload if self._is_pooled else ())
 
     @property
     def has_spare(self) -> bool:
@@ -158,19 +158,20 @@ class CommandSpawner:
         changed: Callable[[], None],
     ) -> None:
         """Start a spare once the kernel is quiet, if its command can have one."""
-        if self._preload is None:
+        if not self._has_spares:
             return
         from kernel_agent.process.spare_command import spare_command  # noqa: PLC0415  # kernel first
         from kernel_agent.process.spares import Spares  # noqa: PLC0415  # likewise
 
         command = spare_command(self._argv)
         if command is None:
-            self._preload = None
+            self._has_spares = False
             return
         if self._spares is None:
             limit = self._output_file_max_bytes
-            self._spares = Spares(command, self._preload, self._env, self.log, limit)
-        self._spares.schedule(reaper, oom, is_quiet, changed)
+            self._spares = Spares(command, self._env, self.log, limit)
+        preload = () if self._is_pooled else self._preload
+        self._spares.schedule(preload, reaper, oom, is_quiet, changed)
 
     async def respawn(self) -> CommandProcess:
         """Have the spare go on with fresh ports and a fresh key; without one, start a process.
@@ -182,21 +183,24 @@ class CommandSpawner:
             info = self._connection_info()
             spare = await self._spares.take()
             if spare is not None:
-                spare.child.spared = self._spared
-                return CommandProcess(spare.child, info, spare.exited, was_spare=not spare.is_anew)
-        return self.spawn()
+                child, is_ahead = spare.child, not spare.is_anew
+                child.spared = self._spared
+                return CommandProcess(child, info, spare.exited, imported_ahead=is_ahead)
+        return self._spawn()
 
     def change_environment(
         self, changes: Mapping[str, Optional[str]], *, suits_spare: bool
     ) -> None:
         """Set variables for later processes, or unset those that are None.
 
-        A spare that does not suit ends; modules that were preloaded may have read any variable.
+        A spare that does not suit ends. One that was started in the pool has preloaded nothing,
+        since modules may read any variable.
         """
+        self._is_pooled = False
         self._env = changed_environment(self._env, changes)
         if self._spares is not None:
             self._spares.change_environment(changes)
-            if self._preload or not suits_spare:
+            if not suits_spare:
                 self._spares.discard()
 
     def release(self) -> None:
@@ -204,6 +208,35 @@ class CommandSpawner:
         if self._spares is not None:
             self._spares.end()
         self._release_ports()
+
+    def _spawn(self, preload: Sequence[str] = ()) -> CommandProcess:
+        try:
+            info = self._connection_info()
+            ahead = self._spawn_ahead(preload) if preload else None
+            argv, limit = self._argv, self._output_file_max_bytes
+            child = ahead or Child(argv, self._env, self.log, limit, spared=self._spared)
+        except SpawnError:
+            self._release_ports()
+            raise
+        return CommandProcess(child, info, imported_ahead=ahead is not None)
+
+    def _spawn_ahead(self, preload: Sequence[str]) -> Optional[Child]:
+        """Start a process that imports ahead; return None if there can be none."""
+        from kernel_agent.process.ahead import spawn_ahead  # noqa: PLC0415  # few kernels need it
+        from kernel_agent.process.spare_command import spare_command  # noqa: PLC0415  # likewise
+
+        command = spare_command(self._argv)
+        if command is None:
+            return None
+        limit, spared = self._output_file_max_bytes, self._spared
+        try:
+            child, channel = spawn_ahead(
+                command, preload, self._env, self.log, limit, waits=False, spared=spared
+            )
+        except OSError:  # without a channel it starts as ever
+            return None
+        channel.close()
+        return child
 
     def _spared(self) -> AbstractSet[int]:
         return self._spares.pids if self._spares is not None else frozenset()

@@ -1,4 +1,4 @@
-"""Which kernels can have a spare, and the command that starts one. Pure."""
+"""Which kernels can import ahead, and the command that does. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BOOT = "exec(__import__('os').read(0, 262144), {})"
 
 
 class SpareCommand(NamedTuple):
-    """The command of a spare.
+    """The command of a process that imports ahead, such as a spare.
 
     Attributes:
         argv: its words.
@@ -27,9 +27,9 @@ class SpareCommand(NamedTuple):
     original: List[str]
     words: List[str]
 
-    def script(self, text: bytes, preload: Sequence[str]) -> bytes:
-        """Return the program that the spare gets: `spare_script` with its arguments."""
-        call = f"main({self.original!r}, {self.words!r}, {list(preload)!r})"
+    def script(self, text: bytes, preload: Sequence[str], *, waits: bool) -> bytes:
+        """Return the program that the process gets: `spare_script` with its arguments."""
+        call = f"main({self.original!r}, {self.words!r}, {list(preload)!r}, {waits=!r})"
         return text + f"\n\n{call}\n".encode()
 
 

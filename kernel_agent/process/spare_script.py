@@ -1,5 +1,7 @@
 """What a spare runs: a kernel's process that waits, all imports done, for the word to go on.
 
+The first process of a kernel of a pool runs it, too, and waits for nothing.
+
 Its text is executed by the kernel's own Python, from 3.8 on, which need not be the agent's: it uses
 nothing of the agent. Standard input is the channel to the agent: a socket that keeps messages
 apart. Whatever goes wrong here ends the process, and the agent starts the kernel as ever.
@@ -44,29 +46,41 @@ BACKEND, INLINE = "MPLBACKEND", "module://matplotlib_inline.backend_inline"
 Stamp = Optional[Tuple[int, int, int]]
 
 
-def main(command: List[str], words: Sequence[str], preload: Sequence[str]) -> None:
-    """Wait, and then run the kernel in this process; return when that has ended.
+def main(command: List[str], words: Sequence[str], preload: Sequence[str], *, waits: bool) -> None:
+    """Run the kernel in this process, all imports done; return when that has ended.
 
     Args:
         command: the kernel's command.
         words: the end of it: `-m MODULE` or `-c TEXT`, and the arguments of that.
         preload: modules to import besides those of the kernel.
+        waits: whether this is a spare, which waits for the word to go on.
     """
+    channel = take_channel()
+    if waits:
+        wait_as_spare(channel, command, words, preload)
+    else:
+        os.close(channel)
+        import_ahead(words, preload)
+    run(command, words)
+
+
+def take_channel() -> int:
+    """Return the channel, in whose place the kernel has no input."""
     channel = os.dup(0)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.close(null)
+    return channel
+
+
+def wait_as_spare(
+    channel: int, command: List[str], words: Sequence[str], preload: Sequence[str]
+) -> None:
+    """Import, wait, and return if the kernel is to run in this process; else end or begin anew."""
     environ = dict(os.environ)
-    is_first = sys.path[:1] == [""]
-    if is_first:  # as the launcher: no file of the working directory passes for one of its modules
-        del sys.path[0]
     folders = stamps(package_folders())
-    signal.alarm(IMPORT_SECONDS)
     import_ahead(words, preload)
-    signal.alarm(0)
     files = stamps(module_files())
-    if is_first:
-        sys.path.insert(0, "")
     word = wait(channel)
     if word is None:
         os._exit(0)
@@ -78,11 +92,22 @@ def main(command: List[str], words: Sequence[str], preload: Sequence[str]) -> No
     os.close(channel)
     if not is_fresh:
         os.execvpe(command[0], command, environ)  # noqa: S606  # with a list
-    run(command, words)
 
 
 def import_ahead(words: Sequence[str], preload: Sequence[str]) -> None:
     """Import what the kernel will import, and the modules that the kernelspec names."""
+    is_first = sys.path[:1] == [""]
+    if is_first:  # as the launcher: no file of the working directory passes for one of its modules
+        del sys.path[0]
+    signal.alarm(IMPORT_SECONDS)
+    import_modules(words, preload)
+    signal.alarm(0)
+    if is_first:
+        sys.path.insert(0, "")
+
+
+def import_modules(words: Sequence[str], preload: Sequence[str]) -> None:
+    """Import the modules, those of the kernel first; its own must be there."""
     importlib.import_module(LAUNCHER)
     is_own_kernel = any("kernel_class" in word for word in words)
     for name in () if is_own_kernel else AT_BOOT:

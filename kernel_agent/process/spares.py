@@ -9,10 +9,10 @@ import os
 import signal
 import socket
 from contextlib import suppress
-from pkgutil import get_data
-from typing import Callable, Dict, FrozenSet, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, FrozenSet, Mapping, Optional, Sequence
 
 from kernel_agent.process import spare_script
+from kernel_agent.process.ahead import spawn_ahead
 from kernel_agent.process.child import Child, OutputTail, SpawnError, changed_environment
 from kernel_agent.process.spare_command import SpareCommand
 from kernel_agent.system.cgroup import OomCounter, memory_limit
@@ -119,19 +119,19 @@ class Spares:
     def __init__(
         self,
         command: SpareCommand,
-        preload: Sequence[str],
         env: Dict[str, str],
         log: OutputTail,
         output_file_max_bytes: int,
     ) -> None:
         self._command = command
-        self._preload = preload
         self._env = env
         self._changes: Dict[str, Optional[str]] = {}
         """The variables that have changed since the spare was started."""
         self._log = log
         self._output_file_max_bytes = output_file_max_bytes
         self._spare: Optional[Spare] = None
+        self._preloaded: Sequence[str] = ()
+        """What the latest spare imports besides the modules of the kernel."""
         self._timer: Optional[asyncio.TimerHandle] = None
         self._is_too_large = False
 
@@ -149,6 +149,7 @@ class Spares:
 
     def schedule(
         self,
+        preload: Sequence[str],
         reaper: Reaper,
         oom: OomCounter,
         is_quiet: Callable[[float], bool],
@@ -156,7 +157,10 @@ class Spares:
     ) -> None:
         """Start a spare once the kernel is quiet; it is started once, even if it dies.
 
+        It takes the place of one that imports other modules.
+
         Args:
+            preload: modules to import besides those of the kernel.
             reaper: reaps it.
             oom: is told of a spare that was ended for want of memory.
             is_quiet: returns whether the kernel had nothing to do for some seconds.
@@ -168,11 +172,12 @@ class Spares:
 
         def consider() -> None:
             if is_quiet(QUIET_SECONDS) or loop.time() >= latest:
-                self._start(reaper, oom, changed)
+                self._start(preload, reaper, oom, changed)
             else:
                 self._timer = loop.call_later(LOOK_SECONDS, consider)
 
-        if self._spare is None and not self._is_too_large:
+        is_due = self._spare is None or self._preloaded != preload
+        if is_due and not self._is_too_large:
             self._timer = loop.call_later(QUIET_SECONDS, consider)
 
     async def take(self) -> Optional[Spare]:
@@ -200,9 +205,21 @@ class Spares:
         if self._spare is not None:
             self._spare.end()
 
-    def _start(self, reaper: Reaper, oom: OomCounter, changed: Callable[[], None]) -> None:
+    def _start(
+        self,
+        preload: Sequence[str],
+        reaper: Reaper,
+        oom: OomCounter,
+        changed: Callable[[], None],
+    ) -> None:
+        if self._spare is not None:
+            self.discard()
+            changed()
+        limit = self._output_file_max_bytes
         try:
-            child, channel = self._spawn()
+            child, channel = spawn_ahead(
+                self._command, preload, self._env, self._log, limit, waits=True
+            )
         except (OSError, SpawnError) as exc:
             _log.warning("no spare for the next restart: %s", exc)
             return
@@ -217,22 +234,9 @@ class Spares:
                 changed()
 
         self._changes = {}
+        self._preloaded = preload
         self._spare = spare = Spare(child, reaper.watch(child.pid), channel, on_ready)
         spare.exited.add_done_callback(on_exit)
-
-    def _spawn(self) -> Tuple[Child, socket.socket]:
-        text = get_data("kernel_agent.process", "spare_script.py") or b""
-        own, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        own.settimeout(0)
-        try:
-            own.send(self._command.script(text, self._preload))
-            argv, limit = self._command.argv, self._output_file_max_bytes
-            return Child(argv, self._env, self._log, limit, stdin=its.fileno()), own
-        except BaseException:
-            own.close()
-            raise
-        finally:
-            its.close()
 
     def _measure(self, spare: Spare) -> None:
         """Keep a spare that is ready only if it leaves the kernel enough memory."""

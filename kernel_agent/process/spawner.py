@@ -21,10 +21,11 @@ class KernelProcess(Protocol):
     """One kernel process, from its start to its end.
 
     Attributes:
-        was_spare: whether it had imported its modules before it was needed.
+        imported_ahead: whether it had imported modules before the kernel began in it. If it fails,
+            a process that has not is started in its place.
     """
 
-    was_spare: bool
+    imported_ahead: bool
 
     def watch(self, reaper: Reaper) -> "asyncio.Future[int]":
         """Return a future of the exit code, negative for a signal, as in `Popen.returncode`.

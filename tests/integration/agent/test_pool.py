@@ -252,11 +252,45 @@ async def test_spare_of_a_pooled_kernel_is_its_takers() -> None:
         assert json.loads(texts(await client.execute(SHOW))) == expected
 
 
+READ = "import sys; known = 'reads' in sys.modules; import reads; print(known, reads.greeting)"
+
+
+@pytest.mark.parametrize(
+    ("process", "first"),
+    [("running", "True None\n"), ("spare", "False hello\n"), ("new", "False hello\n")],
+)
+async def test_preloaded_module_has_read_the_users_variables(
+    process: str, first: str, tmp_path: Path
+) -> None:
+    """Except in the process that has waited: it is imported there before there is a user.
+
+    The spare of the pool has not imported it, and is replaced by one for the user's restarts.
+    """
+    (tmp_path / "reads.py").write_text("import os\ngreeting = os.environ.get('GREETING')")
+    settings = {**WITH_SPARE, "preload": ["reads"]}
+    async with Agent(settings=settings, env={"PYTHONPATH": str(tmp_path)}) as agent:
+        await until_spare(agent)
+        before = set(processes_of(agent))
+        taking = {"username": "bob", "env": {"GREETING": "hello"}, "process": process}
+        status, state = await agent.request("POST", "/v1/take", taking)
+        assert status == 200
+        if process == "spare":
+            assert set(state["start"]["steps"]) == {"end", "spare"}
+        client = await agent.connect("s")
+        assert texts(await client.execute(READ)) == first
+        before.add(int(texts(await client.execute("import os; print(os.getpid())"))))
+        await eventually(lambda: set(processes_of(agent)) - before)
+        await until_spare(agent)
+        _, state = await agent.request("POST", "/v1/restart")
+        assert set(state["start"]["steps"]) == {"end", "spare"}
+        assert texts(await client.execute(READ)) == "True hello\n"
+
+
 @pytest.mark.parametrize("process", ["running", "spare"])
-async def test_what_was_preloaded_has_read_the_users_variables(
+async def test_restart_right_after_a_take_has_the_users_variables(
     process: str, tmp_path: Path
 ) -> None:
-    """So the spare of the pool is not the user's."""
+    """Also before there is a spare that has imported the modules of `preload`."""
     (tmp_path / "reads.py").write_text("import os\ngreeting = os.environ.get('GREETING')")
     settings = {**WITH_SPARE, "preload": ["reads"]}
     async with Agent(settings=settings, env={"PYTHONPATH": str(tmp_path)}) as agent:
@@ -265,8 +299,55 @@ async def test_what_was_preloaded_has_read_the_users_variables(
         assert (await agent.request("POST", "/v1/take", taking))[0] == 200
         await agent.request("POST", "/v1/restart")
         client = await agent.connect("s")
-        code = "import reads; print(reads.greeting)"
-        assert texts(await client.execute(code)) == "hello\n"
+        assert texts(await client.execute(READ)).endswith(" hello\n")
+
+
+@pytest.mark.parametrize("restart_spare", [True, False])
+async def test_kernel_of_a_pool_has_imported_what_is_preloaded(
+    restart_spare: bool,  # noqa: FBT001  # a parameter
+    tmp_path: Path,
+) -> None:
+    """Whether it has a spare or not; the user's names are not among them.
+
+    A module that cannot be imported, or that cells have from their folder, is a line of the log.
+    """
+    (tmp_path / "local.py").write_text("")
+    preload = ["xml.dom.minidom", "no_such_module", "local"]
+    settings = {**POOLED, "restart_spare": restart_spare, "preload": preload}
+    async with Agent(settings=settings, env={"KERNEL_WORKING_DIR": str(tmp_path)}) as agent:
+        await agent.until_state("idle")
+        assert (await agent.request("POST", "/v1/take", {"username": "bob"}))[0] == 200
+        client = await agent.connect("s")
+        loaded = texts(await client.execute("import sys; print(*sys.modules)")).split()
+        assert "xml.dom.minidom" in loaded
+        assert "local" not in loaded
+        assert texts(await client.execute("print('xml' in globals())")) == "False\n"
+        _, log = await agent.request("GET", "/v1/log")
+        assert "cannot preload no_such_module: ModuleNotFoundError" in log
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import os; os._exit(3)",
+        "import signal; signal.pause()",
+        "from ipykernel.kernelapp import IPKernelApp; IPKernelApp.init_kernel = None",
+    ],
+    ids=["ends", "hangs", "breaks"],
+)
+async def test_module_that_is_preloaded_in_vain_fails_no_kernel(text: str, tmp_path: Path) -> None:
+    """It is started without, within its time; no restart is counted, and it can be taken."""
+    (tmp_path / "harms.py").write_text(text)
+    settings = {**POOLED, "preload": ["harms"], "launch_timeout": 20}
+    async with Agent(settings=settings, env={"PYTHONPATH": str(tmp_path)}) as agent:
+        await agent.until_state("idle")
+        status, state = await agent.request(
+            "POST", "/v1/take", {"username": "bob", "env": {"A": "1"}}
+        )
+        assert (status, state["restarts"], state["reason"]) == (200, 0, None)
+        client = await agent.connect("s")
+        code = "import os, sys; print(os.environ['A'], 'harms' in sys.modules)"
+        assert texts(await client.execute(code)) == "1 False\n"
 
 
 async def test_unknown_process_is_refused() -> None:

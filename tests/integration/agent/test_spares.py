@@ -5,7 +5,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,26 @@ async def restart(agent: Agent) -> dict[str, float]:
     return dict(document["start"]["steps"])
 
 
+KINDS = pytest.mark.parametrize("kind", ["spare", "pooled"])
+
+
+@asynccontextmanager
+async def imported_ahead(kind: str, *preload: str) -> AsyncIterator[tuple[Agent, Client]]:
+    """A kernel whose process imported before it booted: as a spare, or as a pool's first one."""
+    settings = {"spare": SPARE, "pooled": {"pool_ttl": 3600}}[kind]
+    async with Agent(settings={**settings, "preload": preload}) as agent:
+        if kind == "pooled":
+            await agent.until_state("idle")
+            taking = {"username": "bob", "env": {"GREETING": "hello"}}
+            assert (await agent.request("POST", "/v1/take", taking))[0] == 200
+        client = await agent.connect("s")
+        if kind == "spare":
+            await client.execute("1")
+            await until_spare(agent)
+            assert "spare" in await restart(agent)
+        yield agent, client
+
+
 async def pid_of(client: Client) -> int:
     """Return the process id of the kernel."""
     return int(texts(await client.execute("import os; print(os.getpid())")))
@@ -128,11 +149,14 @@ async def test_restart_takes_the_spare_and_makes_the_next() -> None:
         await until_spare(agent)
 
 
-@pytest.mark.parametrize(
+COMMANDS = pytest.mark.parametrize(
     "argv",
     [IPYKERNEL, IMAGES_OWN, (IPYKERNEL[0], "-X", "utf8", "-Wignore", *IPYKERNEL[1:], "--debug")],
     ids=["module", "image", "options"],
 )
+
+
+@COMMANDS
 async def test_users_cannot_tell_a_spare(argv: Sequence[str], tmp_path: Path) -> None:
     """What a process can know of itself is as in the kernel's first one."""
     env = {"KERNEL_WORKING_DIR": str(tmp_path)}
@@ -144,6 +168,24 @@ async def test_users_cannot_tell_a_spare(argv: Sequence[str], tmp_path: Path) ->
         assert "spare" in await restart(agent)
         second = json.loads(texts(await client.execute(LOOK)))
         assert second == first
+        assert await modules_of(client) == modules
+
+
+@COMMANDS
+async def test_users_cannot_tell_a_preloaded_first_process(
+    argv: Sequence[str], tmp_path: Path
+) -> None:
+    """That of a pool's kernel is like the next one, which has imported nothing ahead."""
+    settings = {"pool_ttl": 3600, "preload": ["json"]}
+    env = {"KERNEL_WORKING_DIR": str(tmp_path)}
+    async with Agent(argv=argv, settings=settings, env=env) as agent:
+        await agent.until_state("idle")
+        assert (await agent.request("POST", "/v1/take", {"username": "bob"}))[0] == 200
+        client = await agent.connect("s")
+        first = json.loads(texts(await client.execute(LOOK)))
+        modules = await modules_of(client)
+        assert set(await restart(agent)) == {"end", "kernel"}
+        assert json.loads(texts(await client.execute(LOOK))) == first
         assert await modules_of(client) == modules
 
 
@@ -298,26 +340,20 @@ async def test_preloaded_modules_are_there_after_a_restart(tmp_path: Path) -> No
         assert "cannot preload no_such_module: ModuleNotFoundError" in log
 
 
-async def test_preloaded_matplotlib_draws_in_the_notebook() -> None:
+@KINDS
+async def test_preloaded_matplotlib_draws_in_the_notebook(kind: str) -> None:
     """The backend is the one that ipykernel chooses, as if it was imported by a cell."""
-    settings = {**SPARE, "preload": ["matplotlib.pyplot"]}
-    async with Agent(settings=settings) as agent:
-        client = await agent.connect("s")
-        await client.execute("1")
-        await until_spare(agent)
-        assert "spare" in await restart(agent)
+    async with imported_ahead(kind, "matplotlib.pyplot") as (_, client):
+        assert "matplotlib.pyplot" in await modules_of(client)
         code = "import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()"
         drawn: list[Any] = [m for m in await client.execute(code) if m.type == "display_data"]
         assert "image/png" in drawn[0].content["data"]
 
 
-async def test_kernel_from_a_spare_is_interrupted_and_asks() -> None:
-    """Right after the restart: an interrupt, threads, subprocesses, and `input()`."""
-    async with Agent(settings=SPARE) as agent:
-        client = await agent.connect("s")
-        await client.execute("1")
-        await until_spare(agent)
-        assert "spare" in await restart(agent)
+@KINDS
+async def test_kernel_that_imported_ahead_is_interrupted_and_asks(kind: str) -> None:
+    """From its first cell on: an interrupt, threads, subprocesses, and `input()`."""
+    async with imported_ahead(kind, "json") as (agent, client):
         msg_id = await client.run("print('on')\nwhile True: pass")
         await client.until(lambda m: "on" in texts([m]))
         assert (await agent.request("POST", "/v1/interrupt"))[0] == 204

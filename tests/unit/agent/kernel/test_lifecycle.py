@@ -201,10 +201,11 @@ def test_notice_under_an_interrupted_cell_says_who_ends_the_kernel() -> None:
 
 
 def test_process_is_awaited_from_its_start_until_it_is_ready() -> None:
-    """Not while the former one is still to end, and not at the kernel's first start."""
+    """Not while the former one is still to end."""
     life = Lifecycle(autorestart=True, restart_limit=5)
-    assert not life.is_awaiting_process
+    assert life.is_awaiting_process
     life.become_ready(0.0)
+    assert not life.is_awaiting_process
     life.request_restart(BY_GATEWAY)
     assert not life.is_awaiting_process
     life.process_ended(1.0, ExitReason("the kernel exited with code 0"))

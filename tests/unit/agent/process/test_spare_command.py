@@ -57,8 +57,8 @@ def test_arguments_arrive_as_they_are(tmp_path: Path) -> None:
     argv = ["python3", "-m", "ipykernel_launcher", "-f", "a'b\"c\\\n{}%s\u00e4"]
     command = spare_command(argv)
     assert command is not None
-    text = b"def main(*args):\n    import json; print(json.dumps(args))\n"
+    text = b"def main(*args, waits):\n    import json; print(json.dumps([*args, waits]))\n"
     script = tmp_path / "script.py"
-    script.write_bytes(command.script(text, ["numpy", "a.b"]))
+    script.write_bytes(command.script(text, ["numpy", "a.b"], waits=True))
     done = subprocess.run([sys.executable, script], check=True, capture_output=True)
-    assert json.loads(done.stdout) == [argv, argv[1:], ["numpy", "a.b"]]
+    assert json.loads(done.stdout) == [argv, argv[1:], ["numpy", "a.b"], True]
