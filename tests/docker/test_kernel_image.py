@@ -1,4 +1,4 @@
-"""What is in the image `kernel-py`, as a kernel's first cells find it."""
+"""What is in the kernel images, `kernel-py` above all, as a kernel's first cells find it."""
 
 import asyncio
 import time
@@ -6,7 +6,7 @@ import time
 import docker
 import pytest
 
-from devtools.images import KERNEL
+from devtools.images import KERNEL, R_KERNEL, SCALA_KERNEL, TENSORFLOW_KERNEL, Image
 
 pytestmark = [pytest.mark.docker, pytest.mark.kernel]
 
@@ -28,12 +28,28 @@ print(*set(cache.rglob("*.pkl")) - there)
 """
 
 
-async def in_image(*command: str, **options: str) -> str:
-    """Return what a command prints in a fresh container of the image."""
+IMPORT = """
+import importlib.util, kernel_agent, pkgutil
+names = [module.name for module in pkgutil.walk_packages(kernel_agent.__path__, "kernel_agent.")]
+names.remove("kernel_agent.archive_main")  # which runs the agent
+for name in ("ipykernel.kernelapp", "ipywidgets", "matplotlib.pyplot", "pandas", "tensorflow"):
+    if importlib.util.find_spec(name.partition(".")[0]) is not None:
+        names.append(name)
+for name in names:
+    importlib.import_module(name)
+"""
+IMPORT_AND_FIND = (
+    *("sh", "-ec", 'touch /tmp/begun; python3 -W ignore -c "$0"; "$@"', IMPORT),
+    *("find", "/", "-xdev", "-name", "*.pyc", "-newer", "/tmp/begun"),
+)
+
+
+async def in_image(*command: str, image: Image = KERNEL, **options: str) -> str:
+    """Return what a command prints in a fresh container of an image."""
     client = docker.from_env(timeout=300)
     try:
         output: bytes = await asyncio.to_thread(
-            client.containers.run, KERNEL.tag, command, remove=True, network_mode="none", **options
+            client.containers.run, image.tag, command, remove=True, network_mode="none", **options
         )
     finally:
         client.close()
@@ -62,3 +78,16 @@ async def test_usual_packages_are_there() -> None:
     """Tables and progress bars are what most notebooks want first."""
     code = "import pandas, tqdm.auto; print(pandas.DataFrame({'a': [1, 2]}).a.sum())"
     assert await in_image("python3", "-W", "ignore", "-c", code) == "3"
+
+
+@pytest.mark.parametrize(
+    "image",
+    [KERNEL, R_KERNEL, SCALA_KERNEL, TENSORFLOW_KERNEL],
+    ids=lambda image: str(image.name),
+)
+async def test_first_import_compiles_nothing(image: Image) -> None:
+    """The bytecode of the agent, of ipykernel and of the usual packages is there.
+
+    Root could write what is missing.
+    """
+    assert await in_image(*IMPORT_AND_FIND, image=image, user="0") == ""
