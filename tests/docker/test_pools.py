@@ -38,17 +38,27 @@ FILLED_SECONDS = 240.0
 IMAGE = "localhost/egt-pool"
 SHOW = "import os; print(os.environ['KERNEL_USERNAME'], os.environ.get('KERNEL_PROJECT'))"
 
+R_NAME = "R_docker"
+SHOW_R = 'cat(Sys.getenv("KERNEL_USERNAME"), getwd(), Sys.getenv("GREETING"), sep = "|")'
+TRACES_R = (
+    "cat(ls(all.names = TRUE), ls(baseenv(), all.names = TRUE), search(), loadedNamespaces())\n"
+    "cat(geterrmessage(), exists('.Last.value'))"
+)
+HISTORY = {"hist_access_type": "tail", "n": 10, "output": False, "raw": True}
+
 
 class Cluster:
     """Gateways that share a pool."""
 
-    def __init__(self, folder: Path, count: int, size: int) -> None:
+    def __init__(self, folder: Path, count: int, size: int, name: str = NAME) -> None:
         secret = secrets.token_hex(32)
         env = {
             "EG_CLUSTER_SECRET": secret,
-            "EG_POOL_SIZES": f"{NAME}={size}",
-            "EG_CLIENT_ENVS": "OMP_NUM_THREADS,LD_LIBRARY_PATH",
+            "EG_POOL_SIZES": f"{name}={size}",
+            "EG_CLIENT_ENVS": "OMP_NUM_THREADS,LD_LIBRARY_PATH,GREETING",
+            "EG_MIRROR_WORKING_DIRS": "True",
         }
+        self._name = name
         self._size = size
         self.gateways = [Gateway(folder / "0", env=env)]
         first = self.gateways[0]
@@ -63,7 +73,7 @@ class Cluster:
 
     def edit_kernelspec(self, gateway: Gateway, **config: object) -> None:
         """Change the config of the pool's kernelspec."""
-        path = gateway.home / "share/jupyter/kernels" / NAME / "kernel.json"
+        path = gateway.home / "share/jupyter/kernels" / self._name / "kernel.json"
         spec = json.loads(path.read_text())
         spec["metadata"]["process_proxy"]["config"].update(config)
         path.write_text(json.dumps(spec))
@@ -78,7 +88,7 @@ class Cluster:
         """Wait until the pool has its size, for each gateway that runs."""
 
         def is_full() -> bool:
-            return all(ready(gateway) == self._size for gateway in self.running)
+            return all(ready(gateway, self._name) == self._size for gateway in self.running)
 
         wait_until(is_full, deadline=FILLED_SECONDS, what="a full pool")
 
@@ -108,16 +118,17 @@ class Cluster:
                 container.remove(force=True)
 
 
-def ready(gateway: Gateway) -> float:
+def ready(gateway: Gateway, name: str) -> float:
     """Return how many kernels are ready in the pool, as a gateway sees it."""
     metrics = gateway.request("GET", "/metrics").text
-    found = re.search(rf'^eg_pool_ready{{kernel_name="{NAME}"}} (\S+)', metrics, re.MULTILINE)
+    listed = name.lower()
+    found = re.search(rf'^eg_pool_ready{{kernel_name="{listed}"}} (\S+)', metrics, re.MULTILINE)
     return float(found[1]) if found else -1
 
 
-def start(gateway: Gateway, user: str, **env: str) -> requests.Response:
+def start(gateway: Gateway, user: str, name: str = NAME, **env: str) -> requests.Response:
     """Start a kernel of the pool's kernelspec."""
-    body = {"name": NAME, "env": {"KERNEL_USERNAME": user, **env}}
+    body = {"name": name, "env": {"KERNEL_USERNAME": user, **env}}
     return gateway.request("POST", "/api/kernels", json=body)
 
 
@@ -212,6 +223,25 @@ def test_container_is_taken_with_variables_of_the_start(cluster: Cluster) -> Non
         assert (answer.status_code, is_warm(answer)) == (201, True), answer.text
         with closing(gateway.connect(answer.json()["id"])) as channels:
             assert channels.execute(f"import os; print(os.environ['{name}'])").stdout == "7\n"
+
+
+@pytest.mark.parametrize("cluster", [(1, 1, R_NAME)], indirect=True)
+def test_r_kernel_is_taken_without_a_trace(cluster: Cluster) -> None:
+    """With the user's environment and folder; else it is like one of no pool."""
+    (gateway,) = cluster.gateways
+    greeting = 'it\'s "fine" \\ ☃ $HOME'
+    asked = {"GREETING": greeting, "KERNEL_WORKING_DIR": "/var/tmp"}
+    seen = []
+    for of_no_pool in ({}, {"KERNEL_ELSE": "1"}):
+        answer = start(gateway, gateway.username, R_NAME, **asked, **of_no_pool)
+        assert (answer.status_code, is_warm(answer)) == (201, not of_no_pool), answer.text
+        with closing(gateway.connect(answer.json()["id"])) as channels:
+            shown = channels.execute(SHOW_R)
+            assert shown.stdout == f"{gateway.username}|/var/tmp|{greeting}"
+            traces = channels.execute(TRACES_R)
+            history = channels.request("history_request", HISTORY)
+        seen.append((traces.stdout, traces.of_type("execute_input")[0].content, history.content))
+    assert seen[0] == seen[1]
 
 
 @pytest.mark.parametrize("cluster", [(1, SIZE)], indirect=True)
