@@ -20,6 +20,7 @@ from enterprise_gateway.services.processproxies.contract import (
 )
 from enterprise_gateway.services.processproxies.local import fork_server
 from enterprise_gateway.services.processproxies.local.processes import ProcessIdentity, kill_marked
+from enterprise_gateway.services.processproxies.resources import KernelResources, Usage
 
 pytestmark = pytest.mark.kernel
 
@@ -50,6 +51,17 @@ async def test_files_are_the_users_own(rig: LocalRig, proxy: BaseProcessProxyABC
         if file.is_file():
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
             assert request.agent_token not in file.read_text()
+
+
+async def test_groups_of_the_user_are_known_to_every_gateway(
+    rig: LocalRig, proxy: BaseProcessProxyABC
+) -> None:
+    """As the labels of a container tell them, for quotas."""
+    resources = KernelResources(groups=frozenset({"lab"}))
+    launched = await proxy.launch(dataclasses.replace(rig.request(), resources=resources))
+    found = await (await rig.open_proxy()).observe(launched.kernel_id)
+    assert found is not None
+    assert found.usage == launched.usage == Usage(groups=frozenset({"lab"}))
 
 
 async def test_killed_kernel_leaves_no_files(rig: LocalRig, proxy: BaseProcessProxyABC) -> None:

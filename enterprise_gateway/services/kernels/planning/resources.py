@@ -56,7 +56,7 @@ def plan_resources(
     groups: frozenset[str],
     settings: ResourceSettings,
 ) -> KernelResources:
-    """Return what a kernel may take; nothing is planned for local ones.
+    """Return what a kernel may take; local ones have no amounts.
 
     The request's figures beat its size, then come those of kernel.json's environment, `resources`
     of the kernelspec's config, its `size`, and the gateway's.
@@ -74,8 +74,9 @@ def plan_resources(
         ForbiddenError: it asks for more than it may.
         ConfigurationError: the kernelspec is wrong, or a quota counts what it does not limit.
     """
+    counting = frozenset(name for name in groups if quota_of(name, settings.group_quotas))
     if spec.proxy_class == LOCAL_PROCESS_PROXY:
-        return KernelResources()
+        return KernelResources(groups=counting)
     sizes = _sizes(spec, settings)
     most = settings.max_amounts
     unasked = _given(spec, operator_env, sizes, settings)
@@ -91,7 +92,6 @@ def plan_resources(
     _check_quotas_can_count(amounts, spec, settings)
     placement = spec.config.placement
     preferences = placement.preferences
-    counting = frozenset(name for name in groups if quota_of(name, settings.group_quotas))
     return KernelResources(
         amounts=amounts,
         ulimits=_ulimits(spec),

@@ -45,6 +45,7 @@ from enterprise_gateway.services.processproxies.local.processes import (
     reap,
 )
 from enterprise_gateway.services.processproxies.local.records import LocalRecord, LocalRecords
+from enterprise_gateway.services.processproxies.resources import Usage
 from enterprise_gateway.services.processproxies.responses.listener import ResponseEndpoint
 from enterprise_gateway.services.processproxies.responses.report import Report
 from enterprise_gateway.services.processproxies.steps import Step
@@ -224,6 +225,7 @@ class LocalProcessProxy(ReportingProcessProxy):
             mark=mark,
             launch_id=request.launch_id,
             pool=request.pool,
+            groups=request.resources.groups,
             process=agent.identity,
         )
         await asyncio.to_thread(self._records.write, record)
@@ -378,4 +380,5 @@ def _workload(record: LocalRecord, state: WorkloadState, exit_reason: str = "") 
         exit_reason=exit_reason,
         launch_id=record.launch_id,
         pool=record.pool,
+        usage=Usage(groups=record.groups),
     )

@@ -49,6 +49,8 @@ class LocalRecord(msgspec.Struct, frozen=True):
     launch_id: str = ""
     """As in `Workload`, and so is the next."""
     pool: str = ""
+    groups: frozenset[str] = frozenset()
+    """As in `Usage`."""
 
 
 class LocalRecords:

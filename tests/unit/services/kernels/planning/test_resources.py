@@ -66,6 +66,14 @@ def test_local_kernel_is_not_limited() -> None:
     assert plan({"KERNEL_MEMORY": "much"}, spec) == KernelResources()
 
 
+def test_local_kernel_counts_in_the_quotas_of_groups() -> None:
+    """A quota of kernels does not ask what a kernel is made of."""
+    spec = make_spec(class_name=LOCAL_PROCESS_PROXY)
+    quotas = (("lab", Quota(kernels=1)),)
+    planned = plan({}, spec, frozenset({"lab", "others"}), group_quotas=quotas)
+    assert planned == KernelResources(groups=frozenset({"lab"}))
+
+
 @pytest.mark.parametrize(
     ("memory", "shm_size"), [("4g", 2 * GIB), ("64m", 64 * 1024**2), ("1000m", 500 * 1024**2)]
 )
