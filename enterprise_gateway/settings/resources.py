@@ -1,4 +1,4 @@
-"""Settings of what kernels may take: amounts, named sizes, quotas, placement."""
+"""Settings of what kernels may take: amounts, named sizes, quotas, times, placement."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,6 +8,7 @@ from typing import TypeVar
 from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.settings.option import option
 from enterprise_gateway.settings.values.amounts import Amounts, Quota, read_amounts, read_quota
+from enterprise_gateway.settings.values.times import Times, read_times
 
 OTHERS = "*"
 """In place of a name: all that no other quota names."""
@@ -42,6 +43,21 @@ def parse_quotas(option_name: str, texts: Iterable[str]) -> tuple[tuple[str, Quo
         ConfigurationError: a text has another form.
     """
     return tuple(_named(option_name, texts, read_quota))
+
+
+def parse_times(option_name: str, texts: Iterable[str]) -> tuple[tuple[str, Times], ...]:
+    """Parse named times such as `ann: cull_idle_timeout=600 max_kernel_age=3600`.
+
+    Raises:
+        ConfigurationError: a text has another form, or stands for all.
+    """
+    found = tuple(_named(option_name, texts, read_times))
+    if OTHERS in dict(found):
+        raise ConfigurationError(
+            f"{option_name} has times for {OTHERS!r}, but only for names: those of all others are "
+            "cull_idle_timeout, cull_connected, cull_busy and max_kernel_age."
+        )
+    return found
 
 
 def parse_maximum(option_name: str, text: str) -> Amounts:
@@ -137,6 +153,24 @@ class ResourceSettings:
         takes=list[str],
         parse=partial(parse_quotas, "group_quotas"),
         env=("EG_GROUP_QUOTAS",),
+    )
+    user_times: tuple[tuple[str, Times], ...] = option(
+        "When kernels of a user end by themselves, such as 'ann: cull_idle_timeout=86400"
+        " max_kernel_age=0, bob: cull_busy=true'; of cull_idle_timeout, cull_connected, cull_busy"
+        " and max_kernel_age what is stated here comes before group_times, the kernelspec's and the"
+        " gateway's own.",
+        default=(),
+        takes=list[str],
+        parse=partial(parse_times, "user_times"),
+        env=("EG_USER_TIMES",),
+    )
+    group_times: tuple[tuple[str, Times], ...] = option(
+        "When kernels of the users of a group end by themselves, in the same form; of several"
+        " groups the one counts that lets kernels live the longest.",
+        default=(),
+        takes=list[str],
+        parse=partial(parse_times, "group_times"),
+        env=("EG_GROUP_TIMES",),
     )
     placement_constraints: tuple[str, ...] = option(
         "Constraints on the nodes of a swarm that kernels may be on, such as"

@@ -56,7 +56,7 @@ async def test_files_are_the_users_own(rig: LocalRig, proxy: BaseProcessProxyABC
 async def test_groups_of_the_user_are_known_to_every_gateway(
     rig: LocalRig, proxy: BaseProcessProxyABC
 ) -> None:
-    """As the labels of a container tell them, for quotas."""
+    """As the labels of a container tell them, for quotas and times."""
     resources = KernelResources(groups=frozenset({"lab"}))
     launched = await proxy.launch(dataclasses.replace(rig.request(), resources=resources))
     found = await (await rig.open_proxy()).observe(launched.kernel_id)

@@ -13,7 +13,7 @@ MEMORY_LABEL = "enterprise-gateway.memory"
 """In bytes."""
 GPUS_LABEL = "enterprise-gateway.gpus"
 GROUPS_LABEL = "enterprise-gateway.groups"
-"""The groups of its user that have a quota, percent-encoded, with commas between them."""
+"""The groups of its user that have a quota or times, percent-encoded, with commas between them."""
 
 _DIGITS = re.compile(r"[0-9]{1,19}")
 
@@ -26,7 +26,7 @@ class Usage:
     memory: int = 0
     gpus: int = 0
     groups: frozenset[str] = frozenset()
-    """The groups in whose quotas it counts."""
+    """The groups in whose quotas it counts, and whose times it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class KernelResources:
     constraints: tuple[str, ...] = ()
     preferences: tuple[str, ...] = ()
     groups: frozenset[str] = frozenset()
-    """The groups of its user that have a quota."""
+    """The groups of its user that have a quota or times."""
     is_binding: bool = False
     """Whether the operator states a limit of CPUs or memory, or quotas count more than kernels."""
 

@@ -22,6 +22,7 @@ from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.settings import VolumePermission
 from enterprise_gateway.settings.values.amounts import Amounts, Quota
 from enterprise_gateway.settings.values.schedule import ScheduledSize
+from enterprise_gateway.settings.values.times import Times
 
 MakeApp = Callable[..., EnterpriseGatewayApp]
 OPTION_CLASSES: tuple[type[Configurable], ...] = (EnterpriseGatewayApp, *CLASSES)
@@ -134,6 +135,18 @@ VARIABLES = [
         "lab: memory=64g",
         "kernels.resources.group_quotas",
         (("lab", Quota(memory=64 * GIB)),),
+    ),
+    (
+        "EG_USER_TIMES",
+        "ann:b: cull_idle_timeout=600 cull_busy=true, bob: max_kernel_age=0",
+        "kernels.resources.user_times",
+        (("ann:b", Times(cull_idle_timeout=600, cull_busy=True)), ("bob", Times(max_kernel_age=0))),
+    ),
+    (
+        "EG_GROUP_TIMES",
+        "lab: max_kernel_age=86400 cull_connected=False",
+        "kernels.resources.group_times",
+        (("lab", Times(cull_connected=False, max_kernel_age=86400)),),
     ),
     (
         "EG_PLACEMENT_CONSTRAINTS",

@@ -1,13 +1,23 @@
-"""Merges the gateway's settings of culling, age and limits with those of a kernelspec. Pure."""
+"""Merges the gateway's settings of culling, age and limits with those of a kernelspec. Pure.
+
+Those of the kernel's user and groups come before both.
+"""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import msgspec
 
 from enterprise_gateway.errors import ConfigurationError
-from enterprise_gateway.settings import AgeSettings, CullingSettings, LimitSettings
+from enterprise_gateway.services.processproxies.workloads.names import escape_username
+from enterprise_gateway.settings import (
+    AgeSettings,
+    CullingSettings,
+    LimitSettings,
+    ResourceSettings,
+)
+from enterprise_gateway.settings.values.times import Times, longest
 
 
 class _Culling(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -33,30 +43,50 @@ class _Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     iopub_msg_rate_limit: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
 
-def effective_culling(settings: CullingSettings, metadata: Mapping[str, Any]) -> dict[str, object]:
+def times_of(user: str, groups: Iterable[str], settings: ResourceSettings) -> Times:
+    """Return the times of a kernel's user: their own, then those of their groups.
+
+    Args:
+        user: as in the name of the kernel's workload: escaped.
+        groups: those that the user is in.
+        settings: the gateway's.
+    """
+    own = {escape_username(name): times for name, times in settings.user_times}
+    member_of = frozenset(groups)
+    groups_own = [times for name, times in settings.group_times if name in member_of]
+    return own.get(user, Times()).over(longest(groups_own))
+
+
+def effective_culling(
+    settings: CullingSettings, metadata: Mapping[str, Any], times: Times
+) -> dict[str, object]:
     """Return the `cull_*` settings for the agent of a kernel.
 
     Args:
         settings: the gateway's.
         metadata: the kernelspec's; its own `cull_*` keys win.
+        times: those of the user, which win over both.
 
     Raises:
         ConfigurationError: one of the kernelspec's keys has a value of the wrong type.
     """
-    return {**dataclasses.asdict(settings), **_overrides(metadata, _Culling)}
+    return _prefer(times, {**dataclasses.asdict(settings), **_overrides(metadata, _Culling)})
 
 
-def effective_age(settings: AgeSettings, metadata: Mapping[str, Any]) -> dict[str, object]:
+def effective_age(
+    settings: AgeSettings, metadata: Mapping[str, Any], times: Times
+) -> dict[str, object]:
     """Return the longest life for the agent of a kernel, under its names in the wire contract.
 
     Args:
         settings: the gateway's.
         metadata: the kernelspec's; keys of the same names win.
+        times: those of the user, which win over both.
 
     Raises:
         ConfigurationError: one of the kernelspec's keys has a value of the wrong type or size.
     """
-    return {**dataclasses.asdict(settings), **_overrides(metadata, _Age)}
+    return _prefer(times, {**dataclasses.asdict(settings), **_overrides(metadata, _Age)})
 
 
 def effective_limits(settings: LimitSettings, metadata: Mapping[str, Any]) -> dict[str, object]:
@@ -70,6 +100,11 @@ def effective_limits(settings: LimitSettings, metadata: Mapping[str, Any]) -> di
         ConfigurationError: one of the kernelspec's keys has a value of the wrong type or size.
     """
     return {**dataclasses.asdict(settings), **_overrides(metadata, _Limits)}
+
+
+def _prefer(times: Times, values: Mapping[str, object]) -> dict[str, object]:
+    stated = times.stated
+    return {name: stated.get(name, value) for name, value in values.items()}
 
 
 def _overrides(metadata: Mapping[str, Any], known: type[msgspec.Struct]) -> dict[str, object]:

@@ -18,6 +18,7 @@ from enterprise_gateway.services.kernels.planning.culling import (
     effective_age,
     effective_culling,
     effective_limits,
+    times_of,
 )
 from enterprise_gateway.services.kernels.planning.environment import (
     accept_client_env,
@@ -32,6 +33,7 @@ from enterprise_gateway.services.processproxies.sandbox.plan import expect_poola
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
 from enterprise_gateway.services.users import User
 from enterprise_gateway.settings import KernelSettings, Settings
+from enterprise_gateway.settings.values.times import Times
 
 MAX_LAUNCH_TIMEOUT_SECONDS = 3600.0
 PING_FRACTION = 0.75
@@ -174,6 +176,7 @@ def _plan(
     env["EG_MIN_PORT_RANGE_SIZE"] = str(settings.min_port_range_size)
     env["EG_MAX_PORT_RANGE_RETRIES"] = str(settings.max_port_range_retries)
     timeout = _launch_timeout(env, settings.launch_timeout)
+    times = times_of(escape_username(username), groups, settings.resources)
     return LaunchRequest(
         kernel_id=kernel_id,
         kernel_name=spec.name,
@@ -183,7 +186,7 @@ def _plan(
         resource_dir=str(spec.resource_dir),
         config=spec.proxy_config,
         agent_settings={
-            **_agent_settings(spec, settings, timeout),
+            **_agent_settings(spec, settings, timeout, times),
             "report_timeout": all_settings.delays.agent_report_seconds,
             "ping_interval": _ping_interval(env, timeout, settings.ws_ping_interval),
         },
@@ -277,7 +280,7 @@ def _launch_timeout(env: Mapping[str, str], default: float) -> float:
 
 
 def _agent_settings(
-    spec: Kernelspec, settings: KernelSettings, timeout: float
+    spec: Kernelspec, settings: KernelSettings, timeout: float, times: Times
 ) -> dict[str, object]:
     """Return `EG_AGENT_SETTINGS`, section 1 of the wire contract."""
     return {
@@ -296,8 +299,8 @@ def _agent_settings(
         "traceback_replacement_message": settings.traceback_replacement_message,
         "restart_spare": _has_spare(settings, spec),
         "preload": list(spec.config.preload),
-        **effective_culling(settings.culling, spec.spec.metadata),
-        **effective_age(settings.age, spec.spec.metadata),
+        **effective_culling(settings.culling, spec.spec.metadata, times),
+        **effective_age(settings.age, spec.spec.metadata, times),
         **effective_limits(settings.limits, spec.spec.metadata),
     }
 

@@ -75,8 +75,9 @@ def plan_resources(
         ConfigurationError: the kernelspec is wrong, or a quota counts what it does not limit.
     """
     counting = frozenset(name for name in groups if quota_of(name, settings.group_quotas))
+    noted = counting | (groups & dict(settings.group_times).keys())
     if spec.proxy_class == LOCAL_PROCESS_PROXY:
-        return KernelResources(groups=counting)
+        return KernelResources(groups=noted)
     sizes = _sizes(spec, settings)
     most = settings.max_amounts
     unasked = _given(spec, operator_env, sizes, settings)
@@ -97,7 +98,7 @@ def plan_resources(
         ulimits=_ulimits(spec),
         constraints=(*settings.placement_constraints, *placement.constraints),
         preferences=settings.placement_preferences if preferences is None else preferences,
-        groups=counting,
+        groups=noted,
         is_binding=bool(given.nano_cpus or given.memory or counting) or _count_amounts(settings),
     )
 

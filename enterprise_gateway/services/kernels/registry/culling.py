@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterable
 
 from enterprise_gateway.errors import GatewayError
-from enterprise_gateway.services.kernels.planning.culling import effective_culling
+from enterprise_gateway.services.kernels.planning.culling import effective_culling, times_of
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.tasks import BackgroundTasks
@@ -27,7 +27,7 @@ class CullingUpdates:
 
         Args:
             live: the settings.
-            kernelspecs: their own culling settings go before the gateway's.
+            kernelspecs: their own culling settings come before the gateway's.
             records: all kernels, each time that it is iterated.
             tasks: where the updates run.
         """
@@ -35,15 +35,15 @@ class CullingUpdates:
         self._kernelspecs = kernelspecs
         self._records = records
         self._tasks = tasks
-        self._culling = live.current.kernels.culling
+        self._sent = _relevant(live.current)
 
     def start(self) -> None:
         """Send the settings after each change from now on."""
         self._live.subscribe(self._on_settings)
 
     def _on_settings(self, settings: Settings) -> None:
-        if settings.kernels.culling != self._culling:
-            self._culling = settings.kernels.culling
+        if _relevant(settings) != self._sent:
+            self._sent = _relevant(settings)
             self._tasks.begin(self._send())
 
     async def _send(self) -> None:
@@ -53,7 +53,15 @@ class CullingUpdates:
                 continue
             spec = specs.get(record.kernel_name)
             metadata = spec.spec.metadata if spec is not None else {}
+            settings, workload = self._live.current.kernels, record.workload
+            times = times_of(workload.username, workload.usage.groups, settings.resources)
             try:
-                await record.agent.set_culling(effective_culling(self._culling, metadata))
+                culling = effective_culling(settings.culling, metadata, times)
+                await record.agent.set_culling(culling)
             except GatewayError as exc:
                 _log.warning("Kernel %s keeps its culling settings: %s", record.kernel_id, exc)
+
+
+def _relevant(settings: Settings) -> tuple[object, ...]:
+    resources = settings.kernels.resources
+    return settings.kernels.culling, resources.user_times, resources.group_times

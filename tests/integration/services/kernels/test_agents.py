@@ -4,11 +4,13 @@ import socket
 import time
 import uuid
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from harness.delays import change_delays
 from harness.engines.fake_engine import FakeEngine
 from harness.gateways.service import Service, is_state, serve_settings, state_of
+from harness.gateways.users import serve_users
 from harness.waiting import eventually
 
 from enterprise_gateway.services.processproxies.contract import (
@@ -16,7 +18,8 @@ from enterprise_gateway.services.processproxies.contract import (
     Workload,
     WorkloadState,
 )
-from enterprise_gateway.settings import CullingSettings, LiveSettings
+from enterprise_gateway.settings import CullingSettings, LiveSettings, ResourceSettings
+from enterprise_gateway.settings.values.times import Times
 
 
 async def test_model_follows_the_agent(service: Service, engine: FakeEngine) -> None:
@@ -100,6 +103,37 @@ async def test_new_culling_settings_reach_the_agents(service: Service, engine: F
             "cull_gpu_idle_timeout": 0,
         }
     ]
+
+
+async def test_new_times_of_users_and_groups_reach_the_agents(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """Also through a replica that has not started the kernel: a label names the groups.
+
+    New settings of the gateway do not take away what a user has of their own.
+    """
+    groups = (("writers", Times(cull_idle_timeout=20, cull_busy=True)),)
+
+    def change(**kernels: Any) -> None:
+        live.replace(replace(live.current, kernels=replace(live.current.kernels, **kernels)))
+
+    change(resources=ResourceSettings(group_times=groups))
+    async with serve_users(live) as one:
+        kernel_id = await one.people["writer"].start_kernel()
+    agent = engine.agents[kernel_id]
+    async with serve_users(live) as other:
+        await other.people["writer"].get(f"/api/kernels/{kernel_id}")
+
+        async def is_told(times: int) -> bool:
+            return len(agent.bodies) == times
+
+        change(culling=CullingSettings(cull_idle_timeout=123))
+        await eventually(lambda: is_told(1))
+        users = (("walt", Times(cull_idle_timeout=30)),)
+        change(resources=ResourceSettings(user_times=users, group_times=groups))
+        await eventually(lambda: is_told(2))
+    told = [(body["cull_idle_timeout"], body["cull_busy"]) for body in agent.bodies]
+    assert told == [(20, True), (30, True)]
 
 
 @pytest.mark.usefixtures("engine")

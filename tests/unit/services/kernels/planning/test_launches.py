@@ -18,6 +18,7 @@ from enterprise_gateway.services.kernels.planning.launches import (
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec, parse_kernelspec
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
 from enterprise_gateway.settings import (
+    AgeSettings,
     CullingSettings,
     KernelSettings,
     LimitSettings,
@@ -25,6 +26,7 @@ from enterprise_gateway.settings import (
     Settings,
 )
 from enterprise_gateway.settings.values.amounts import Amounts
+from enterprise_gateway.settings.values.times import Times
 
 SECRET = b"s" * 32
 KERNEL_ID = "6f1a3d52-8f5e-4b5e-9f0e-0d6f3f1f5b11"
@@ -41,10 +43,11 @@ def plan(
     start: StartRequest | None = None,
     kernels: KernelSettings | None = None,
     spec: Kernelspec | None = None,
+    groups: frozenset[str] = frozenset(),
 ) -> LaunchRequest:
     """Plan a launch with what a test cares about."""
     settings = Settings(kernels=kernels or KernelSettings(), cluster_secret=SECRET)
-    return plan_launch(start or StartRequest(), spec or make_spec(), settings)
+    return plan_launch(start or StartRequest(), spec or make_spec(), settings, groups)
 
 
 def test_plan_carries_what_the_process_proxy_needs() -> None:
@@ -135,10 +138,63 @@ def test_plan_tells_the_agent_the_culling_of_the_kernelspec() -> None:
     assert told["cull_interval"] == 300
 
 
-def test_plan_refuses_culling_of_the_wrong_type() -> None:
+def test_plan_tells_the_agent_the_longest_life_of_the_kernelspec() -> None:
+    """A kernelspec's own wins over the settings, be it longer, shorter or none at all."""
+    settings = KernelSettings(age=AgeSettings(max_kernel_age=100, max_kernel_age_warning=10))
+    for own in (7, 700, 0):
+        spec = make_spec(metadata={"max_kernel_age": own})
+        told = plan(kernels=settings, spec=spec).agent_settings
+        assert (told["max_kernel_age"], told["max_kernel_age_warning"]) == (own, 10)
+    assert plan(kernels=settings).agent_settings["max_kernel_age"] == 100
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("cull_busy", "yes"), ("max_kernel_age", -1), ("max_kernel_age", "1 h")]
+)
+def test_plan_refuses_times_that_are_none(key: str, value: object) -> None:
     """A kernelspec with nonsense in it is the operator's error."""
-    with pytest.raises(ConfigurationError, match="cull_busy"):
-        plan(spec=make_spec(metadata={"cull_busy": "yes"}))
+    with pytest.raises(ConfigurationError, match=key):
+        plan(spec=make_spec(metadata={key: value}))
+
+
+TIMED = KernelSettings(
+    culling=CullingSettings(cull_idle_timeout=1, cull_busy=True, cull_connected=True),
+    age=AgeSettings(max_kernel_age=2),
+    resources=ResourceSettings(
+        user_times=(
+            ("ann@example.org", Times(cull_idle_timeout=10, max_kernel_age=0)),
+            ("bob", Times(cull_busy=True)),
+        ),
+        group_times=(
+            ("lab", Times(cull_idle_timeout=20, cull_busy=False, max_kernel_age=21)),
+            ("night", Times(cull_idle_timeout=0, cull_busy=True, max_kernel_age=22)),
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("user", "groups", "expected"),
+    [
+        ("carl", set(), (3, True, 4)),
+        ("carl", {"others"}, (3, True, 4)),
+        ("carl", {"lab"}, (20, False, 21)),
+        ("carl", {"lab", "night"}, (0, False, 22)),
+        ("bob", {"lab"}, (20, True, 21)),
+        ("ann@example.org", set(), (10, True, 0)),
+        ("ann@example.org", {"lab"}, (10, False, 0)),
+    ],
+)
+def test_times_of_the_user_win_over_those_of_the_groups_and_the_kernelspec(
+    user: str, groups: set[str], expected: tuple[int, bool, int]
+) -> None:
+    """Each for itself; among groups the longest, where 0 is for ever and not culled is longer."""
+    spec = make_spec(metadata={"cull_idle_timeout": 3, "max_kernel_age": 4})
+    start = StartRequest(env={"KERNEL_USERNAME": user})
+    told = plan(start, TIMED, spec, frozenset(groups)).agent_settings
+    names = ("cull_idle_timeout", "cull_busy", "max_kernel_age")
+    assert tuple(told[name] for name in names) == expected
+    assert told["cull_connected"] is True
 
 
 def test_plan_tells_the_agent_the_limits_of_the_kernelspec() -> None:

@@ -20,6 +20,7 @@ from enterprise_gateway.services.processproxies.resources import (
 )
 from enterprise_gateway.settings import KernelSettings, ResourceSettings, Settings
 from enterprise_gateway.settings.values.amounts import Amounts, Quota
+from enterprise_gateway.settings.values.times import Times
 
 GIB = 1024**3
 CPU = 10**9
@@ -72,6 +73,18 @@ def test_local_kernel_counts_in_the_quotas_of_groups() -> None:
     quotas = (("lab", Quota(kernels=1)),)
     planned = plan({}, spec, frozenset({"lab", "others"}), group_quotas=quotas)
     assert planned == KernelResources(groups=frozenset({"lab"}))
+
+
+@pytest.mark.parametrize("class_name", [LOCAL_PROCESS_PROXY, "site.Proxy"])
+def test_groups_that_settings_name_are_noted(class_name: str) -> None:
+    """Those with a quota or times; only a quota needs a launch script that knows it."""
+    spec = make_spec(class_name=class_name)
+    times = {"group_times": (("lab", Times(max_kernel_age=1)),)}
+    planned = plan({}, spec, frozenset({"lab", "others"}), **times)
+    assert (planned.groups, planned.is_binding) == ({"lab"}, False)
+    quotas = {"group_quotas": (("others", Quota(kernels=1)),)}
+    planned = plan({}, spec, frozenset({"lab", "others"}), **times, **quotas)
+    assert planned.groups == {"lab", "others"}
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from enterprise_gateway.settings import (
 )
 from enterprise_gateway.settings.values.amounts import Amounts, Quota
 from enterprise_gateway.settings.values.schedule import parse_schedule
+from enterprise_gateway.settings.values.times import Times
 
 SETTINGS = Settings(kernels=KernelSettings(client_envs=frozenset({"*"})), cluster_secret=b"s" * 32)
 MONDAY_NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -134,6 +135,22 @@ def test_user_of_a_group_with_a_quota_needs_a_start() -> None:
     pooled = plan_pool(make_spec(), settings).launch
     for groups, is_taken in ((frozenset({"lab"}), False), (frozenset({"others"}), True)):
         wanted = plan_launch(StartRequest(), make_spec(), settings, groups)
+        assert (plan_takeover(pooled, wanted, (), may_move=True) is not None) is is_taken
+
+
+def test_user_with_other_times_needs_a_start() -> None:
+    """A kernel that waits has those of the kernelspec, and would end at another time."""
+    times = (
+        ("ann", Times(max_kernel_age=9)),
+        ("bob", Times(cull_idle_timeout=0)),
+        ("carl", Times(cull_idle_timeout=9)),
+    )
+    resources = ResourceSettings(user_times=times)
+    settings = replace(SETTINGS, kernels=replace(SETTINGS.kernels, resources=resources))
+    pooled = plan_pool(make_spec(), settings).launch
+    for user, is_taken in (("ann", False), ("bob", True), ("carl", False), ("dora", True)):
+        start = StartRequest(env={"KERNEL_USERNAME": user})
+        wanted = plan_launch(start, make_spec(), settings)
         assert (plan_takeover(pooled, wanted, (), may_move=True) is not None) is is_taken
 
 
