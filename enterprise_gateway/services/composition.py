@@ -7,10 +7,11 @@ from contextlib import asynccontextmanager
 from enterprise_gateway.errors import ConfigurationError
 from enterprise_gateway.services.events.bus import EventBus
 from enterprise_gateway.services.images import KernelImages
-from enterprise_gateway.services.kernels.kernels import Kernels
+from enterprise_gateway.services.kernels.kernels import FindAccount, Kernels
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
 from enterprise_gateway.services.sessions.sessions import Sessions
+from enterprise_gateway.services.users import Account
 from enterprise_gateway.settings import LiveSettings
 
 
@@ -21,11 +22,14 @@ class GatewayServices:
         events: spreads the events of kernels; who runs the services connects the sinks.
     """
 
-    def __init__(self, live: LiveSettings) -> None:
+    def __init__(
+        self, live: LiveSettings, find_account: FindAccount = lambda _name: Account()
+    ) -> None:
+        """Build the services; by default nothing is known of users but their names."""
         self.proxies = ProxyRegistry(live)
         self.kernelspecs = Kernelspecs(live, self.proxies)
         self.events = EventBus()
-        self.kernels = Kernels(live, self.proxies, self.kernelspecs, self.events)
+        self.kernels = Kernels(live, self.proxies, self.kernelspecs, self.events, find_account)
         self.events.export(self.kernels.metrics)
         self.images = KernelImages(live, self.proxies, self.kernelspecs)
         self.sessions = Sessions(self.kernels, live)

@@ -1,7 +1,7 @@
 """Who sends a request, and what they may do. Pure."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from aiohttp import web
@@ -25,6 +25,21 @@ class Scope(StrEnum):
     ADMIN = "admin"
     """Use the kernels of all users."""
     METRICS = "read:metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What the gateway knows of a kernel's user besides the name.
+
+    Attributes:
+        groups: The groups that they are in.
+        uid: The user id of their kernels' processes; None: not stated.
+        gid: The group id likewise.
+    """
+
+    groups: frozenset[str] = frozenset()
+    uid: int | None = None
+    gid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +96,20 @@ class User:
             return wanted
         return wanted if wanted and self.may_act_for(wanted) else self.username
 
-    def groups_for(self, username: object) -> frozenset[str]:
-        """Return the groups in whose quotas a kernel in the name of a user counts.
+    def account_for(self, username: str, known: Account) -> Account:
+        """Return the account of a user in whose name they start a kernel.
 
-        Those of users for whom others act are not known.
+        Kernels that a service starts count in the quotas of the user's groups, too. What a client
+        with the shared token says of ids is believed, as in Jupyter Enterprise Gateway.
+
+        Args:
+            username: the user's name.
+            known: what is known of that user without their credential.
         """
-        return self.groups if self.is_named and username == self.username else frozenset()
+        if not self.is_named:
+            return Account(known.groups)
+        own = self.groups if username == self.username else frozenset()
+        return replace(known, groups=known.groups | own)
 
     @property
     def may_act_for_all(self) -> bool:

@@ -61,7 +61,8 @@ _log = logging.getLogger(__name__)
 
 def build(live: LiveSettings, authorizer: Authorizer | None = None) -> web.Application:
     """Compose the whole gateway. Nothing is contacted before the application starts."""
-    services = GatewayServices(live)
+    identities = Identities(live)
+    services = GatewayServices(live, identities.account)
     kernels = services.kernels
     channels = Channels(kernels, live.current.balancer_secret)
     executions = Executions(kernels)
@@ -90,12 +91,17 @@ def build(live: LiveSettings, authorizer: Authorizer | None = None) -> web.Appli
     # these would double the series of each counter
     disable_created_metrics()  # type: ignore[no-untyped-call] # it has no annotations
     app = make_application(
-        live, routes, authorizer, drain, kernels.metrics, ownership=kernels.ownership
+        live,
+        routes,
+        authorizer,
+        drain,
+        kernels.metrics,
+        ownership=kernels.ownership,
+        identities=identities,
     )
     app[OWNERSHIP] = kernels.ownership
-    revocations = app[IDENTITIES].revocations
-    revocations.subscribe(kernels.ownership.revoke)
-    revocations.subscribe(streams.revoke)
+    identities.revocations.subscribe(kernels.ownership.revoke)
+    identities.revocations.subscribe(streams.revoke)
     app.cleanup_ctx.append(run_services)
     return app
 
@@ -108,6 +114,7 @@ def make_application(
     metrics: CollectorRegistry | None = None,
     *,
     ownership: Ownership | None = None,
+    identities: Identities | None = None,
 ) -> web.Application:
     """Make an application of routes relative to the base URL, with access checks and errors.
 
@@ -116,9 +123,8 @@ def make_application(
     server = live.current.server
     answers = Counter("eg_http_responses", "HTTP responses.", ["status"], registry=metrics)
     drain = drain or RequestDrain()
-    client = JSONClient()
-    identities = Identities(live, client)
-    sign_in = _make_sign_in(live, client)
+    identities = identities or Identities(live)
+    sign_in = _make_sign_in(live, identities.client)
     access = AuthMiddleware(live, Authentication(live, identities), authorizer)
     audit = AuditLog(server.base_url)
     app = web.Application(

@@ -44,7 +44,7 @@ from enterprise_gateway.services.processproxies.contract import BaseProcessProxy
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
 from enterprise_gateway.services.request_scope import current_client, set_kernel
 from enterprise_gateway.services.tasks import BackgroundTasks
-from enterprise_gateway.services.users import SHARED, User
+from enterprise_gateway.services.users import SHARED, Account, User
 from enterprise_gateway.settings import LiveSettings
 
 FIRST_STATE_SECONDS = 2.0
@@ -55,6 +55,9 @@ CLOSE_SECONDS = 5.0
 MAX_CLAIM_ATTEMPTS = 5
 """With their pauses they take about as long as an agent waits for a claim at least."""
 MAX_ANNOTATION_ATTEMPTS = 20
+
+FindAccount = Callable[[str], Account]
+"""Returns what is known of a user by their name."""
 
 _log = logging.getLogger(__name__)
 
@@ -105,8 +108,10 @@ class Kernels:
         proxies: ProxyRegistry,
         kernelspecs: Kernelspecs,
         events: EventBus,
+        find_account: FindAccount,
     ) -> None:
         self._live = live
+        self._find_account = find_account
         self._proxies = proxies
         self._tasks = BackgroundTasks()
         self._registry = Registry(live, proxies, events)
@@ -164,10 +169,15 @@ class Kernels:
         """
         try:
             start = start_as(user, start)
-            groups = user.groups_for((start.env or {}).get("KERNEL_USERNAME"))
-            return detailed_model(await self._starter.start(start, groups))
+            account = self._account_for(user, (start.env or {}).get("KERNEL_USERNAME"))
+            return detailed_model(await self._starter.start(start, account))
         finally:
             self._touched = format_time(time.time())
+
+    def _account_for(self, user: User, username: object) -> Account:
+        if not isinstance(username, str):
+            return Account()
+        return user.account_for(username, self._find_account(username))
 
     @contextlib.asynccontextmanager
     async def answering(self, kernel_id: str) -> AsyncIterator[None]:

@@ -42,14 +42,17 @@ SHARES = [
 
 
 def make_token(
-    user: str, acts_for: tuple[str, ...] = (), scope: Scope = Scope.KERNELS
+    user: str,
+    acts_for: tuple[str, ...] = (),
+    scope: Scope = Scope.KERNELS,
+    groups: tuple[str, ...] = (),
 ) -> tuple[str, StoredToken]:
     """Make a token of a user's, and its entry for a file of tokens."""
     return new_token(
         user,
         created=datetime.now(UTC),
         expires=None,
-        groups=(),
+        groups=groups,
         scopes=[scope],
         acts_for=acts_for,
     )

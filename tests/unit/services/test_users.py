@@ -1,10 +1,12 @@
 """Unit tests of users: for whom they may act, and whose kernels they may use."""
 
+from dataclasses import replace
+
 import pytest
 
 from enterprise_gateway.services import users
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
-from enterprise_gateway.services.users import SHARED, Scope, User, is_name
+from enterprise_gateway.services.users import SHARED, Account, Scope, User, is_name
 
 ANN = User("ann@example.org", credential="token:1")
 SERVER = User("jupyter", acts_for=frozenset({"ann@example.org"}), credential="token:2")
@@ -52,6 +54,17 @@ def test_holder_of_the_shared_token_acts_for_all() -> None:
     """The shared token opens everything, as in Jupyter Enterprise Gateway."""
     assert SHARED.may_act_for("bob")
     assert SHARED.may_use("bob")
+
+
+def test_groups_of_a_user_are_those_that_are_known() -> None:
+    """By their own credential, and by their name, if a service acts for them."""
+    known = Account(frozenset({"lab"}), uid=7, gid=8)
+    own = User("ann", groups=frozenset({"hub"}), credential="token:1")
+    both = frozenset({"lab", "hub"})
+    assert own.account_for("ann", known) == replace(known, groups=both)
+    server = User("s", acts_for=frozenset({"*"}), groups=frozenset({"it"}), credential="token:2")
+    assert server.account_for("ann", known) == known
+    assert SHARED.account_for("ann", known) == Account(frozenset({"lab"}))
 
 
 def test_user_who_is_known_wins_over_the_name_in_a_request() -> None:

@@ -31,13 +31,14 @@ from enterprise_gateway.services.processproxies.contract import POOL_USERNAME, L
 from enterprise_gateway.services.processproxies.registry import LOCAL_PROCESS_PROXY
 from enterprise_gateway.services.processproxies.sandbox.plan import expect_poolable
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
-from enterprise_gateway.services.users import User
+from enterprise_gateway.services.users import Account, User
 from enterprise_gateway.settings import KernelSettings, Settings
 from enterprise_gateway.settings.values.times import Times
 
 MAX_LAUNCH_TIMEOUT_SECONDS = 3600.0
 PING_FRACTION = 0.75
 """The part of a client's deadline after which it is pinged; the rest is for a slow network."""
+_UNKNOWN = Account()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def plan_launch(
     start: StartRequest,
     spec: Kernelspec,
     all_settings: Settings,
-    groups: frozenset[str] = frozenset(),
+    account: Account = _UNKNOWN,
 ) -> LaunchRequest:
     """Return the launch of a kernel of that kernelspec.
 
@@ -86,14 +87,14 @@ def plan_launch(
         start: the client's request.
         spec: the kernelspec.
         all_settings: the settings.
-        groups: the groups that the kernel's user is in.
+        account: that of the kernel's user.
 
     Raises:
         InvalidRequestError: the client's environment or kernel id is malformed.
         ForbiddenError: the user may not use this kernelspec, or asks for more than they may have.
         ConfigurationError: the kernelspec is wrong.
     """
-    launch = _plan(start, spec, all_settings, groups)
+    launch = _plan(start, spec, all_settings, account)
     if escape_username(launch.username) == POOL_USERNAME:
         raise ForbiddenError(f"KERNEL_USERNAME must not be {POOL_USERNAME}, which is for pools.")
     _authorize(launch.username, spec, all_settings.kernels)
@@ -165,7 +166,7 @@ def _plan(
     start: StartRequest,
     spec: Kernelspec,
     all_settings: Settings,
-    groups: frozenset[str] = frozenset(),
+    account: Account = _UNKNOWN,
 ) -> LaunchRequest:
     settings = all_settings.kernels
     client = accept_client_env(start.env or {}, settings.client_envs)
@@ -176,7 +177,7 @@ def _plan(
     env["EG_MIN_PORT_RANGE_SIZE"] = str(settings.min_port_range_size)
     env["EG_MAX_PORT_RANGE_RETRIES"] = str(settings.max_port_range_retries)
     timeout = _launch_timeout(env, settings.launch_timeout)
-    times = times_of(escape_username(username), groups, settings.resources)
+    times = times_of(escape_username(username), account.groups, settings.resources)
     return LaunchRequest(
         kernel_id=kernel_id,
         kernel_name=spec.name,
@@ -197,7 +198,7 @@ def _plan(
             spec,
             client,
             _environment({}, kernel_id, spec, settings),
-            groups,
+            account.groups,
             settings.resources,
         ),
     )

@@ -47,6 +47,7 @@ from enterprise_gateway.services.processproxies.steps import Step
 from enterprise_gateway.services.processproxies.workloads.names import escape_username
 from enterprise_gateway.services.request_scope import note_detail, set_kernel
 from enterprise_gateway.services.tasks import BackgroundTasks
+from enterprise_gateway.services.users import Account
 from enterprise_gateway.settings import LiveSettings
 
 FIRST_STATE_SECONDS = 2.0
@@ -91,12 +92,12 @@ class Starter:
         """Refuse launches that have not begun. Those under way go on."""
         self._queue.close()
 
-    async def start(self, start: StartRequest, groups: frozenset[str] = frozenset()) -> Record:
+    async def start(self, start: StartRequest, account: Account) -> Record:
         """Start a kernel, and return when it is ready. Cancelling this leaves nothing behind.
 
         Args:
             start: the client's request.
-            groups: the groups that the kernel's user is in, for quotas.
+            account: that of the kernel's user.
 
         Raises:
             InvalidRequestError, ForbiddenError, ConflictError: the request is refused.
@@ -110,7 +111,7 @@ class Starter:
             spec = await self._kernelspecs.get(name)
             attempt.kernel_name = spec.name
             note_detail("kernel_name", spec.name)
-            launch = plan_launch(start, spec, settings, groups)
+            launch = plan_launch(start, spec, settings, account)
             attempt.kernel_id, attempt.username = launch.kernel_id, launch.username
             set_kernel(launch.kernel_id, escape_username(launch.username))
             self._events.requested(launch.kernel_id, spec.name, launch.username)
@@ -207,7 +208,7 @@ class Starter:
             )
         sent = without_kernelspecs_own(client_env, record.kernel_id, spec, settings)
         start = StartRequest(spec.name, record.kernel_id, sent)
-        launch = plan_launch(start, spec, settings, record.workload.usage.groups)
+        launch = plan_launch(start, spec, settings, Account(record.workload.usage.groups))
         return self._proxies.get(spec.proxy_class), launch
 
     async def _take(

@@ -10,7 +10,7 @@ from pathlib import Path
 from aiohttp import web
 
 from enterprise_gateway.errors import UnavailableError
-from enterprise_gateway.services.users import User
+from enterprise_gateway.services.users import Account, User
 from enterprise_gateway.settings import LiveSettings
 from enterprise_gateway.web.access.identity.certificate import CertificateIdentity
 from enterprise_gateway.web.access.identity.contract import (
@@ -55,7 +55,8 @@ class Identities:
 
     Attributes:
         revocations: Tells of a token that has left the file, has other rights there or has expired;
-            and of one that JupyterHub does not know any more, once it is shown again.
+            and of one that JupyterHub does not know any more.
+        client: Asks other servers.
     """
 
     def __init__(self, live: LiveSettings, client: JSONClient | None = None) -> None:
@@ -66,8 +67,9 @@ class Identities:
             client: Asks other servers.
         """
         settings, server = live.current.identity, live.current.server
+        self._live = live
         self.revocations = Revocations()
-        self._client = client or JSONClient()
+        self.client = client or JSONClient()
         self._file: TokenFile | None = None
         self._hub: JupyterHubTokens | None = None
         self._keys: ProviderKeys | None = None
@@ -78,10 +80,10 @@ class Identities:
             self._file = TokenFile(Path(settings.user_tokens_file), self.revocations)
             self._by_token.append(self._file)
         if settings.oidc_issuer:
-            self._keys = ProviderKeys(settings, self._client)
+            self._keys = ProviderKeys(settings, self.client)
             self._by_token.append(OpenIDTokens(settings, self._keys))
         if settings.jupyterhub_api_url:
-            self._hub = JupyterHubTokens(settings, self._client, self.revocations)
+            self._hub = JupyterHubTokens(settings, self.client, self.revocations)
             self._by_token.append(self._hub)
         if settings.certificate_username:
             self._by_sender.append(CertificateIdentity(settings))
@@ -96,7 +98,7 @@ class Identities:
             ConfigurationError: The file cannot be read.
         """
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._client.close)
+            stack.push_async_callback(self.client.close)
             for each in (self._hub, self._keys):
                 if each is not None:
                     stack.push_async_callback(each.close)
@@ -104,7 +106,32 @@ class Identities:
                 self._file.load()
                 watch = asyncio.create_task(self._file.watch(), name="user tokens")
                 stack.push_async_callback(_end, watch)
+            self._warn_of_unknown_groups()
             yield
+
+    def account(self, username: str) -> Account:
+        """Return what is known of a user who sends nothing themselves: what the file says."""
+        return self._file.account(username) if self._file is not None else Account()
+
+    def _warn_of_unknown_groups(self) -> None:
+        """Warn the operator of quotas and times that members of a group can avoid."""
+        resources = self._live.current.kernels.resources
+        settings = self._live.current.identity
+        has_services = bool(settings.acts_for) or (
+            self._file is not None and self._file.has_services
+        )
+        sources = [
+            name
+            for name, way in (("JupyterHub", self._hub), (settings.oidc_issuer, self._keys))
+            if way is not None
+        ]
+        if sources and has_services and (resources.group_quotas or resources.group_times):
+            _log.warning(
+                "group_quotas and group_times do not count the kernels that services start for "
+                "users (acts_for) whose groups only %s can tell: the gateway learns these from the "
+                "users' own tokens. Give such users user_quotas, or entries in user_tokens_file.",
+                " and ".join(sources),
+            )
 
     async def identify(self, tokens: Iterable[str], sender: Sender, *, is_suspect: bool) -> Finding:
         """Return who sends a request.

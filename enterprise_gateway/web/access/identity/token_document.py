@@ -13,7 +13,14 @@ from typing import Annotated
 import msgspec
 
 from enterprise_gateway.errors import UNREADABLE_JSON, ConfigurationError
-from enterprise_gateway.services.users import EVERYONE, MAX_NAME_CHARS, Scope, User, is_name
+from enterprise_gateway.services.users import (
+    EVERYONE,
+    MAX_NAME_CHARS,
+    Account,
+    Scope,
+    User,
+    is_name,
+)
 
 MAX_TOKENS = 10_000
 MAX_BYTES = 8 * 1024 * 1024
@@ -96,10 +103,12 @@ class TokenDocument:
         """
         self._by_digest: dict[str, StoredToken] = {}
         self._by_id: dict[str, StoredToken] = {}
+        self._by_user: dict[str, list[StoredToken]] = {}
         for token in tokens:
             if token.id in self._by_id or token.sha256 in self._by_digest:
                 raise ConfigurationError(f"token {token.id} is there twice")
             self._by_digest[token.sha256] = self._by_id[token.id] = token
+            self._by_user.setdefault(token.user, []).append(token)
 
     def __iter__(self) -> Iterator[StoredToken]:
         return iter(self._by_id.values())
@@ -117,6 +126,15 @@ class TokenDocument:
     def get(self, token_id: str) -> StoredToken | None:
         """Return the entry of an id."""
         return self._by_id.get(token_id)
+
+    def account(self, username: str, now: datetime) -> Account:
+        """Return what the tokens of a user say of them, all taken together.
+
+        Groups of tokens that have expired count only for a user who has no others.
+        """
+        tokens = self._by_user.get(username, [])
+        valid = [token for token in tokens if not token.is_over(now)]
+        return Account(frozenset(name for token in valid or tokens for name in token.groups))
 
     def lost_since(self, former: "TokenDocument") -> Iterator[StoredToken]:
         """Yield the former tokens that are not here any more, or give other rights now."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from enterprise_gateway.errors import ConfigurationError
-from enterprise_gateway.services.users import User
+from enterprise_gateway.services.users import Account, User
 from enterprise_gateway.web.access.identity.contract import ExpiredError
 from enterprise_gateway.web.access.identity.revocations import Revocations
 from enterprise_gateway.web.access.identity.token_document import (
@@ -115,6 +115,15 @@ class TokenFile:
                 f"The token of the request expired at {found.expires:%Y-%m-%d %H:%M %Z}."
             )
         return found.make_user()
+
+    def account(self, username: str) -> Account:
+        """Return what the file says of a user, who need not have shown a token."""
+        return self._tokens.account(username, self._now())
+
+    @property
+    def has_services(self) -> bool:
+        """Whether one of its users acts for others."""
+        return any(token.acts_for for token in self._tokens)
 
     def _revoke(self, tokens: Iterable[StoredToken]) -> None:
         for token in tokens:

@@ -15,7 +15,7 @@ from enterprise_gateway.errors import LaunchError, LaunchTimeoutError
 from enterprise_gateway.services.kernels.planning.launches import StartRequest
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.starts.starter import Starter
-from enterprise_gateway.services.users import User
+from enterprise_gateway.services.users import Account, User
 from enterprise_gateway.settings import LiveSettings
 from enterprise_gateway.web.access.identity import shared_token
 
@@ -48,9 +48,9 @@ async def test_groups_of_a_start_are_its_users_and_not_its_bodys(
     groups_of_starts: list[frozenset[str]] = []
     start = Starter.start
 
-    async def spy(starter: Starter, asked: StartRequest, groups: frozenset[str]) -> Record:
-        groups_of_starts.append(groups)
-        return await start(starter, asked, groups)
+    async def spy(starter: Starter, asked: StartRequest, account: Account) -> Record:
+        groups_of_starts.append(account.groups)
+        return await start(starter, asked, account)
 
     monkeypatch.setattr(Starter, "start", spy)
     session = {"path": "a.ipynb", "type": "notebook", "name": "a", "kernel": {"name": "python3"}}

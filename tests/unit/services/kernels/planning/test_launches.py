@@ -17,6 +17,7 @@ from enterprise_gateway.services.kernels.planning.launches import (
 )
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec, parse_kernelspec
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
+from enterprise_gateway.services.users import Account
 from enterprise_gateway.settings import (
     AgeSettings,
     CullingSettings,
@@ -43,11 +44,11 @@ def plan(
     start: StartRequest | None = None,
     kernels: KernelSettings | None = None,
     spec: Kernelspec | None = None,
-    groups: frozenset[str] = frozenset(),
+    account: Account | None = None,
 ) -> LaunchRequest:
     """Plan a launch with what a test cares about."""
     settings = Settings(kernels=kernels or KernelSettings(), cluster_secret=SECRET)
-    return plan_launch(start or StartRequest(), spec or make_spec(), settings, groups)
+    return plan_launch(start or StartRequest(), spec or make_spec(), settings, account or Account())
 
 
 def test_plan_carries_what_the_process_proxy_needs() -> None:
@@ -191,7 +192,7 @@ def test_times_of_the_user_win_over_those_of_the_groups_and_the_kernelspec(
     """Each for itself; among groups the longest, where 0 is for ever and not culled is longer."""
     spec = make_spec(metadata={"cull_idle_timeout": 3, "max_kernel_age": 4})
     start = StartRequest(env={"KERNEL_USERNAME": user})
-    told = plan(start, TIMED, spec, frozenset(groups)).agent_settings
+    told = plan(start, TIMED, spec, Account(frozenset(groups))).agent_settings
     names = ("cull_idle_timeout", "cull_busy", "max_kernel_age")
     assert tuple(told[name] for name in names) == expected
     assert told["cull_connected"] is True

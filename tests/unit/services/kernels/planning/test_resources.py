@@ -18,6 +18,7 @@ from enterprise_gateway.services.processproxies.resources import (
     labels_of_usage,
     usage_of_labels,
 )
+from enterprise_gateway.services.users import Account
 from enterprise_gateway.settings import KernelSettings, ResourceSettings, Settings
 from enterprise_gateway.settings.values.amounts import Amounts, Quota
 from enterprise_gateway.settings.values.times import Times
@@ -50,7 +51,7 @@ def plan(
     kernels = KernelSettings(resources=ResourceSettings(**settings), inherited_env=inherited or {})
     all_settings = Settings(kernels=kernels)
     launch = plan_launch(
-        StartRequest(env=dict(client or {})), spec or make_spec(), all_settings, groups
+        StartRequest(env=dict(client or {})), spec or make_spec(), all_settings, Account(groups)
     )
     return launch.resources
 

@@ -20,6 +20,7 @@ from enterprise_gateway.services.kernels.pools.takeover import (
 )
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec, parse_kernelspec
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
+from enterprise_gateway.services.users import Account
 from enterprise_gateway.settings import (
     DockerSettings,
     KernelSettings,
@@ -134,7 +135,7 @@ def test_user_of_a_group_with_a_quota_needs_a_start() -> None:
     settings = replace(SETTINGS, kernels=replace(SETTINGS.kernels, resources=resources))
     pooled = plan_pool(make_spec(), settings).launch
     for groups, is_taken in ((frozenset({"lab"}), False), (frozenset({"others"}), True)):
-        wanted = plan_launch(StartRequest(), make_spec(), settings, groups)
+        wanted = plan_launch(StartRequest(), make_spec(), settings, Account(groups))
         assert (plan_takeover(pooled, wanted, (), may_move=True) is not None) is is_taken
 
 

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from enterprise_gateway.errors import ConfigurationError
-from enterprise_gateway.services.users import SHARED, Scope, User
+from enterprise_gateway.services.users import SHARED, Account, Scope, User
 from enterprise_gateway.web.access.identity.token_document import (
     MAX_TOKENS,
     StoredToken,
@@ -105,6 +105,25 @@ def test_token_that_is_there_twice_is_a_fault() -> None:
     ):
         with pytest.raises(ConfigurationError, match="twice"):
             decode_tokens(encode_tokens([one, second]))
+
+
+def test_groups_of_a_user_are_those_of_all_tokens_that_are_valid() -> None:
+    """Of expired ones only if there are no others: members do not leave a group by waiting."""
+    later = NOW + timedelta(hours=1)
+    document = TokenDocument(
+        entry
+        for _, entry in (
+            make(groups=("lab",)),
+            make(groups=("ml", "lab")),
+            make(groups=("former",), expires=later),
+            make("bob", groups=("former",), expires=later),
+        )
+    )
+    everything = Account(frozenset({"lab", "ml", "former"}))
+    assert document.account("ann", NOW) == everything
+    assert document.account("ann", later) == Account(frozenset({"lab", "ml"}))
+    assert document.account("bob", later) == Account(frozenset({"former"}))
+    assert document.account("carl", NOW) == Account()
 
 
 def test_number_of_tokens_is_limited() -> None:
