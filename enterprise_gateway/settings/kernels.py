@@ -219,6 +219,23 @@ class KernelSettings:
         parse=frozenset,
         env=("EG_PROHIBITED_GIDS",),
     )
+    allowed_uids: tuple[range, ...] = option(
+        "The only values of KERNEL_UID that requests may name: numbers and ranges, such as"
+        " '1000, 20000-29999'. By default all but the prohibited ones. Those of a kernelspec, of"
+        " the file of tokens and the default 1000 are the operator's, and not asked about.",
+        default=(),
+        takes=list[str],
+        parse=partial(parse.id_ranges, "allowed_uids"),
+        env=("EG_ALLOWED_UIDS",),
+    )
+    allowed_gids: tuple[range, ...] = option(
+        "The only values of KERNEL_GID that requests may name, in the same form; the default is"
+        " 100.",
+        default=(),
+        takes=list[str],
+        parse=partial(parse.id_ranges, "allowed_gids"),
+        env=("EG_ALLOWED_GIDS",),
+    )
     launch_timeout: float = option(
         "Seconds within which a kernel must be ready, unless the request sets"
         " KERNEL_LAUNCH_TIMEOUT.",

@@ -24,6 +24,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 _OWN_HEADERS = frozenset({"authorization", "cookie", "host", "origin", "x-request-id"})
 
 
+_ID_RANGE = re.compile(r"([0-9]{1,10})(?:\s*-\s*([0-9]{1,10}))?")
 _IMAGE_PATTERN = re.compile(r"[A-Za-z0-9*?][A-Za-z0-9._:/@*?+-]*")
 
 
@@ -73,6 +74,24 @@ def port_range(text: str) -> tuple[int, int]:
     if not (separator and low.strip().isdecimal() and high.strip().isdecimal()):
         raise ConfigurationError(f"port_range {text!r} is not of the form '33245..34245'.")
     return int(low), int(high)
+
+
+def id_ranges(option_name: str, texts: Iterable[str]) -> tuple[range, ...]:
+    """Parse ids of users or groups and ranges of them, such as `1000` and `20000-29999`.
+
+    Raises:
+        ConfigurationError: a text has another form.
+    """
+    found = []
+    for text in filter(None, (text.strip() for text in texts)):
+        match = _ID_RANGE.fullmatch(text)
+        low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if low > high:
+            raise ConfigurationError(
+                f"{option_name} {text[:100]!r} is neither a number nor a range such as 20000-29999."
+            )
+        found.append(range(low, high + 1))
+    return tuple(found)
 
 
 def networks(texts: Iterable[str]) -> tuple[IPv4Network | IPv6Network, ...]:

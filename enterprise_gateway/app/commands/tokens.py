@@ -11,13 +11,14 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from traitlets import Float, List, Unicode
+from traitlets import Float, Integer, List, Unicode
 
 from enterprise_gateway.app.commands.command import Command, print_line
 from enterprise_gateway.app.commands.list_command import ListCommand
 from enterprise_gateway.errors import ConfigurationError, InvalidRequestError, NotFoundError
 from enterprise_gateway.services.users import Scope
 from enterprise_gateway.web.access.identity.token_document import (
+    MAX_ID,
     MAX_TOKENS,
     StoredToken,
     TokenDocument,
@@ -52,6 +53,7 @@ class TokenAddApp(TokensCommand):
     name = "jupyter enterprisegateway tokens add"
     description = __doc__ or ""
     examples = """jupyter enterprisegateway tokens add ann --days=90
+jupyter enterprisegateway tokens add bob --groups=lab --uid=20001 --gid=20001
 jupyter enterprisegateway tokens add jupyter-server --acts-for='*'
 jupyter enterprisegateway tokens add prometheus --scopes=read:metrics"""
     aliases = {  # noqa: RUF012 - traitlets' own way to declare them
@@ -60,6 +62,8 @@ jupyter enterprisegateway tokens add prometheus --scopes=read:metrics"""
         "scopes": "TokenAddApp.granted_scopes",
         "acts-for": "TokenAddApp.granted_users",
         "days": "TokenAddApp.days",
+        "uid": "TokenAddApp.uid",
+        "gid": "TokenAddApp.gid",
     }
 
     groups = List(Unicode(), help="Groups of the user; one each time.").tag(config=True)
@@ -70,6 +74,16 @@ jupyter enterprisegateway tokens add prometheus --scopes=read:metrics"""
     ).tag(config=True)
     granted_users = List(
         Unicode(), help="Other users in whose names the user starts kernels; '*' for all."
+    ).tag(config=True)
+    uid = Integer(
+        None,
+        allow_none=True,
+        min=0,
+        max=MAX_ID,
+        help="User id of the processes of the user's kernels, whatever a request asks for.",
+    ).tag(config=True)
+    gid = Integer(
+        None, allow_none=True, min=0, max=MAX_ID, help="Group id of these processes likewise."
     ).tag(config=True)
     days = Float(0.0, min=0.0, max=36500.0, help="When it expires; 0: never.").tag(config=True)
 
@@ -90,6 +104,8 @@ jupyter enterprisegateway tokens add prometheus --scopes=read:metrics"""
                 groups=self.groups,
                 scopes=[Scope(scope) for scope in self.granted_scopes],
                 acts_for=self.granted_users,
+                uid=self.uid,
+                gid=self.gid,
             )
         except ValueError as exc:
             raise InvalidRequestError(f"The token was not made: {exc}.") from exc
@@ -151,6 +167,8 @@ class TokenListApp(ListCommand):
                 "scopes": list(token.scopes),
                 "groups": list(token.groups),
                 "acts_for": list(token.acts_for),
+                "uid": token.uid,
+                "gid": token.gid,
                 "created": token.created.isoformat(),
                 "expires": token.expires.isoformat() if token.expires else None,
             }

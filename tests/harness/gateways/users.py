@@ -46,8 +46,9 @@ def make_token(
     acts_for: tuple[str, ...] = (),
     scope: Scope = Scope.KERNELS,
     groups: tuple[str, ...] = (),
+    **ids: int,
 ) -> tuple[str, StoredToken]:
-    """Make a token of a user's, and its entry for a file of tokens."""
+    """Make a token of a user's, and its entry for a file of tokens; `ids` are uid and gid."""
     return new_token(
         user,
         created=datetime.now(UTC),
@@ -55,6 +56,7 @@ def make_token(
         groups=groups,
         scopes=[scope],
         acts_for=acts_for,
+        **ids,
     )
 
 

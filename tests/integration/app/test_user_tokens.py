@@ -71,10 +71,13 @@ def test_user_starts_kernels_until_the_token_is_removed(
 
 def test_token_is_shown_once(gateway: Gateway) -> None:
     """The list, the file and the log have its id only."""
-    token = run(gateway, "add", "ann", "--groups=ml", "--scopes=kernels", "--scopes=admin")
+    options = ["--groups=ml", "--scopes=kernels", "--scopes=admin", "--uid=20001", "--gid=20002"]
+    token = run(gateway, "add", "ann", *options)
     header, line = run(gateway, "list").splitlines()
     assert header.split()[:3] == ["ID", "USER", "SCOPES"]
     assert line.split()[1:5] == ["ann", "kernels,", "admin", "ml"]
+    (listed,) = json.loads(run(gateway, "list", "--json"))
+    assert (listed["uid"], listed["gid"]) == (20001, 20002)
     path = Path(gateway.env["EG_USER_TOKENS_FILE"])
     for text in (line, run(gateway, "list", "--json"), path.read_text()):
         assert token not in text
@@ -88,6 +91,7 @@ def test_token_is_shown_once(gateway: Gateway) -> None:
         (["add", "*"], "'*' cannot be the name of a user"),
         (["add", "ann", "--scopes=root"], "'root' is not a valid Scope"),
         (["add", "ann", "--days=-1"], "days"),
+        (["add", "ann", "--uid=-1"], "uid"),
         (["remove"], "Name the tokens"),
         (["remove", "00000000"], "There is no token 00000000"),
         ([], "Name a subcommand"),

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 from harness.engines.fake_engine import FakeEngine
-from harness.gateways.service import TOKEN, Answer, Service, serve_settings
+from harness.gateways.service import TOKEN, Answer, Service, is_state, serve_settings
 from harness.gateways.users import make_token
+from harness.waiting import eventually
 
 from enterprise_gateway.settings import LiveSettings, ResourceSettings
 from enterprise_gateway.settings.values.amounts import Quota
@@ -23,6 +24,7 @@ MADE = {
     "ann": make_token("ann", groups=("lab",)),
     "bob": make_token("bob", groups=("lab", "others")),
     "carl": make_token("carl", groups=("others",)),
+    "dora": make_token("dora", uid=20004, gid=20005),
     "server": make_token("server", ("*",)),
 }
 SPEC = {
@@ -115,6 +117,51 @@ async def test_times_of_a_group_are_those_of_its_members(
             assert (await start(service, sender, user)).status == 201
     ages = [request.agent_settings["max_kernel_age"] for request in engine.requests]
     assert ages == [60, 60, 0]
+
+
+async def test_ids_of_the_file_are_those_of_the_users_kernels(
+    accounts: LiveSettings, engine: FakeEngine
+) -> None:
+    """Also if a service starts them, whatever is asked for; other users get what is allowed.
+
+    The shared token's word counts, as in Jupyter Enterprise Gateway.
+    """
+    change(accounts, allowed_uids=(range(1000, 1001),))
+    bobs = {"KERNEL_UID": "20002", "KERNEL_GID": "20002"}
+    async with serve_settings(accounts) as service:
+        for sender, env in (("dora", {}), ("dora", bobs), ("server", bobs)):
+            assert (await start(service, sender, "dora", **env)).status == 201
+        for sender, user in (("ann", "ann"), ("server", "ann"), ("", "dora")):
+            refused = await start(service, sender, user, **bobs)
+            assert refused.status == 403
+            assert "KERNEL_UID asks for 20002" in refused.message
+        assert (await start(service, "ann", "ann", KERNEL_UID="1000")).status == 201
+        change(accounts, allowed_uids=())
+        assert (await start(service, "", "dora", **bobs)).status == 201
+    found = [request.env.get("KERNEL_UID") for request in engine.requests]
+    assert found == ["20004"] * 3 + ["1000", "20002"]
+    assert [request.env.get("KERNEL_GID") for request in engine.requests[:3]] == ["20005"] * 3
+
+
+async def test_ids_stay_when_another_replica_launches_the_kernel_again(
+    accounts: LiveSettings, engine: FakeEngine
+) -> None:
+    """Though no request may name them."""
+    engine.keeps_dead = True
+    change(accounts, allowed_uids=(range(1000, 1001),))
+    async with serve_settings(accounts) as one:
+        kernel_id = (await start(one, "dora", "dora")).body["id"]
+    async with serve_settings(accounts) as other:
+        await other.get(f"/api/kernels/{kernel_id}")
+
+        async def is_launched_again() -> bool:
+            path = f"/api/kernels/{kernel_id}/restart"
+            return (await other.ask("POST", path)).status == 200
+
+        await engine.kill(kernel_id, "exit code 1")
+        await eventually(lambda: is_state(other, kernel_id, "dead"))
+        await eventually(is_launched_again)
+    assert [request.env["KERNEL_UID"] for request in engine.requests] == ["20004"] * 2
 
 
 @asynccontextmanager

@@ -92,6 +92,13 @@ VARIABLES = [
     ("EG_DEFAULT_USERNAME", "guest", "kernels.default_username", "guest"),
     ("EG_PROHIBITED_UIDS", "0,1", "kernels.prohibited_uids", {0, 1}),
     ("EG_PROHIBITED_GIDS", "0,5", "kernels.prohibited_gids", {0, 5}),
+    (
+        "EG_ALLOWED_UIDS",
+        "1000, 20000-29999",
+        "kernels.allowed_uids",
+        (range(1000, 1001), range(20000, 30000)),
+    ),
+    ("EG_ALLOWED_GIDS", "100", "kernels.allowed_gids", (range(100, 101),)),
     ("EG_IMPERSONATION_ENABLED", "true", "kernels.impersonation_enabled", True),
     ("EG_PORT_RANGE", "40000..41000", "kernels.port_range", (40000, 41000)),
     ("EG_MIN_PORT_RANGE_SIZE", "10", "kernels.min_port_range_size", 10),

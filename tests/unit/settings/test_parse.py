@@ -31,6 +31,19 @@ def test_other_port_range_is_an_error(text: str) -> None:
         parse.port_range(text)
 
 
+def test_ids_are_numbers_and_ranges() -> None:
+    """A range has both of its ends."""
+    expected = (range(5, 6), range(20, 31), range(7, 8))
+    assert parse.id_ranges("allowed_uids", ["5", "", " 20 - 30 ", "7-7"]) == expected
+
+
+@pytest.mark.parametrize("text", ["x", "-1", "1-", "1..2", "2-1", "1-2-3", "9" * 11])
+def test_other_ids_are_an_error(text: str) -> None:
+    """The message names the option."""
+    with pytest.raises(ConfigurationError, match="allowed_uids"):
+        parse.id_ranges("allowed_uids", [text])
+
+
 def test_address_is_a_network_of_one() -> None:
     """Empty items are left by a trailing comma."""
     expected = (ip_network("10.0.0.0/8"), ip_network("10.1.2.3/32"), ip_network("::1"))

@@ -24,6 +24,7 @@ from enterprise_gateway.services.kernels.planning.environment import (
     accept_client_env,
     merge_environment,
 )
+from enterprise_gateway.services.kernels.planning.ids import ids_of
 from enterprise_gateway.services.kernels.planning.resources import plan_resources
 from enterprise_gateway.services.kernelspecs.access import Access, decide_access
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
@@ -173,6 +174,8 @@ def _plan(
     kernel_id = _kernel_id(start.kernel_id, client)
     env = _environment(client, kernel_id, spec, settings)
     username = env["KERNEL_USERNAME"]
+    if spec.proxy_class != LOCAL_PROCESS_PROXY:
+        env.update(ids_of(account))
     env["EG_IMPERSONATION_ENABLED"] = str(settings.impersonation_enabled)
     env["EG_MIN_PORT_RANGE_SIZE"] = str(settings.min_port_range_size)
     env["EG_MAX_PORT_RANGE_RETRIES"] = str(settings.max_port_range_retries)

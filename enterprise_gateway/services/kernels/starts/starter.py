@@ -13,6 +13,7 @@ from enterprise_gateway.errors import (
     NotFoundError,
     UnavailableError,
 )
+from enterprise_gateway.services.kernels.planning.ids import check_ids
 from enterprise_gateway.services.kernels.planning.images import IMAGE, check_image
 from enterprise_gateway.services.kernels.planning.launches import (
     StartRequest,
@@ -115,9 +116,12 @@ class Starter:
             attempt.kernel_id, attempt.username = launch.kernel_id, launch.username
             set_kernel(launch.kernel_id, escape_username(launch.username))
             self._events.requested(launch.kernel_id, spec.name, launch.username)
-            if IMAGE in (start.env or {}) and spec.proxy_class != LOCAL_PROCESS_PROXY:
-                specs = (await self._kernelspecs.all()).values()
-                check_image(launch.env[IMAGE], launch.username, specs, settings)
+            asked = start.env or {}
+            if spec.proxy_class != LOCAL_PROCESS_PROXY:
+                check_ids(asked, account, settings.kernels)
+                if IMAGE in asked:
+                    specs = (await self._kernelspecs.all()).values()
+                    check_image(launch.env[IMAGE], launch.username, specs, settings)
             if start.has_kernel_id:
                 await self._check_id_is_free(launch.kernel_id)
             else:

@@ -25,6 +25,8 @@ from enterprise_gateway.services.users import (
 MAX_TOKENS = 10_000
 MAX_BYTES = 8 * 1024 * 1024
 MAX_NAMES = 1000
+MAX_ID = 2**32 - 1
+"""Largest uid_t and gid_t on Linux."""
 
 _PREFIX = "eg_"
 """Tells scanners for lost secrets what a token is."""
@@ -33,6 +35,7 @@ _ID_BYTES = 4
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARS)]
 Names = Annotated[tuple[Name, ...], msgspec.Meta(max_length=MAX_NAMES)]
+Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -48,6 +51,8 @@ class StoredToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
         groups: The user's.
         scopes: What the user may do with it.
         acts_for: Other users for whom the user may act with it; `*` for all.
+        uid: The user id of the processes of the user's kernels; None: not stated.
+        gid: The group id likewise.
     """
 
     id: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{8}\Z")]
@@ -58,6 +63,8 @@ class StoredToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     groups: Names = ()
     scopes: tuple[Scope, ...] = (Scope.KERNELS,)
     acts_for: Names = ()
+    uid: Id | None = None
+    gid: Id | None = None
 
     def __post_init__(self) -> None:
         """Check the names; msgspec reports a ValueError with its place in the file."""
@@ -99,7 +106,7 @@ class TokenDocument:
         """Take tokens.
 
         Raises:
-            ConfigurationError: Two have the same digest or id.
+            ConfigurationError: Two have the same digest or id, or give a user different ids.
         """
         self._by_digest: dict[str, StoredToken] = {}
         self._by_id: dict[str, StoredToken] = {}
@@ -109,6 +116,9 @@ class TokenDocument:
                 raise ConfigurationError(f"token {token.id} is there twice")
             self._by_digest[token.sha256] = self._by_id[token.id] = token
             self._by_user.setdefault(token.user, []).append(token)
+        for user, several in self._by_user.items():
+            if any(len(set(ids)) > 1 for ids in _stated_ids(several)):
+                raise ConfigurationError(f"the tokens of {user!r} have different ids (uid, gid)")
 
     def __iter__(self) -> Iterator[StoredToken]:
         return iter(self._by_id.values())
@@ -134,7 +144,9 @@ class TokenDocument:
         """
         tokens = self._by_user.get(username, [])
         valid = [token for token in tokens if not token.is_over(now)]
-        return Account(frozenset(name for token in valid or tokens for name in token.groups))
+        groups = frozenset(name for token in valid or tokens for name in token.groups)
+        uids, gids = _stated_ids(tokens)
+        return Account(groups, next(iter(uids), None), next(iter(gids), None))
 
     def lost_since(self, former: "TokenDocument") -> Iterator[StoredToken]:
         """Yield the former tokens that are not here any more, or give other rights now."""
@@ -171,6 +183,8 @@ def new_token(
     groups: Iterable[str],
     scopes: Iterable[Scope],
     acts_for: Iterable[str],
+    uid: int | None = None,
+    gid: int | None = None,
 ) -> tuple[str, StoredToken]:
     """Make a token; return it, and its entry in the file.
 
@@ -187,8 +201,17 @@ def new_token(
         groups=tuple(groups),
         scopes=tuple(scopes),
         acts_for=tuple(acts_for),
+        uid=uid,
+        gid=gid,
     )
     return token, entry
+
+
+def _stated_ids(tokens: Iterable[StoredToken]) -> tuple[list[int], list[int]]:
+    """Return the ids of users and of groups that tokens state."""
+    tokens = list(tokens)
+    uids = [token.uid for token in tokens if token.uid is not None]
+    return uids, [token.gid for token in tokens if token.gid is not None]
 
 
 def _digest(token: str) -> str:

@@ -63,6 +63,22 @@ def test_plan_carries_what_the_process_proxy_needs() -> None:
     assert launch.timeout == 30.0
 
 
+def test_ids_of_the_account_win_over_those_of_the_request_and_the_kernelspec() -> None:
+    """Each for itself; a local kernel is always the gateway's own user."""
+    config = {"process_proxy": {"class_name": "site.Proxy"}}
+    start = StartRequest(env={"KERNEL_UID": "5", "KERNEL_GID": "6"})
+    env = {"KERNEL_UID": "7"}
+    container = make_spec(metadata=config, env=env)
+    for account, expected in (
+        (Account(), ("5", "6")),
+        (Account(uid=20001), ("20001", "6")),
+        (Account(uid=20001, gid=20002), ("20001", "20002")),
+    ):
+        planned = plan(start, spec=container, account=account).env
+        assert (planned["KERNEL_UID"], planned["KERNEL_GID"]) == expected
+    assert "KERNEL_UID" not in plan(spec=make_spec(), account=Account(uid=5)).env
+
+
 def test_kernelspec_without_a_language_leaves_the_images_own() -> None:
     """The kernel.json of Enterprise Gateway's documentation has none."""
     assert "KERNEL_LANGUAGE" not in plan(spec=make_spec(language="")).env

@@ -87,6 +87,8 @@ def test_minimal_entry_may_start_kernels() -> None:
         (GOOD.replace(b'"id"', b'"scopes": ["root"], "id"'), "scopes"),
         (GOOD.replace(b'"id"', b'"groups": ["*"], "id"'), "'\\*'"),
         (GOOD.replace(b'"id"', b'"expires": "never", "id"'), "expires"),
+        (GOOD.replace(b'"id"', b'"uid": -1, "id"'), "uid"),
+        (GOOD.replace(b'"id"', b'"gid": 4294967296, "id"'), "gid"),
     ],
 )
 def test_faulty_file_is_refused_with_the_place_of_the_fault(text: bytes, named: str) -> None:
@@ -124,6 +126,22 @@ def test_groups_of_a_user_are_those_of_all_tokens_that_are_valid() -> None:
     assert document.account("ann", later) == Account(frozenset({"lab", "ml"}))
     assert document.account("bob", later) == Account(frozenset({"former"}))
     assert document.account("carl", NOW) == Account()
+
+
+def test_ids_of_a_user_are_those_of_any_token() -> None:
+    """Also of one that has expired: a user is one user of the system."""
+    expired = make(uid=5, expires=NOW)[1]
+    document = TokenDocument([make()[1], expired, make(gid=6)[1], make("bob", uid=7)[1]])
+    found = document.account("ann", NOW)
+    assert (found.uid, found.gid) == (5, 6)
+    assert decode_tokens(encode_tokens(document)).account("ann", NOW) == found
+
+
+@pytest.mark.parametrize("name", ["uid", "gid"])
+def test_different_ids_of_one_user_are_a_fault(name: str) -> None:
+    """It would be unclear which counts."""
+    with pytest.raises(ConfigurationError, match="'ann' have different ids"):
+        TokenDocument(make(**{name: number})[1] for number in (5, 6))
 
 
 def test_number_of_tokens_is_limited() -> None:
