@@ -14,6 +14,7 @@ from enterprise_gateway.services.kernels.planning.environment import (
     recover_client_env,
     recover_kernel_name,
 )
+from enterprise_gateway.services.kernels.planning.ids import GID, UID
 from enterprise_gateway.services.kernels.registry.records import Record, RecoveredLaunch
 from enterprise_gateway.services.processproxies.workloads.names import (
     escape_username,
@@ -32,9 +33,9 @@ _log = logging.getLogger(__name__)
 def _is_engines(name: str) -> bool:
     """Say whether only the engine is believed about a variable: no takeover sets it.
 
-    They choose the kernelspec and the image.
+    They choose the kernelspec, the image, and the user of its processes.
     """
-    return name.startswith("EG_") or name in ("KERNEL_IMAGE", "KERNEL_ID")
+    return name.startswith("EG_") or name in ("KERNEL_IMAGE", "KERNEL_ID", UID, GID)
 
 
 class LaunchRecovery:

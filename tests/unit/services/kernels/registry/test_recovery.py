@@ -14,6 +14,7 @@ from enterprise_gateway.settings import LiveSettings, Settings
 OF_THE_ENGINE = {
     "KERNEL_USERNAME": "enterprise-gateway-pool",
     "KERNEL_IMAGE": "team/kernel:1",
+    "KERNEL_UID": "1000",
     "EG_AGENT_SETTINGS": '{"kernel_name": "py"}',
 }
 
@@ -65,8 +66,12 @@ async def test_agent_chooses_neither_image_nor_kernelspec_nor_user() -> None:
             "KERNEL_USERNAME": "bob",
             "KERNEL_IMAGE": "registry.example.org/private:1",
             "EG_AGENT_SETTINGS": '{"kernel_name": "root"}',
+            "KERNEL_UID": "1001",
+            "KERNEL_GID": "1001",
         }
     )
     assert recovered.client_env["KERNEL_IMAGE"] == "team/kernel:1"
     assert recovered.client_env["KERNEL_USERNAME"] == "ann"
+    assert recovered.client_env["KERNEL_UID"] == "1000"
+    assert "KERNEL_GID" not in recovered.client_env
     assert recovered.kernel_name == "py"
