@@ -91,7 +91,8 @@ class KernelSettings:
         env=("EG_DEFAULT_KERNEL_NAME", "KG_DEFAULT_KERNEL_NAME"),
     )
     allowed_kernels: frozenset[str] = option(
-        "The only kernelspecs that are listed and may be started. By default all.",
+        "The only kernelspecs that are listed and may be started. By default all; where the gateway"
+        " knows users by other means than the shared token, all but those of local kernels.",
         default=(),
         takes=set[str],
         parse=parse.lower_name_set,
@@ -101,7 +102,7 @@ class KernelSettings:
         env=("EG_ALLOWED_KERNELS",),
         old_env=("EG_KERNEL_WHITELIST",),
     )
-    """In lower case; empty: all."""
+    """In lower case; empty: the default."""
     ensure_native_kernel: bool = option(
         "Offer the python3 kernel of the gateway's own Python environment.",
         default=True,

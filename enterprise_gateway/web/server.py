@@ -84,7 +84,7 @@ def build(live: LiveSettings, authorizer: Authorizer | None = None) -> web.Appli
     async def run_services(_app: web.Application) -> AsyncIterator[None]:
         async with sinks.running(services.events, live.current), services.running():
             await kernels.start()
-            await services.kernelspecs.warn_of_local_kernels()
+            await services.kernelspecs.report_local_kernels()
             services.images.start()
             yield
 

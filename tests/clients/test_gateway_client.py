@@ -199,7 +199,11 @@ def test_server_with_the_token_of_a_user_runs_that_users_kernels(
 ) -> None:
     """Whatever name the server states; the gateway has no shared token."""
     path = tmp_path / "tokens.json"
-    env = {"EG_AUTH_TOKEN": "", "EG_USER_TOKENS_FILE": str(path)}
+    env = {
+        "EG_AUTH_TOKEN": "",
+        "EG_USER_TOKENS_FILE": str(path),
+        "EG_ALLOWED_KERNELS": "python3",
+    }
     gateway = Gateway(tmp_path / "gateway", env=env)
     token = gateway.run_command("tokens", "add", "ann").stdout.strip()
     user = GatewayClient(gateway.url, token=token, username=gateway.username)

@@ -91,22 +91,29 @@ class Kernelspecs:
             raise ConfigurationError(f"Kernel spec {name} cannot be used: {spec.text}.")
         return spec
 
-    async def warn_of_local_kernels(self) -> None:
-        """Warn the operator if other users may run code as the gateway's user.
+    async def report_local_kernels(self) -> None:
+        """Tell the operator if other users may run code as the gateway's user, or are kept from it.
 
         A list of allowed kernelspecs shows that the operator has decided this.
         """
-        if self._live.current.kernels.allowed_kernels:
+        settings = self._live.current
+        if settings.kernels.allowed_kernels:
             return
-        server = self._live.current.server
+        local = [name for name, spec in (await self._installed()).items() if _is_local(spec)]
+        if local and settings.identity.is_configured:
+            _log.info(
+                "Kernels of %s are processes of the gateway's machine and user, and not offered, "
+                "since users are told apart: each of them could read what this user can, the "
+                "cluster secret included. To offer them nevertheless, name them and all others in "
+                "KernelSpecManager.allowed_kernelspecs (EG_ALLOWED_KERNELS).",
+                ", ".join(local),
+            )
+            return
         reasons = [
             "the gateway runs as root" if os.getuid() == 0 else "",
-            "" if server.ip in _LOOPBACK else f"it listens on {server.ip or 'all addresses'}",
-        ]
-        local = [
-            name
-            for name, spec in (await self.all()).items()
-            if spec.proxy_class == LOCAL_PROCESS_PROXY
+            ""
+            if settings.server.ip in _LOOPBACK
+            else f"it listens on {settings.server.ip or 'all addresses'}",
         ]
         if local and any(reasons):
             _log.warning(
@@ -117,11 +124,20 @@ class Kernelspecs:
                 " and ".join(filter(None, reasons)),
             )
 
+    async def _installed(self) -> dict[str, Kernelspec | _Fault]:
+        native = self._live.current.kernels.ensure_native_kernel
+        return await asyncio.to_thread(self._read, native=native)
+
     async def _allowed(self) -> dict[str, Kernelspec | _Fault]:
-        settings = self._live.current.kernels
-        found = await asyncio.to_thread(self._read, native=settings.ensure_native_kernel)
-        allowed = {name.lower() for name in settings.allowed_kernels}
-        return {name: spec for name, spec in found.items() if not allowed or name in allowed}
+        """Return those that the settings name; by default all, but no local one to known users."""
+        settings = self._live.current
+        found = await self._installed()
+        allowed = {name.lower() for name in settings.kernels.allowed_kernels}
+        if allowed:
+            return {name: spec for name, spec in found.items() if name in allowed}
+        if settings.identity.is_configured:
+            return {name: spec for name, spec in found.items() if not _is_local(spec)}
+        return found
 
     async def default_name(self) -> str:
         """Return the name of the kernelspec for requests that name none.
@@ -172,6 +188,10 @@ class Kernelspecs:
             if spec is not None:
                 found[NATIVE_KERNEL] = spec
         return found
+
+
+def _is_local(spec: Kernelspec | _Fault) -> bool:
+    return isinstance(spec, Kernelspec) and spec.proxy_class == LOCAL_PROCESS_PROXY
 
 
 def _folders(roots: Iterable[Path]) -> list[Path]:

@@ -1,8 +1,10 @@
 """A gateway whose clients say in a header who they are: a double of authentication."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -12,7 +14,11 @@ from enterprise_gateway.services.request_scope import set_client
 from enterprise_gateway.services.users import SHARED, USER, Scope, User
 from enterprise_gateway.settings import LiveSettings
 from enterprise_gateway.web import server
-from enterprise_gateway.web.access.identity.token_document import StoredToken, new_token
+from enterprise_gateway.web.access.identity.token_document import (
+    StoredToken,
+    encode_tokens,
+    new_token,
+)
 from enterprise_gateway.web.errors import Handler
 from harness.gateways.service import TOKEN, Answer, Service
 
@@ -57,6 +63,22 @@ def make_token(
         scopes=[scope],
         acts_for=acts_for,
         **ids,
+    )
+
+
+def know_users(live: LiveSettings, path: Path, entries: Iterable[StoredToken]) -> None:
+    """Have the gateway of these settings know users by a file of tokens.
+
+    They may start the kernels of python3, though these are local.
+    """
+    path.write_bytes(encode_tokens(entries))
+    settings = live.current
+    live.replace(
+        replace(
+            settings,
+            identity=replace(settings.identity, user_tokens_file=str(path)),
+            kernels=replace(settings.kernels, allowed_kernels=frozenset({"python3"})),
+        )
     )
 
 

@@ -15,7 +15,13 @@ MakeGateway = Callable[..., Gateway]
 @pytest.fixture
 def gateway(make_gateway: MakeGateway, tmp_path: Path) -> Gateway:
     """A gateway with a file of tokens and without a shared one; the test starts it."""
-    return make_gateway({"EG_AUTH_TOKEN": "", "EG_USER_TOKENS_FILE": str(tmp_path / "tokens.json")})
+    return make_gateway(
+        {
+            "EG_AUTH_TOKEN": "",
+            "EG_USER_TOKENS_FILE": str(tmp_path / "tokens.json"),
+            "EG_ALLOWED_KERNELS": "python3",
+        }
+    )
 
 
 @pytest.fixture

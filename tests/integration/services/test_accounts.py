@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 from harness.engines.fake_engine import FakeEngine
 from harness.gateways.service import TOKEN, Answer, Service, is_state, serve_settings
-from harness.gateways.users import make_token
+from harness.gateways.users import know_users, make_token
 from harness.waiting import eventually
 
 from enterprise_gateway.settings import LiveSettings, ResourceSettings
 from enterprise_gateway.settings.values.amounts import Quota
 from enterprise_gateway.settings.values.times import Times
-from enterprise_gateway.web.access.identity.token_document import encode_tokens
 
 MADE = {
     "ann": make_token("ann", groups=("lab",)),
@@ -38,19 +37,13 @@ SPEC = {
 def accounts(engine: FakeEngine, live: LiveSettings, tmp_path: Path) -> LiveSettings:
     """Settings with a file of tokens beside the shared one, and a kernelspec of containers."""
     del engine
-    tokens = tmp_path / "tokens.json"
-    tokens.write_bytes(encode_tokens(entry for _, entry in MADE.values()))
+    know_users(live, tmp_path / "tokens.json", (entry for _, entry in MADE.values()))
     kernels = tmp_path / "kernels"
     (kernels / "container").mkdir(parents=True)
     (kernels / "container" / "kernel.json").write_text(json.dumps(SPEC))
-    settings = live.current
-    live.replace(
-        replace(
-            settings,
-            identity=replace(settings.identity, user_tokens_file=str(tokens)),
-            host=replace(settings.host, kernelspec_folders=(kernels,)),
-        )
-    )
+    host = replace(live.current.host, kernelspec_folders=(kernels,))
+    live.replace(replace(live.current, host=host))
+    change(live, allowed_kernels=frozenset({"container", "python3"}))
     return live
 
 

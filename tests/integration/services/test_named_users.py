@@ -8,13 +8,10 @@ from typing import Any
 import pytest
 from harness.engines.fake_engine import FakeEngine
 from harness.gateways.service import TOKEN, Service, serve_settings
-from harness.gateways.users import make_token
+from harness.gateways.users import know_users, make_token
 
 from enterprise_gateway.services.users import Scope
 from enterprise_gateway.settings import LiveSettings
-from enterprise_gateway.web.access.identity.token_document import (
-    encode_tokens,
-)
 
 MADE = {
     "ann": make_token("ann"),
@@ -33,10 +30,7 @@ def bearer(name: str) -> dict[str, str]:
 async def named(engine: FakeEngine, live: LiveSettings, tmp_path: Path) -> AsyncIterator[Service]:
     """A gateway with tokens of users beside the shared one."""
     del engine
-    path = tmp_path / "tokens.json"
-    path.write_bytes(encode_tokens(entry for _, entry in MADE.values()))
-    settings = live.current
-    live.replace(replace(settings, identity=replace(settings.identity, user_tokens_file=str(path))))
+    know_users(live, tmp_path / "tokens.json", (entry for _, entry in MADE.values()))
     async with serve_settings(live) as served:
         yield served
 

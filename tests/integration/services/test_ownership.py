@@ -4,7 +4,6 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from harness.gateways.users import (
     USERS,
     Person,
     UsersGateway,
+    know_users,
     make_token,
     serve_users,
 )
@@ -549,9 +549,7 @@ async def test_token_that_leaves_the_file_closes_what_it_opened(
     """With the real way of knowing users, through a gateway that has no part in the WebSocket."""
     made = [make_token(user) for user in ("ann", "ann", "bob")]
     path = tmp_path / "tokens.json"
-    path.write_bytes(encode_tokens(entry for _, entry in made))
-    settings = live.current
-    live.replace(replace(settings, identity=replace(settings.identity, user_tokens_file=str(path))))
+    know_users(live, path, (entry for _, entry in made))
     first, second, bob = ({"Authorization": f"token {token}"} for token, _ in made)
     async with serve_settings(live) as one, serve_settings(live) as other:
         answer = await one.ask("POST", "/api/kernels", headers=first)

@@ -16,6 +16,7 @@ from enterprise_gateway.services.processproxies.registry import LOCAL_PROCESS_PR
 from enterprise_gateway.settings import (
     DockerSettings,
     HostSettings,
+    IdentitySettings,
     KernelSettings,
     LiveSettings,
     ServerSettings,
@@ -193,13 +194,50 @@ async def test_operator_is_warned_of_kernels_that_are_the_gateways_user(
         kernels=KernelSettings(ensure_native_kernel=False),
         host=host(folder),
     )
-    await Kernelspecs(LiveSettings(settings), Engine(answers=True)).warn_of_local_kernels()
+    await Kernelspecs(LiveSettings(settings), Engine(answers=True)).report_local_kernels()
     assert [("of local are" in line) for line in caplog.messages] == [True] * warns
     caplog.clear()
     for allowed in ({"container"}, {"container", "local"}):  # the operator has decided
         kernels = dataclasses.replace(settings.kernels, allowed_kernels=frozenset(allowed))
         decided = dataclasses.replace(settings, kernels=kernels)
-        await Kernelspecs(LiveSettings(decided), Engine(answers=True)).warn_of_local_kernels()
+        await Kernelspecs(LiveSettings(decided), Engine(answers=True)).report_local_kernels()
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    "identity",
+    [
+        {"user_tokens_file": "/tokens.json"},
+        {"jupyterhub_api_url": "http://hub"},
+        {"oidc_issuer": "http://issuer"},
+        {"certificate_username": "dns"},
+        {"proxy_user_header": "X-Forwarded-User"},
+    ],
+)
+async def test_local_kernels_are_not_offered_to_known_users(
+    folder: Path, caplog: pytest.LogCaptureFixture, identity: dict[str, str]
+) -> None:
+    """Unless the operator names them; the log says which they are."""
+    caplog.set_level("INFO")
+    install(folder, "local")
+    install(folder, "container", metadata={"process_proxy": {"class_name": "x.Proxy"}})
+    settings = Settings(identity=IdentitySettings(**identity), host=host(folder))
+    specs = Kernelspecs(LiveSettings(settings), Engine(answers=True))
+    assert list(await specs.all()) == ["container"]
+    for name in ("local", "python3"):
+        with pytest.raises(NotFoundError):
+            await specs.get(name)
+    await specs.report_local_kernels()
+    (line,) = caplog.messages
+    assert "of local, python3 are" in line
+    assert "EG_ALLOWED_KERNELS" in line
+
+    allowed = KernelSettings(allowed_kernels=frozenset({"local", "container"}))
+    decided = dataclasses.replace(settings, kernels=allowed)
+    specs = Kernelspecs(LiveSettings(decided), Engine(answers=True))
+    assert set(await specs.all()) == {"local", "container"}
+    caplog.clear()
+    await specs.report_local_kernels()
     assert caplog.messages == []
 
 
