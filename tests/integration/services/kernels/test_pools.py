@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from harness.gateways.service import Answer, Service, serve_settings
+from harness.gateways.service import Answer, Service, is_state, serve_settings, state_of
 from harness.waiting import eventually
 
 from enterprise_gateway.errors import ConflictError, NotFoundError
@@ -26,8 +26,9 @@ from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
 from enterprise_gateway.services.tasks import BackgroundTasks
-from enterprise_gateway.settings import LiveSettings
+from enterprise_gateway.settings import LiveSettings, ResourceSettings
 from enterprise_gateway.settings.values.schedule import ScheduledSize
+from enterprise_gateway.settings.values.times import Times
 
 pytestmark = pytest.mark.kernel
 
@@ -196,6 +197,18 @@ async def test_other_kernel_than_the_pools_is_launched(
         answer = await start(service, KERNEL_USERNAME="ann", **env)
         assert (answer.status, is_warm(answer)) == (201, False)
         assert await metric(service, "eg_pool_ready") == 1
+
+
+async def test_user_with_times_gets_a_kernel_that_has_them(live: LiveSettings) -> None:
+    """Those in the pool have the kernelspec's; its own is culled when its user's time is over."""
+    times = (("ann", Times(cull_idle_timeout=3)),)
+    async with pooling(live, 1, resources=ResourceSettings(user_times=times)) as service:
+        anns = await start(service, KERNEL_USERNAME="ann")
+        assert (anns.status, is_warm(anns)) == (201, False)
+        bobs = await start(service, KERNEL_USERNAME="bob")
+        assert is_warm(bobs)
+        await eventually(lambda: is_state(service, anns.body["id"], "gone"), deadline=DEADLINE)
+        assert await state_of(service, bobs.body["id"]) == "idle"
 
 
 async def test_burst_takes_each_kernel_once(live: LiveSettings) -> None:
