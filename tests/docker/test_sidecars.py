@@ -200,7 +200,7 @@ def test_kernel_whose_sidecar_dies_is_dead(
     kernel_id = site.start_kernel("site_eg")
     sidecar = containers(engine, kernel_id)[1]
     if is_removed:
-        sidecar.remove(force=True)
+        sidecar.remove(force=True, v=True)
     else:
         sidecar.kill()
     assert "its sidecar ended" in until_dead(site, kernel_id)
@@ -235,7 +235,7 @@ def test_sidecar_outlives_its_kernel_for_seconds_only(
 
     wait_until(has_ended, deadline=120, what="the sidecar's own end")
     assert sidecar.attrs["State"]["ExitCode"] == 3
-    sidecar.remove()
+    sidecar.remove(v=True)
 
 
 def test_missing_image_of_sidecars_is_told(tmp_path: Path, engine: docker.DockerClient) -> None:

@@ -108,7 +108,7 @@ def remove_kernels(username: str) -> None:
     kill_local_kernels(username)
     for container in find_containers(username):
         try:
-            container.remove(force=True)
+            container.remove(force=True, v=True)
         except NotFound:
             continue
         except APIError as error:
