@@ -31,7 +31,12 @@ from enterprise_gateway.settings.values.amounts import Amounts, Quota
 from enterprise_gateway.settings.values.schedule import parse_schedule
 from enterprise_gateway.settings.values.times import Times
 
-SETTINGS = Settings(kernels=KernelSettings(client_envs=frozenset({"*"})), cluster_secret=b"s" * 32)
+SETTINGS = Settings(
+    kernels=KernelSettings(
+        client_envs=frozenset({"*"}), resources=ResourceSettings(max_amounts=Amounts(gpus=1))
+    ),
+    cluster_secret=b"s" * 32,
+)
 MONDAY_NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
