@@ -33,7 +33,9 @@ from enterprise_gateway.errors import (
 )
 from enterprise_gateway.services.processproxies.contract import BaseProcessProxyABC
 from enterprise_gateway.services.processproxies.processproxy import LaunchRequest, WorkloadState
+from enterprise_gateway.services.processproxies.resources import KernelResources
 from enterprise_gateway.settings import DockerSettings
+from enterprise_gateway.settings.values.amounts import Amounts
 
 pytestmark = pytest.mark.docker
 
@@ -64,6 +66,12 @@ def too_little_memory(rig: DockerRig) -> LaunchRequest:
     return rig.edited_request("command", f"{MEMORY_HOG}; settings['mem_limit'] = '24m'")
 
 
+def beyond_its_memory(rig: DockerRig) -> LaunchRequest:
+    """Give the container that little by a limit that the gateway knows."""
+    resources = KernelResources(Amounts(memory=24 << 20))
+    return rig.edited_request("command", MEMORY_HOG, resources=resources)
+
+
 def invalid_setting(rig: DockerRig) -> LaunchRequest:
     """Ask for a setting that the engine refuses."""
     return rig.edited_request("cpuset_cpus", "'4000'")
@@ -89,6 +97,7 @@ def missing_arguments(rig: DockerRig) -> LaunchRequest:
     (silent_log, r"exit code 9\.\nIts output cannot be read\. .*does not support reading"),
     (image_without_agent, r"exit code 1\.\n.*no python3"),
     (too_little_memory, r"exit code 137 \(out of memory\)\. Ask for more \(KERNEL_MEMORY\)"),
+    (beyond_its_memory, r"exit code 137 \(out of memory: the limit is 24 MiB\)\. Ask for more"),
     (invalid_setting, r"refused to start .*CPU"),
     (
         gpus_where_there_are_none,
