@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from harness.engines.fake_engine import FakeEngine
 from harness.gateways.service import Service, is_state, serve_settings
-from harness.gateways.users import make_token
+from harness.gateways.users import know_users, make_token
 from harness.gateways.webhook_receiver import KEY, Receiver
 from harness.waiting import eventually
 
@@ -255,10 +255,7 @@ async def test_stream_ends_with_the_token_that_opened_it(
     """An admin's token that leaves the file; those of others stay."""
     made = [make_token(user, scope=Scope.ADMIN) for user in ("ann", "bob")]
     path = tmp_path / "tokens.json"
-    path.write_bytes(encode_tokens(entry for _, entry in made))
-    settings = live.current
-    identity = dataclasses.replace(settings.identity, user_tokens_file=str(path))
-    live.replace(dataclasses.replace(settings, identity=identity))
+    know_users(live, path, (entry for _, entry in made))
     ann, bob = ({"Authorization": f"token {token}"} for token, _ in made)
     async with (
         serve_settings(live) as service,

@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -583,7 +584,8 @@ async def test_jwt_that_expires_closes_what_it_opened(live: LiveSettings) -> Non
     settings = live.current
     async with serve_issuer() as issuer:
         identity = replace(settings.identity, oidc_issuer=issuer.url, oidc_audience=AUDIENCE)
-        live.replace(replace(settings, identity=identity))
+        kernels = replace(settings.kernels, allowed_kernels=frozenset({"python3"}))
+        live.replace(replace(settings, identity=identity, kernels=kernels))
         soon = time.time() - LEEWAY_SECONDS + 5
         brief, long = (
             {"Authorization": f"Bearer {issuer.sign(issuer.claims(**changes))}"}
