@@ -64,7 +64,7 @@ class KernelMetrics:
         """Export how many launches there are, counted each time that the metrics are read."""
         for name, text, count in (
             ("in_progress", "Launches under way.", in_progress),
-            ("waiting", "Launches that wait for their turn.", waiting),
+            ("waiting", "Launches of users that wait for their turn.", waiting),
         ):
             gauge = Gauge(f"eg_launches_{name}", text, registry=self.registry)
             gauge.set_function(count)

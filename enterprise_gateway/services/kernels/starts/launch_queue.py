@@ -20,6 +20,7 @@ class _Place(NamedTuple):
     """The place of a launch that waits."""
 
     kernel_id: str
+    is_background: bool
     turn: asyncio.Future[None]
     """Done when the launch gets its slot."""
 
@@ -30,6 +31,9 @@ class LaunchQueue:
     Beyond the capacity of a machine, more launches only make each of them slower, until none is
     ready in time. The users that wait get a slot in turn, so that one who starts fifty kernels
     delays another's by one, not by fifty.
+
+    Launches in the background, which no user waits for, get a slot only while no user's launch
+    waits, and leave one for users if there is more than one.
 
     Attributes:
         running: how many launches run now.
@@ -46,12 +50,14 @@ class LaunchQueue:
         self._max_waiting = max_waiting
         self._queues: OrderedDict[str, deque[_Place]] = OrderedDict()
         """The places of each user that waits; the user whose turn is next comes first."""
+        self._background: deque[_Place] = deque()
+        self._running_background = 0
         self._is_closed = False
         self.running = 0
 
     @property
     def waiting(self) -> int:
-        """How many launches wait."""
+        """How many launches of users wait."""
         return sum(map(len, self._queues.values()))
 
     def ahead(self, kernel_id: str) -> int | None:
@@ -67,7 +73,9 @@ class LaunchQueue:
         return None
 
     @contextlib.asynccontextmanager
-    async def slot(self, user: str, kernel_id: str) -> AsyncIterator[None]:
+    async def slot(
+        self, user: str, kernel_id: str, *, is_background: bool = False
+    ) -> AsyncIterator[None]:
         """Wait for a slot, and hold it in this context.
 
         A cancelled caller leaves the queue, or passes its slot on.
@@ -75,6 +83,7 @@ class LaunchQueue:
         Args:
             user: whose turn it takes.
             kernel_id: the kernel that is to be launched, for `ahead`.
+            is_background: whether no user waits for it, so that it takes no user's turn.
 
         Raises:
             UnavailableError: the queue is closed, or full.
@@ -82,43 +91,61 @@ class LaunchQueue:
         if self._is_closed:
             raise UnavailableError(STOPPING, retry_after=1.0)
         waiting = self.waiting
-        if 0 < self._max_waiting() <= waiting:
+        if not is_background and 0 < self._max_waiting() <= waiting:
             raise UnavailableError(FULL.format(waiting=waiting), retry_after=FULL_RETRY_SECONDS)
-        place = _Place(kernel_id, asyncio.get_running_loop().create_future())
-        self._queues.setdefault(user, deque()).append(place)
+        place = _Place(kernel_id, is_background, asyncio.get_running_loop().create_future())
+        queue = self._background if is_background else self._queues.setdefault(user, deque())
+        queue.append(place)
         self._hand_out()
         try:
             await place.turn
             yield
         finally:
-            if place in self._queues.get(user, ()):
-                self._leave(user, place)
+            if place in queue:
+                self._leave(user, queue, place)
             elif not place.turn.cancelled() and place.turn.exception() is None:
                 self.running -= 1
+                self._running_background -= is_background
             self._hand_out()
 
     def close(self) -> None:
         """Refuse the launches that wait, and all later ones. Running launches keep their slots."""
         self._is_closed = True
-        for queue in self._queues.values():
+        for queue in (*self._queues.values(), self._background):
             for place in queue:
                 if not place.turn.done():
                     place.turn.set_exception(UnavailableError(STOPPING, retry_after=1.0))
+            queue.clear()
         self._queues.clear()
 
-    def _leave(self, user: str, place: _Place) -> None:
-        queue = self._queues[user]
+    def _leave(self, user: str, queue: deque[_Place], place: _Place) -> None:
         queue.remove(place)
-        if not queue:
+        if not queue and queue is self._queues.get(user):
             del self._queues[user]
 
+    def _has_slot(self) -> bool:
+        return not 0 < self._limit() <= self.running
+
+    def _has_background_slot(self) -> bool:
+        limit = self._limit()
+        is_free = not limit or self._running_background < max(limit - 1, 1)
+        return is_free and not self._queues and self._has_slot()
+
     def _hand_out(self) -> None:
-        while self._queues and not 0 < self._limit() <= self.running:
+        while self._queues and self._has_slot():
             user, queue = next(iter(self._queues.items()))
-            place = queue[0]
-            self._leave(user, place)
-            if not place.turn.done():
-                self.running += 1
-                place.turn.set_result(None)
-                if user in self._queues:
-                    self._queues.move_to_end(user)
+            if self._give(user, queue) and user in self._queues:
+                self._queues.move_to_end(user)
+        while self._background and self._has_background_slot():
+            self._give("", self._background)
+
+    def _give(self, user: str, queue: deque[_Place]) -> bool:
+        """Give a slot to the first in a queue; return False if that has given up."""
+        place = queue[0]
+        self._leave(user, queue, place)
+        if place.turn.done():
+            return False
+        self.running += 1
+        self._running_background += place.is_background
+        place.turn.set_result(None)
+        return True

@@ -137,11 +137,11 @@ class Starter:
 
     @property
     def waiting(self) -> int:
-        """How many launches wait for their turn."""
+        """How many launches of users wait for their turn."""
         return self._queue.waiting
 
     async def launch_for_pool(self, proxy: BaseProcessProxyABC, launch: LaunchRequest) -> Record:
-        """Launch a kernel that no user has asked for, in its turn.
+        """Launch a kernel that no user has asked for, when no user's launch waits.
 
         Raises:
             LaunchError: the kernel did not come up.
@@ -276,7 +276,10 @@ class Starter:
             if former is not None:
                 await former.proxy.remove_workload(former.workload)
             attempt.steps.begin(Step.QUEUE)
-            async with self._queue.slot(launch.username, launch.kernel_id):
+            is_background = bool(launch.pool)
+            async with self._queue.slot(
+                launch.username, launch.kernel_id, is_background=is_background
+            ):
                 attempt.steps.begin(Step.PREPARE)
                 with explain_wait(attempt):
                     workload = await proxy.launch(launch)

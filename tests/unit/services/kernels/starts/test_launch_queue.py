@@ -22,11 +22,12 @@ class Crowd:
         self.tasks: list[asyncio.Task[None]] = []
         self.ends: list[asyncio.Event] = []
 
-    async def add(self, count: int, user: str = "ann") -> None:
+    async def add(self, count: int, user: str = "ann", *, is_background: bool = False) -> None:
         """Have that many more, of one user."""
         for _ in range(count):
             self.ends.append(asyncio.Event())
-            self.tasks.append(asyncio.create_task(self._take(len(self.tasks), user)))
+            taking = self._take(len(self.tasks), user, is_background=is_background)
+            self.tasks.append(asyncio.create_task(taking))
         await settle()
 
     async def end(self, number: int) -> None:
@@ -39,8 +40,8 @@ class Crowd:
         self.tasks[number].cancel()
         await settle()
 
-    async def _take(self, number: int, user: str) -> None:
-        async with self.queue.slot(user, str(number)):
+    async def _take(self, number: int, user: str, *, is_background: bool) -> None:
+        async with self.queue.slot(user, str(number), is_background=is_background):
             self.begun.append(number)
             await self.ends[number].wait()
 
@@ -146,13 +147,53 @@ async def test_no_limit_is_no_wait_and_a_new_limit_holds_from_then_on() -> None:
     assert crowd.begun[-1] == 9
 
 
+async def test_launches_in_the_background_come_after_those_of_all_users() -> None:
+    """However long they have waited, and though each user's turn would come after theirs."""
+    crowd = Crowd(1)
+    await crowd.add(1, "ann")
+    await crowd.add(2, "pool", is_background=True)
+    await crowd.add(2, "ann")
+    await crowd.add(1, "bob")
+    assert (crowd.queue.waiting, crowd.queue.ahead("3")) == (3, 0)
+    for number in (0, 3, 5, 4, 1, 2):
+        assert crowd.begun[-1] == number
+        await crowd.end(number)
+    assert (crowd.begun, crowd.queue.running) == ([0, 3, 5, 4, 1, 2], 0)
+
+
+@pytest.mark.parametrize(("limit", "in_background"), [(1, 1), (2, 1), (4, 3), (0, 5)])
+async def test_launches_in_the_background_leave_a_slot_to_users(
+    limit: int, in_background: int
+) -> None:
+    """If there are two; those that wait for another take no user's place, nor fill the queue."""
+    crowd = Crowd(limit)
+    crowd.max_waiting = 1
+    await crowd.add(5, "pool", is_background=True)
+    assert crowd.queue.running == in_background
+    await crowd.add(1, "ann")
+    assert crowd.begun[-1] == (5 if limit != 1 else 0)
+    assert crowd.queue.waiting == (limit == 1)
+    for number in range(6):
+        await crowd.end(number)
+    assert (sorted(crowd.begun), crowd.queue.running) == (list(range(6)), 0)
+
+
+async def test_launch_in_the_background_that_is_cancelled_holds_no_slot() -> None:
+    """Neither while it waits, nor while it runs."""
+    crowd = Crowd(2)
+    await crowd.add(3, "pool", is_background=True)
+    await crowd.leave(1)
+    await crowd.leave(0)
+    assert (crowd.begun, crowd.queue.running) == ([0, 2], 1)
+
+
 @pytest.mark.parametrize("seed", range(20))
 async def test_slots_are_never_lost(seed: int) -> None:
     """In any order of ends and departures."""
     choose = random.Random(seed)  # noqa: S311 - no secret
     crowd = Crowd(3)
     for number in range(40):
-        await crowd.add(1, f"user {number % 4}")
+        await crowd.add(1, f"user {number % 4}", is_background=number % 4 == 0)
     left = list(range(40))
     while left:
         number = left.pop(choose.randrange(len(left)))
@@ -191,9 +232,10 @@ async def test_closing_refuses_queued_launches() -> None:
     """Launches under way go on; another replica takes the others."""
     crowd = Crowd(1)
     await crowd.add(3)
+    await crowd.add(1, "pool", is_background=True)
     crowd.queue.close()
     await crowd.add(1)
     await crowd.end(0)
     outcomes = await asyncio.gather(*crowd.tasks, return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [type(None), *[UnavailableError] * 3]
+    assert [type(outcome) for outcome in outcomes] == [type(None), *[UnavailableError] * 4]
     assert (crowd.begun, crowd.queue.running, crowd.queue.waiting) == ([0], 0, 0)
