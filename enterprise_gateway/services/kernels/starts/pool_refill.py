@@ -6,25 +6,18 @@ import functools
 import logging
 import random
 import time
-import uuid
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from enterprise_gateway.errors import (
-    ConfigurationError,
-    ConflictError,
-    GatewayError,
-    UnavailableError,
-)
-from enterprise_gateway.services.kernels.planning.launches import with_kernel_id
+from enterprise_gateway.errors import ConfigurationError, GatewayError
 from enterprise_gateway.services.kernels.pools.balance import Balance, balance
+from enterprise_gateway.services.kernels.pools.pace import Load, may_launch
 from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool, pool_size
 from enterprise_gateway.services.kernels.pools.pools import DISCARD_SECONDS, Pools
-from enterprise_gateway.services.kernels.pools.trouble import Trouble
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
+from enterprise_gateway.services.kernels.starts.pool_launches import PoolLaunches
 from enterprise_gateway.services.kernels.starts.starter import Starter
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
@@ -39,11 +32,8 @@ from enterprise_gateway.settings import LiveSettings
 CHECK_SECONDS = 1.0
 PLAN_SECONDS = 10.0
 """How often kernelspecs and images are looked at."""
-QUIET_SECONDS = 2.0
-"""How long after a kernel was taken the next is launched: its user's first cells come first."""
 SPREAD_SECONDS = 0.5
 """Gateways that see a gap at the same time fill it at different times, and see each other's."""
-MAX_LAUNCHES = 2
 
 _log = logging.getLogger(__name__)
 
@@ -67,9 +57,10 @@ class PoolRefill:
         self._pools = pools
         self._starter = starter
         self._tasks = BackgroundTasks()
+        self._launches = PoolLaunches(live, proxies, pools, starter)
         self._changed = asyncio.Event()
-        self._launching: Counter[str] = Counter()
-        self._trouble: dict[str, Trouble] = {}
+        self._missing_since: dict[str, float] = {}
+        """Since when kernels have been missing in a pool, by key."""
         self._outdated: set[str] = set()
         self._largest: dict[str, int] = {}
         """The largest size of each pool so far, by key."""
@@ -85,6 +76,7 @@ class PoolRefill:
     async def close(self) -> None:
         """Stop. Kernels in pools stay, for other gateways and later ones."""
         await self._tasks.cancel()
+        await self._launches.close()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -115,7 +107,7 @@ class PoolRefill:
         keys = {pool.key for pool in pools.values()}
         self._outdated |= {pool.key for pool in self._pools.current.values()} - keys
         self._outdated -= keys
-        self._trouble = {key: one for key, one in self._trouble.items() if key in keys}
+        self._launches.keep(keys)
         self._largest = {
             pool.key: max(pool.size, self._largest.get(pool.key, 0)) for pool in pools.values()
         }
@@ -153,6 +145,7 @@ class PoolRefill:
             record = members[workload]
             if record.is_takeable:
                 self._tasks.begin_once(record, functools.partial(self._end, record))
+        self._missing_since = {key: self._missing_since.get(key, now) for key in found.missing}
         for key in found.missing:
             if self._may_launch(key, now):
                 self._tasks.begin_once(key, functools.partial(self._fill, pools[key]))
@@ -164,8 +157,7 @@ class PoolRefill:
         for _ in range(self._find_balance(self._members()).missing.get(pool.key, 0)):
             if not self._may_launch(pool.key, now):
                 break
-            self._launching[pool.key] += 1
-            self._tasks.begin(self._launch(pool))
+            self._launches.begin(pool)
 
     def _members(self) -> dict[Workload, Record]:
         """Return the kernels that users can be given, now or soon.
@@ -182,7 +174,8 @@ class PoolRefill:
     def _find_balance(self, members: Iterable[Workload]) -> Balance:
         sizes = {pool.key: pool.size for pool in self._pools.current.values()}
         reduced = {key for key, size in sizes.items() if size < self._largest.get(key, 0)}
-        return balance(sizes, self._outdated, reduced, members, self._launching, time.time())
+        under_way = self._launches.under_way
+        return balance(sizes, self._outdated, reduced, members, under_way, time.time())
 
     def _note_given_away(self, now: float) -> None:
         """Note when any gateway has given a kernel to a user."""
@@ -196,61 +189,14 @@ class PoolRefill:
         self._given_away = given_away
 
     def _may_launch(self, key: str, now: float) -> bool:
-        """Say whether a pool may be refilled now: users come first."""
-        if self._launching.total() >= MAX_LAUNCHES or self._starter.waiting:
-            return False
-        is_quiet = now - self._pools.last_taken >= QUIET_SECONDS
-        trouble = self._trouble.get(key, Trouble())
-        return trouble.may_launch(now) and (is_quiet or not self._pools.ready(key))
-
-    async def _launch(self, pool: Pool) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            secret = self._live.current.cluster_secret
-            launch = with_kernel_id(pool.launch, str(uuid.uuid4()), secret)
-            launch = replace(launch, pool=pool.key)
-            proxy = self._proxies.get(pool.proxy_class)
-            with self._pools.upcoming.launching(pool.kernel_name) as upcoming:
-                record = await self._starter.launch_for_pool(proxy, launch)
-                await self._check_takeable(record)
-                upcoming.record = record
-        except ConflictError:
-            _log.info("Kernel %s was taken from its pool at once", launch.kernel_id)
-        except GatewayError as exc:
-            self._report_failure(pool, exc, loop.time())
-        else:
-            self._trouble.pop(pool.key, None)
-            _log.info("Kernel %s (%s) is ready in its pool", launch.kernel_id, pool.kernel_name)
-        finally:
-            self._launching[pool.key] -= 1
-
-    async def _check_takeable(self, record: Record) -> None:
-        """End a kernel that no gateway can take.
-
-        Raises:
-            ConflictError: it was taken.
-            UnavailableError: its agent does not answer.
-            ConfigurationError: none of its kind can be taken.
-        """
-        if record.is_takeable:
-            return
-        if record.agent is None or record.state is None or record.state.pooled:
-            return  # it is known to be in the pool, or will be, or is gone
-        await self._pools.discard(record)
-        raise ConfigurationError(
-            "Its kernels cannot be given to users while they run: their launch script sets no "
-            "label enterprise-gateway.pool, their image has an older agent or no name for the "
-            "user id, or they run beside a sidecar."
+        load = Load(
+            waiting=self._starter.waiting,
+            launching=self._launches.launching,
+            of_pool=self._launches.under_way.get(key, 0),
+            since_taken=now - self._pools.last_taken,
+            since_missing=now - self._missing_since.get(key, now),
         )
-
-    def _report_failure(self, pool: Pool, error: GatewayError, now: float) -> None:
-        """Report a launch that failed; an engine that is away says nothing of the pool."""
-        trouble = self._trouble.setdefault(pool.key, Trouble())
-        trouble.add(now, is_engine_away=isinstance(error, UnavailableError))
-        end = " It is not filled until that changes." if trouble.is_given_up else ""
-        _log.warning(
-            "The pool of kernelspec %s could not be filled: %s%s", pool.kernel_name, error, end
-        )
+        return may_launch(load) and self._launches.may_try(key, now)
 
     async def _end(self, record: Record) -> None:
         """End a kernel unless a user takes it first."""

@@ -140,13 +140,14 @@ class Starter:
         """How many launches of users wait for their turn."""
         return self._queue.waiting
 
-    async def launch_for_pool(self, proxy: BaseProcessProxyABC, launch: LaunchRequest) -> Record:
+    async def launch_for_pool(
+        self, proxy: BaseProcessProxyABC, launch: LaunchRequest, attempt: Attempt
+    ) -> Record:
         """Launch a kernel that no user has asked for, when no user's launch waits.
 
         Raises:
             LaunchError: the kernel did not come up.
         """
-        attempt = Attempt(launch.kernel_id, launch.kernel_name, launch.username)
         return await self._launch(proxy, launch, attempt)
 
     async def start_again(self, record: Record) -> None:

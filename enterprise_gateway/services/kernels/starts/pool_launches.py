@@ -1,0 +1,123 @@
+"""The launches for pools that are under way here, and what became of earlier ones."""
+
+import asyncio
+import logging
+import uuid
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+
+from enterprise_gateway.errors import (
+    ConfigurationError,
+    ConflictError,
+    GatewayError,
+    UnavailableError,
+)
+from enterprise_gateway.services.kernels.planning.launches import with_kernel_id
+from enterprise_gateway.services.kernels.pools.pool import Pool
+from enterprise_gateway.services.kernels.pools.pools import Pools
+from enterprise_gateway.services.kernels.pools.trouble import Trouble
+from enterprise_gateway.services.kernels.registry.records import Record
+from enterprise_gateway.services.kernels.starts.attempts import Attempt
+from enterprise_gateway.services.kernels.starts.starter import Starter
+from enterprise_gateway.services.processproxies.registry import ProxyRegistry
+from enterprise_gateway.services.processproxies.steps import Step
+from enterprise_gateway.services.tasks import BackgroundTasks
+from enterprise_gateway.settings import LiveSettings
+
+_log = logging.getLogger(__name__)
+
+
+class PoolLaunches:
+    """Launches kernels for pools."""
+
+    def __init__(
+        self, live: LiveSettings, proxies: ProxyRegistry, pools: Pools, starter: Starter
+    ) -> None:
+        self._live = live
+        self._proxies = proxies
+        self._pools = pools
+        self._starter = starter
+        self._tasks = BackgroundTasks()
+        self._under_way: dict[str, tuple[Pool, Attempt]] = {}
+        """By the kernel's id."""
+        self._trouble: dict[str, Trouble] = {}
+
+    async def close(self) -> None:
+        """Give up the launches under way."""
+        await self._tasks.cancel()
+
+    @property
+    def under_way(self) -> Mapping[str, int]:
+        """How many there are for each pool, by its key."""
+        return Counter(pool.key for pool, _ in self._under_way.values())
+
+    @property
+    def launching(self) -> int:
+        """How many there are but for those that wait for an image."""
+        return sum(attempt.steps.step is not Step.PULL for _, attempt in self._under_way.values())
+
+    def may_try(self, key: str, now: float) -> bool:
+        """Say whether a pool may have another launch, by what became of its earlier ones."""
+        return self._trouble.get(key, Trouble()).may_launch(now)
+
+    def keep(self, keys: Collection[str]) -> None:
+        """Forget the troubles of all other pools."""
+        self._trouble = {key: one for key, one in self._trouble.items() if key in keys}
+
+    def begin(self, pool: Pool) -> None:
+        """Launch a kernel for a pool."""
+        secret = self._live.current.cluster_secret
+        launch = replace(with_kernel_id(pool.launch, str(uuid.uuid4()), secret), pool=pool.key)
+        attempt = Attempt(launch.kernel_id, launch.kernel_name, launch.username)
+        self._under_way[launch.kernel_id] = pool, attempt
+        self._tasks.begin(self._run(replace(pool, launch=launch), attempt))
+
+    async def _run(self, pool: Pool, attempt: Attempt) -> None:
+        try:
+            await self._launch(pool, attempt)
+        except ConflictError:
+            _log.info("Kernel %s was taken from its pool at once", attempt.kernel_id)
+        except GatewayError as exc:
+            self._report_failure(pool, exc)
+        else:
+            self._trouble.pop(pool.key, None)
+            _log.info("Kernel %s (%s) is ready in its pool", attempt.kernel_id, pool.kernel_name)
+        finally:
+            del self._under_way[attempt.kernel_id]
+
+    async def _launch(self, pool: Pool, attempt: Attempt) -> None:
+        proxy = self._proxies.get(pool.proxy_class)
+        with self._pools.upcoming.launching(pool.kernel_name) as upcoming:
+            record = await self._starter.launch_for_pool(proxy, pool.launch, attempt)
+            await self._check_takeable(record)
+            upcoming.record = record
+
+    async def _check_takeable(self, record: Record) -> None:
+        """End a kernel that no gateway can take.
+
+        Raises:
+            ConflictError: it was taken.
+            UnavailableError: its agent does not answer.
+            ConfigurationError: none of its kind can be taken.
+        """
+        if record.is_takeable:
+            return
+        if record.agent is None or record.state is None or record.state.pooled:
+            return  # it is known to be in the pool, or will be, or is gone
+        await self._pools.discard(record)
+        raise ConfigurationError(
+            "Its kernels cannot be given to users while they run: their launch script sets no "
+            "label enterprise-gateway.pool, their image has an older agent or no name for the "
+            "user id, or they run beside a sidecar."
+        )
+
+    def _report_failure(self, pool: Pool, error: GatewayError) -> None:
+        """Report a launch that failed; an engine that is away says nothing of the pool."""
+        trouble = self._trouble.setdefault(pool.key, Trouble())
+        now = asyncio.get_running_loop().time()
+        trouble.add(now, is_engine_away=isinstance(error, UnavailableError))
+        end = " It is not filled until that changes." if trouble.is_given_up else ""
+        _log.warning(
+            "The pool of kernelspec %s could not be filled: %s%s", pool.kernel_name, error, end
+        )
