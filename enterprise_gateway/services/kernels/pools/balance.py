@@ -20,6 +20,19 @@ SURPLUS_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """A pool as it should be."""
+
+    size: int
+    reduced: float = 0.0
+    """When this gateway saw it become smaller, in seconds since the epoch.
+
+    Kernels from before that are of a size that was given up; later ones are of a gateway that has
+    been told of a larger size, or not yet of the smaller one.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Balance:
     """What follows from the kernels that are in pools now."""
 
@@ -30,9 +43,8 @@ class Balance:
 
 
 def balance(
-    sizes: Mapping[str, int],
-    outdated: Collection[str],
-    reduced: Collection[str],
+    pools: Mapping[str, Wanted],
+    gone: Mapping[str, float],
     pooled: Iterable[Workload],
     launching: Mapping[str, int],
     now: float,
@@ -40,9 +52,8 @@ def balance(
     """Compare the pools as they are with what they should be.
 
     Args:
-        sizes: of the pools that there should be, by key.
-        outdated: the keys of former pools of this gateway's kernelspecs.
-        reduced: the keys of pools that are smaller now than this gateway has known them.
+        pools: those that there should be, by key.
+        gone: when pools of this gateway's kernelspecs ceased to be, by key; as `Wanted.reduced`.
         pooled: the living workloads that are in pools.
         launching: how many more this gateway launches, by key.
         now: seconds since the epoch.
@@ -52,19 +63,23 @@ def balance(
         members[workload.pool].append(workload)
     surplus: list[Workload] = []
     for key, workloads in members.items():
-        if key in sizes:
+        if key in pools:
+            wanted = pools[key]
             surplus.extend(
                 workload
-                for workload in sorted(workloads, key=_age_key)[sizes[key] :]
-                if key in reduced or now - workload.created > SURPLUS_SECONDS
+                for workload in sorted(workloads, key=_age_key)[wanted.size :]
+                if workload.created < wanted.reduced or now - workload.created > SURPLUS_SECONDS
             )
         else:
             surplus.extend(
                 workload
                 for workload in workloads
-                if key in outdated or now - workload.created > FOREIGN_SECONDS
+                if workload.created < gone.get(key, 0.0) or now - workload.created > FOREIGN_SECONDS
             )
-    missing = {key: size - len(members[key]) - launching.get(key, 0) for key, size in sizes.items()}
+    missing = {
+        key: wanted.size - len(members[key]) - launching.get(key, 0)
+        for key, wanted in pools.items()
+    }
     return Balance({key: count for key, count in missing.items() if count > 0}, surplus)
 
 

@@ -52,12 +52,17 @@ class Pool:
         return _digest([self.plan, self.image_id])
 
 
-def pool_size(spec: Kernelspec, settings: KernelSettings, moment: datetime) -> int:
-    """Return how many kernels of a kernelspec are kept ready at a moment of the clock."""
-    for scheduled in settings.pool_schedule:
-        if scheduled.name == spec.name and scheduled.holds(moment):
-            return scheduled.size
-    return dict(settings.pool_sizes).get(spec.name, spec.config.pool_size or 0)
+def pool_size(spec: Kernelspec, settings: KernelSettings, moment: datetime) -> int | None:
+    """Return how many kernels of a kernelspec are kept ready at a moment of the clock.
+
+    0: none now; None: it never has a pool.
+    """
+    scheduled = [each for each in settings.pool_schedule if each.name == spec.name]
+    for each in scheduled:
+        if each.holds(moment):
+            return each.size
+    size = dict(settings.pool_sizes).get(spec.name, spec.config.pool_size)
+    return 0 if size is None and scheduled else size
 
 
 def plan_pool(spec: Kernelspec, settings: Settings, size: int = 0, image_id: str = "") -> Pool:

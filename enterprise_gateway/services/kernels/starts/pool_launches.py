@@ -91,7 +91,18 @@ class PoolLaunches:
         with self._pools.upcoming.launching(pool.kernel_name) as upcoming:
             record = await self._starter.launch_for_pool(proxy, pool.launch, attempt)
             await self._check_takeable(record)
+            await self._check_wanted(pool, record)
             upcoming.record = record
+
+    async def _check_wanted(self, pool: Pool, record: Record) -> None:
+        """End a kernel whose pool has ceased to be since its launch began.
+
+        Raises:
+            ConflictError: it was taken.
+            UnavailableError: its agent does not answer.
+        """
+        if all(current.key != pool.key for current in self._pools.current.values()):
+            await self._pools.discard(record)
 
     async def _check_takeable(self, record: Record) -> None:
         """End a kernel that no gateway can take.

@@ -6,12 +6,13 @@ import functools
 import logging
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from enterprise_gateway.errors import ConfigurationError, GatewayError
 from enterprise_gateway.services.kernels.pools.balance import Balance, balance
+from enterprise_gateway.services.kernels.pools.history import PoolHistory
 from enterprise_gateway.services.kernels.pools.pace import Load, may_launch
 from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool, pool_size
 from enterprise_gateway.services.kernels.pools.pools import DISCARD_SECONDS, Pools
@@ -61,9 +62,9 @@ class PoolRefill:
         self._changed = asyncio.Event()
         self._missing_since: dict[str, float] = {}
         """Since when kernels have been missing in a pool, by key."""
-        self._outdated: set[str] = set()
-        self._largest: dict[str, int] = {}
-        """The largest size of each pool so far, by key."""
+        self._plans: Mapping[str, Pool] = {}
+        """The pools that there should be, by kernelspec; also those of size 0."""
+        self._history = PoolHistory()
         self._given_away: set[str] = set()
         """The ids of kernels that users have taken from pools, by whichever gateway."""
         self._reported: dict[str, str] = {}
@@ -87,7 +88,7 @@ class PoolRefill:
                     self._changed.clear()
                     next_plan = loop.time() + PLAN_SECONDS
                     await self._plan()
-                if self._pools.current or any(record.is_pooled for record in self._registry):
+                if self._plans or any(record.is_pooled for record in self._registry):
                     await self._registry.ensure_listed()
                     self._balance(loop.time())
             except GatewayError as exc:
@@ -104,21 +105,17 @@ class PoolRefill:
             pool = await self._plan_one(spec)
             if pool is not None:
                 pools[spec.name] = pool
-        keys = {pool.key for pool in pools.values()}
-        self._outdated |= {pool.key for pool in self._pools.current.values()} - keys
-        self._outdated -= keys
-        self._launches.keep(keys)
-        self._largest = {
-            pool.key: max(pool.size, self._largest.get(pool.key, 0)) for pool in pools.values()
-        }
-        self._pools.current = pools
+        self._plans = pools
+        self._history.plan(pools.values(), time.time())
+        self._launches.keep(self._history.wanted)
+        self._pools.current = {name: pool for name, pool in pools.items() if pool.size}
 
     async def _plan_one(self, spec: Kernelspec) -> Pool | None:
         settings = self._live.current
-        known = self._pools.current.get(spec.name)
+        known = self._plans.get(spec.name)
         try:
             size = pool_size(spec, settings.kernels, datetime.now().astimezone())
-            if not size:
+            if size is None:
                 return None
             proxy = self._proxies.get(spec.proxy_class)
             _check_keeps_pools(proxy)
@@ -138,7 +135,7 @@ class PoolRefill:
 
     def _balance(self, now: float) -> None:
         self._note_given_away(now)
-        pools = {pool.key: pool for pool in self._pools.current.values()}
+        pools = {pool.key: pool for pool in self._plans.values()}
         members = self._members()
         found = self._find_balance(members)
         for workload in found.surplus:
@@ -172,10 +169,9 @@ class PoolRefill:
         }
 
     def _find_balance(self, members: Iterable[Workload]) -> Balance:
-        sizes = {pool.key: pool.size for pool in self._pools.current.values()}
-        reduced = {key for key, size in sizes.items() if size < self._largest.get(key, 0)}
         under_way = self._launches.under_way
-        return balance(sizes, self._outdated, reduced, members, under_way, time.time())
+        history = self._history
+        return balance(history.wanted, history.gone, members, under_way, time.time())
 
     def _note_given_away(self, now: float) -> None:
         """Note when any gateway has given a kernel to a user."""

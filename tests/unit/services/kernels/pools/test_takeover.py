@@ -255,7 +255,14 @@ def test_setting_goes_before_the_kernelspec() -> None:
     settings = KernelSettings(pool_sizes=(("py", 4),))
     assert pool_size(make_spec(pool_size=1), settings, MONDAY_NOON) == 4
     assert pool_size(make_spec(pool_size=1), KernelSettings(), MONDAY_NOON) == 1
-    assert pool_size(make_spec(), KernelSettings(), MONDAY_NOON) == 0
+    assert pool_size(make_spec(pool_size=0), KernelSettings(), MONDAY_NOON) == 0
+
+
+def test_pool_that_is_scheduled_off_is_one() -> None:
+    """Another replica may fill it a moment earlier; a kernelspec without any size has none."""
+    settings = KernelSettings(pool_schedule=parse_schedule(["07:00-08:00 py=20"]))
+    assert pool_size(make_spec(), settings, MONDAY_NOON) == 0
+    assert pool_size(make_spec(), KernelSettings(), MONDAY_NOON) is None
 
 
 def test_schedule_goes_before_the_other_setting() -> None:
