@@ -45,6 +45,8 @@ class Pool:
     """The image that kernels would be launched from now, "" if they need none."""
     launch: LaunchRequest
     """The launch of one of its kernels; each has an id of its own."""
+    lacks_image: bool = False
+    """Whether the engine has no image yet: its id, and so the pool's key, is not known."""
 
     @property
     def key(self) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import uuid
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from enterprise_gateway.errors import (
@@ -32,12 +32,27 @@ class PoolLaunches:
     """Launches kernels for pools."""
 
     def __init__(
-        self, live: LiveSettings, proxies: ProxyRegistry, pools: Pools, starter: Starter
+        self,
+        live: LiveSettings,
+        proxies: ProxyRegistry,
+        pools: Pools,
+        starter: Starter,
+        on_image: Callable[[], None],
     ) -> None:
+        """Launch nothing yet.
+
+        Args:
+            live: the settings.
+            proxies: the process proxies.
+            pools: the pools.
+            starter: launches the kernels.
+            on_image: called when an image is there that a pool lacked, which is another pool then.
+        """
         self._live = live
         self._proxies = proxies
         self._pools = pools
         self._starter = starter
+        self._on_image = on_image
         self._tasks = BackgroundTasks()
         self._under_way: dict[str, tuple[Pool, Attempt]] = {}
         """By the kernel's id."""
@@ -75,6 +90,9 @@ class PoolLaunches:
 
     async def _run(self, pool: Pool, attempt: Attempt) -> None:
         try:
+            if pool.lacks_image and await self._pull(pool, attempt):
+                self._on_image()
+                return
             await self._launch(pool, attempt)
         except ConflictError:
             _log.info("Kernel %s was taken from its pool at once", attempt.kernel_id)
@@ -85,6 +103,13 @@ class PoolLaunches:
             _log.info("Kernel %s (%s) is ready in its pool", attempt.kernel_id, pool.kernel_name)
         finally:
             del self._under_way[attempt.kernel_id]
+
+    async def _pull(self, pool: Pool, attempt: Attempt) -> bool:
+        """Wait for a pool's image, whose id its kernels carry; return whether it is there now."""
+        proxy = self._proxies.get(pool.proxy_class)
+        await proxy.prepare(replace(pool.launch, steps=attempt.steps))
+        image = await proxy.find_image(pool.launch)
+        return image is not None and image.is_present
 
     async def _launch(self, pool: Pool, attempt: Attempt) -> None:
         proxy = self._proxies.get(pool.proxy_class)

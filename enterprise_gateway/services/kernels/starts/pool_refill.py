@@ -58,8 +58,8 @@ class PoolRefill:
         self._pools = pools
         self._starter = starter
         self._tasks = BackgroundTasks()
-        self._launches = PoolLaunches(live, proxies, pools, starter)
         self._changed = asyncio.Event()
+        self._launches = PoolLaunches(live, proxies, pools, starter, self._changed.set)
         self._missing_since: dict[str, float] = {}
         """Since when kernels have been missing in a pool, by key."""
         self._plans: Mapping[str, Pool] = {}
@@ -121,7 +121,8 @@ class PoolRefill:
             _check_keeps_pools(proxy)
             pool = plan_pool(spec, settings, size)
             image = await proxy.find_image(pool.launch)
-            pool = replace(pool, image_id=image.image_id if image is not None else "")
+            if image is not None:
+                pool = replace(pool, image_id=image.image_id, lacks_image=not image.is_present)
         except ConfigurationError as exc:
             if self._reported.get(spec.name) != str(exc):
                 self._reported[spec.name] = str(exc)
