@@ -146,6 +146,38 @@ async def test_unclaimed_kernel_ends_in_order(identities: list[Identity]) -> Non
         assert agent.log().count("no client claimed it within 6 s") == 1
 
 
+async def test_kernel_that_no_user_takes_from_its_pool_ends_in_order(
+    identities: list[Identity],
+) -> None:
+    """No gateway may look after the pool any more."""
+    async with (
+        gateway(identities[0]) as peer,
+        Agent(env=peer.env, settings={"pool_ttl": 6}) as agent,
+    ):
+        await agent.until_state("idle")
+        async with agent.session().get("/v1/events") as events:
+            assert (await agent.state())["pooled"] is True
+            last = [json.loads(line) async for line in events.content if line.strip()][-1]
+        assert await agent.wait() == 0
+        assert (last["execution_state"], last["reason"]) == ("dead", None)
+        assert (last["ended_by"], last["pooled"]) == ("agent", True)
+
+
+async def test_kernel_that_a_user_has_taken_outlives_its_time_in_the_pool(
+    identities: list[Identity],
+) -> None:
+    """It is the user's, for as long as the user wants."""
+    async with (
+        gateway(identities[0]) as peer,
+        Agent(env=peer.env, settings={"pool_ttl": 6}) as agent,
+    ):
+        await agent.until_state("idle")
+        assert (await agent.request("POST", "/v1/take", {"username": "bob"}))[0] == 200
+        with pytest.raises(TimeoutError):
+            await agent.wait(deadline=7)
+        assert (await agent.state())["username"] == "bob"
+
+
 async def test_unclaimed_kernel_beside_its_agent_ends_too(identities: list[Identity]) -> None:
     """A sidecar ends the kernel of the other container, and then its launcher."""
     settings = {"claim_timeout": 1, "shutdown_wait_time": 60.0}

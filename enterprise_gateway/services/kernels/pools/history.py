@@ -20,17 +20,20 @@ class PoolHistory:
 
     def plan(self, pools: Iterable[Pool], now: float) -> None:
         """Note which pools there should be from now on."""
-        before, sizes = self.wanted, {pool.key: pool.size for pool in pools}
+        current = {pool.key: pool for pool in pools}
+        gone = {**self.gone, **dict.fromkeys(self.wanted.keys() - current.keys(), now)}
         self.wanted = {
-            key: _follow(before.get(key, Wanted(size)), size, now) for key, size in sizes.items()
+            key: _follow(self.wanted.get(key), pool, now) for key, pool in current.items()
         }
-        gone = {**self.gone, **dict.fromkeys(before.keys() - sizes.keys(), now)}
         self.gone = {
             key: since
             for key, since in gone.items()
-            if key not in sizes and now - since <= FOREIGN_SECONDS
+            if key not in current and now - since <= FOREIGN_SECONDS
         }
 
 
-def _follow(before: Wanted, size: int, now: float) -> Wanted:
-    return Wanted(size, now if size < before.size else before.reduced)
+def _follow(before: Wanted | None, pool: Pool, now: float) -> Wanted:
+    reduced = before.reduced if before is not None else 0.0
+    if before is not None and pool.size < before.size:
+        reduced = now
+    return Wanted(pool.size, pool.ttl, reduced)

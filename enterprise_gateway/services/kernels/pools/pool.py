@@ -45,6 +45,8 @@ class Pool:
     """The image that kernels would be launched from now, "" if they need none."""
     launch: LaunchRequest
     """The launch of one of its kernels; each has an id of its own."""
+    ttl: int
+    """After how many seconds agents end its kernels."""
     lacks_image: bool = False
     """Whether the engine has no image yet: its id, and so the pool's key, is not known."""
 
@@ -85,6 +87,7 @@ def plan_pool(spec: Kernelspec, settings: Settings, size: int = 0, image_id: str
         _digest([*plan, launch.agent_settings, launch.resources]),
         image_id,
         launch,
+        settings.kernels.pool_ttl,
     )
 
 

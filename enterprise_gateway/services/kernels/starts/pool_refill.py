@@ -6,7 +6,7 @@ import functools
 import logging
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -169,10 +169,11 @@ class PoolRefill:
             or (record.is_pooled and record.is_starting and not record.is_over.is_set())
         }
 
-    def _find_balance(self, members: Iterable[Workload]) -> Balance:
+    def _find_balance(self, members: Mapping[Workload, Record]) -> Balance:
         under_way = self._launches.under_way
         history = self._history
-        return balance(history.wanted, history.gone, members, under_way, time.time())
+        pooled = {workload: record.is_takeable for workload, record in members.items()}
+        return balance(history.wanted, history.gone, pooled, under_way, time.time())
 
     def _note_given_away(self, now: float) -> None:
         """Note when any gateway has given a kernel to a user."""

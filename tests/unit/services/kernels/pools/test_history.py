@@ -46,7 +46,8 @@ def member(kernel_id: str, created: float, of: Pool) -> Workload:
 
 def ended(history: PoolHistory, members: list[Workload], now: float) -> list[str]:
     """Return the ids of the kernels that a gateway ends."""
-    found = balance(history.wanted, history.gone, members, {}, now)
+    pooled = dict.fromkeys(members, True)
+    found = balance(history.wanted, history.gone, pooled, {}, now)
     return [workload.kernel_id for workload in found.surplus]
 
 
