@@ -1,6 +1,7 @@
 """Metrics about pools, for Prometheus."""
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
@@ -13,19 +14,28 @@ New process: a kernel was taken, and its process replaced. Unfit: another contai
 """
 
 
+class Level(NamedTuple):
+    """How full a pool is."""
+
+    size: int
+    """How many kernels should be ready."""
+    ready: int
+    is_given_up: bool
+
+
 class PoolMetrics(Collector):
     """How full the pools are, and how many starts they served."""
 
     def __init__(
-        self, registry: CollectorRegistry, sizes: Callable[[], Mapping[str, tuple[int, int]]]
+        self, registry: CollectorRegistry, levels: Callable[[], Mapping[str, Level]]
     ) -> None:
         """Register.
 
         Args:
             registry: of the service.
-            sizes: returns, by kernelspec, how many kernels should be ready, and how many are.
+            levels: returns how full the pools are, by kernelspec.
         """
-        self._sizes = sizes
+        self._levels = levels
         self._starts = Counter(
             "eg_pool_starts",
             "Starts of kernelspecs that have a pool, by what became of them there.",
@@ -35,13 +45,20 @@ class PoolMetrics(Collector):
         registry.register(self)
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """Return the sizes of the pools."""
-        size = GaugeMetricFamily("eg_pool_size", "Kernels to keep ready.", labels=["kernel_name"])
-        ready = GaugeMetricFamily("eg_pool_ready", "Kernels that are.", labels=["kernel_name"])
-        for name, (wanted, there) in self._sizes().items():
-            size.add_metric([name], wanted)
-            ready.add_metric([name], there)
-        return [size, ready]
+        """Return how full the pools are."""
+        size, ready, given_up = (
+            GaugeMetricFamily(f"eg_pool_{name}", text, labels=["kernel_name"])
+            for name, text in (
+                ("size", "Kernels to keep ready."),
+                ("ready", "Kernels that are."),
+                ("given_up", "1 if so many launches failed that no more are tried."),
+            )
+        )
+        for name, level in self._levels().items():
+            size.add_metric([name], level.size)
+            ready.add_metric([name], level.ready)
+            given_up.add_metric([name], level.is_given_up)
+        return [size, ready, given_up]
 
     def count(self, kernel_name: str, outcome: str) -> None:
         """Count a start."""

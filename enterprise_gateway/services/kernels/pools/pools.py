@@ -17,10 +17,12 @@ from enterprise_gateway.services.kernels.pools.metrics import (
     NONE_READY,
     TAKEN,
     UNFIT,
+    Level,
     PoolMetrics,
 )
 from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool
 from enterprise_gateway.services.kernels.pools.takeover import Process, Takeover, plan_takeover
+from enterprise_gateway.services.kernels.pools.trouble import Trouble
 from enterprise_gateway.services.kernels.pools.upcoming import UpcomingKernels
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
@@ -48,17 +50,19 @@ class Pools:
         upcoming: the launches for pools that are under way here.
         current: the pools as they should be, by kernelspec.
         last_taken: when a kernel was last taken, by the event loop's clock.
+        troubles: the failures of this gateway's launches for pools, by the pool's key.
     """
 
     def __init__(self, live: LiveSettings, registry: Registry, tasks: BackgroundTasks) -> None:
         self._live = live
         self._registry = registry
         self._tasks = tasks
-        self._metrics = PoolMetrics(registry.metrics.registry, self._sizes)
+        self._metrics = PoolMetrics(registry.metrics.registry, self._levels)
         self._reserved: set[Record] = set()
         self.upcoming = UpcomingKernels()
         self.current: Mapping[str, Pool] = {}
         self.last_taken = 0.0
+        self.troubles: dict[str, Trouble] = {}
 
     def ready(self, key: str) -> list[Record]:
         """Return the kernels of a pool that can be taken, the oldest first."""
@@ -138,8 +142,15 @@ class Pools:
         if coming is not None:
             yield coming
 
-    def _sizes(self) -> dict[str, tuple[int, int]]:
-        return {name: (pool.size, len(self.ready(pool.key))) for name, pool in self.current.items()}
+    def _levels(self) -> dict[str, Level]:
+        return {
+            name: Level(
+                pool.size,
+                len(self.ready(pool.key)),
+                self.troubles.get(pool.key, Trouble()).is_given_up,
+            )
+            for name, pool in self.current.items()
+        }
 
     def _plan(self, pool: Pool, spec: Kernelspec, launch: LaunchRequest) -> Takeover | None:
         settings = self._live.current

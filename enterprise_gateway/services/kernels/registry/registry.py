@@ -23,6 +23,7 @@ from enterprise_gateway.services.kernels.registry.ended import (
 )
 from enterprise_gateway.services.kernels.registry.events import KernelEvents
 from enterprise_gateway.services.kernels.registry.exits import (
+    Death,
     decide_exit,
     is_orphan,
 )
@@ -215,6 +216,10 @@ class Registry:
             self._ended.mark(record.workload)
         record.forget()
         self._links.detach(record)
+
+    def unknown_death(self, record: Record) -> Death | None:
+        """Return how a kernel died that no client knew; None: it lives, or ended on request."""
+        return self._reporter.unknown_death(record)
 
     async def refresh(self, record: Record) -> None:
         """Make a record current by asking its agent, and the engine if the agent does not answer.

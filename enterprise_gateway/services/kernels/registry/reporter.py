@@ -36,6 +36,8 @@ class _Reported:
     is_notice_reported: bool = False
     is_death_reported: bool = False
     """Whether its present death was reported; a restart ends that."""
+    unknown_death: Death | None = None
+    """How it died before a client knew it."""
 
 
 class ExitReporter:
@@ -77,10 +79,16 @@ class ExitReporter:
 
     def report_end(self, record: Record, decision: Exit) -> None:
         """Report the exit of a kernel that no client asks about."""
+        self._reported.setdefault(record, _Reported()).unknown_death = decision.death
         reason = decision.death.reason if decision.death is not None else "no client came"
         detail = "" if decision.is_known else f" before a client knew it: {reason}"
         _log.info("Kernel %s ended%s", record.kernel_id, detail)
         self._events.ended(record)
+
+    def unknown_death(self, record: Record) -> Death | None:
+        """Return how a kernel died that no client knew; None: it lives, or ended on request."""
+        reported = self._reported.get(record)
+        return reported.unknown_death if reported is not None else None
 
     def report_death(self, record: Record, death: Death) -> None:
         """Report a death, unless it was reported before."""

@@ -1,6 +1,7 @@
 """The launches for pools that are under way here, and what became of earlier ones."""
 
 import asyncio
+import contextlib
 import logging
 import uuid
 from collections import Counter
@@ -11,19 +12,27 @@ from enterprise_gateway.errors import (
     ConfigurationError,
     ConflictError,
     GatewayError,
+    LaunchError,
     UnavailableError,
 )
 from enterprise_gateway.services.kernels.planning.launches import with_kernel_id
 from enterprise_gateway.services.kernels.pools.pool import Pool
 from enterprise_gateway.services.kernels.pools.pools import Pools
 from enterprise_gateway.services.kernels.pools.trouble import Trouble
+from enterprise_gateway.services.kernels.registry.exits import Cause
 from enterprise_gateway.services.kernels.registry.records import Record
+from enterprise_gateway.services.kernels.registry.registry import Registry
 from enterprise_gateway.services.kernels.starts.attempts import Attempt
 from enterprise_gateway.services.kernels.starts.starter import Starter
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
 from enterprise_gateway.services.processproxies.steps import Step
 from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.settings import LiveSettings
+
+PROOF_SECONDS = 60.0
+"""How long a kernel must live for its pool to be in order."""
+_FROM_OUTSIDE = (Cause.STOPPED, Cause.NODE_LOST)
+"""Causes of deaths that say nothing of a pool."""
 
 _log = logging.getLogger(__name__)
 
@@ -35,6 +44,7 @@ class PoolLaunches:
         self,
         live: LiveSettings,
         proxies: ProxyRegistry,
+        registry: Registry,
         pools: Pools,
         starter: Starter,
         on_image: Callable[[], None],
@@ -44,19 +54,20 @@ class PoolLaunches:
         Args:
             live: the settings.
             proxies: the process proxies.
+            registry: knows how kernels die.
             pools: the pools.
             starter: launches the kernels.
             on_image: called when an image is there that a pool lacked, which is another pool then.
         """
         self._live = live
         self._proxies = proxies
+        self._registry = registry
         self._pools = pools
         self._starter = starter
         self._on_image = on_image
         self._tasks = BackgroundTasks()
         self._under_way: dict[str, tuple[Pool, Attempt]] = {}
         """By the kernel's id."""
-        self._trouble: dict[str, Trouble] = {}
 
     async def close(self) -> None:
         """Give up the launches under way."""
@@ -74,11 +85,12 @@ class PoolLaunches:
 
     def may_try(self, key: str, now: float) -> bool:
         """Say whether a pool may have another launch, by what became of its earlier ones."""
-        return self._trouble.get(key, Trouble()).may_launch(now)
+        return self._pools.troubles.get(key, Trouble()).may_launch(now)
 
     def keep(self, keys: Collection[str]) -> None:
         """Forget the troubles of all other pools."""
-        self._trouble = {key: one for key, one in self._trouble.items() if key in keys}
+        troubles = self._pools.troubles
+        self._pools.troubles = {key: one for key, one in troubles.items() if key in keys}
 
     def begin(self, pool: Pool) -> None:
         """Launch a kernel for a pool."""
@@ -93,14 +105,14 @@ class PoolLaunches:
             if pool.lacks_image and await self._pull(pool, attempt):
                 self._on_image()
                 return
-            await self._launch(pool, attempt)
+            record = await self._launch(pool, attempt)
         except ConflictError:
             _log.info("Kernel %s was taken from its pool at once", attempt.kernel_id)
         except GatewayError as exc:
             self._report_failure(pool, exc)
         else:
-            self._trouble.pop(pool.key, None)
             _log.info("Kernel %s (%s) is ready in its pool", attempt.kernel_id, pool.kernel_name)
+            self._tasks.begin(self._judge(pool, record))
         finally:
             del self._under_way[attempt.kernel_id]
 
@@ -111,13 +123,25 @@ class PoolLaunches:
         image = await proxy.find_image(pool.launch)
         return image is not None and image.is_present
 
-    async def _launch(self, pool: Pool, attempt: Attempt) -> None:
+    async def _launch(self, pool: Pool, attempt: Attempt) -> Record:
         proxy = self._proxies.get(pool.proxy_class)
         with self._pools.upcoming.launching(pool.kernel_name) as upcoming:
             record = await self._starter.launch_for_pool(proxy, pool.launch, attempt)
             await self._check_takeable(record)
             await self._check_wanted(pool, record)
             upcoming.record = record
+        return record
+
+    async def _judge(self, pool: Pool, record: Record) -> None:
+        """Judge a launch by the kernel's first minute: one that dies in that has failed, too."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(record.is_over.wait(), PROOF_SECONDS)
+        if not (record.is_over.is_set() and record.is_pooled):
+            self._pools.troubles.pop(pool.key, None)
+            return
+        death = self._registry.unknown_death(record)
+        if death is not None and death.cause not in _FROM_OUTSIDE:
+            self._report_failure(pool, LaunchError(f"A kernel died: {death.reason}"))
 
     async def _check_wanted(self, pool: Pool, record: Record) -> None:
         """End a kernel whose pool has ceased to be since its launch began.
@@ -150,7 +174,7 @@ class PoolLaunches:
 
     def _report_failure(self, pool: Pool, error: GatewayError) -> None:
         """Report a launch that failed; an engine that is away says nothing of the pool."""
-        trouble = self._trouble.setdefault(pool.key, Trouble())
+        trouble = self._pools.troubles.setdefault(pool.key, Trouble())
         now = asyncio.get_running_loop().time()
         trouble.add(now, is_engine_away=isinstance(error, UnavailableError))
         end = " It is not filled until that changes." if trouble.is_given_up else ""

@@ -59,7 +59,7 @@ class PoolRefill:
         self._starter = starter
         self._tasks = BackgroundTasks()
         self._changed = asyncio.Event()
-        self._launches = PoolLaunches(live, proxies, pools, starter, self._changed.set)
+        self._launches = PoolLaunches(live, proxies, registry, pools, starter, self._changed.set)
         self._missing_since: dict[str, float] = {}
         """Since when kernels have been missing in a pool, by key."""
         self._plans: Mapping[str, Pool] = {}
