@@ -42,6 +42,12 @@ class PoolMetrics(Collector):
             ["kernel_name", "outcome"],
             registry=registry,
         )
+        self._failures = Counter(
+            "eg_pool_launch_failures",
+            "Launches for pools that failed, by the class of the error.",
+            ["kernel_name", "error"],
+            registry=registry,
+        )
         registry.register(self)
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
@@ -63,3 +69,7 @@ class PoolMetrics(Collector):
     def count(self, kernel_name: str, outcome: str) -> None:
         """Count a start."""
         self._starts.labels(kernel_name, outcome).inc()
+
+    def count_failure(self, kernel_name: str, error: str) -> None:
+        """Count a launch that failed."""
+        self._failures.labels(kernel_name, error).inc()

@@ -49,6 +49,7 @@ class Pools:
     Attributes:
         upcoming: the launches for pools that are under way here.
         current: the pools as they should be, by kernelspec.
+        metrics: counts what becomes of starts and launches.
         last_taken: when a kernel was last taken, by the event loop's clock.
         troubles: the failures of this gateway's launches for pools, by the pool's key.
     """
@@ -57,7 +58,7 @@ class Pools:
         self._live = live
         self._registry = registry
         self._tasks = tasks
-        self._metrics = PoolMetrics(registry.metrics.registry, self._levels)
+        self.metrics = PoolMetrics(registry.metrics.registry, self._levels)
         self._reserved: set[Record] = set()
         self.upcoming = UpcomingKernels()
         self.current: Mapping[str, Pool] = {}
@@ -91,7 +92,7 @@ class Pools:
                     record = await self._take_one(pool, takeover, launch)
             except TimeoutError:
                 _log.warning("No kernel was taken from the pool of %s in time", spec.name)
-        self._metrics.count(spec.name, _outcome(takeover, record))
+        self.metrics.count(spec.name, _outcome(takeover, record))
         return record
 
     async def discard(self, record: Record) -> None:

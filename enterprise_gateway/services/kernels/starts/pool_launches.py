@@ -22,7 +22,7 @@ from enterprise_gateway.services.kernels.pools.trouble import Trouble
 from enterprise_gateway.services.kernels.registry.exits import Cause
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
-from enterprise_gateway.services.kernels.starts.attempts import Attempt
+from enterprise_gateway.services.kernels.starts.attempts import MAX_CAUSE_CHARS, Attempt
 from enterprise_gateway.services.kernels.starts.starter import Starter
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
 from enterprise_gateway.services.processproxies.steps import Step
@@ -109,10 +109,15 @@ class PoolLaunches:
         except ConflictError:
             _log.info("Kernel %s was taken from its pool at once", attempt.kernel_id)
         except GatewayError as exc:
-            self._report_failure(pool, exc)
+            self._report_failure(pool, attempt, exc)
         else:
-            _log.info("Kernel %s (%s) is ready in its pool", attempt.kernel_id, pool.kernel_name)
-            self._tasks.begin(self._judge(pool, record))
+            _log.info(
+                "Kernel %s (%s) is ready in its pool after %s",
+                attempt.kernel_id,
+                pool.kernel_name,
+                attempt.steps.times(),
+            )
+            self._tasks.begin(self._judge(pool, attempt, record))
         finally:
             del self._under_way[attempt.kernel_id]
 
@@ -132,7 +137,7 @@ class PoolLaunches:
             upcoming.record = record
         return record
 
-    async def _judge(self, pool: Pool, record: Record) -> None:
+    async def _judge(self, pool: Pool, attempt: Attempt, record: Record) -> None:
         """Judge a launch by the kernel's first minute: one that dies in that has failed, too."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(record.is_over.wait(), PROOF_SECONDS)
@@ -141,7 +146,7 @@ class PoolLaunches:
             return
         death = self._registry.unknown_death(record)
         if death is not None and death.cause not in _FROM_OUTSIDE:
-            self._report_failure(pool, LaunchError(f"A kernel died: {death.reason}"))
+            self._report_failure(pool, attempt, LaunchError(f"It died: {death.reason}"))
 
     async def _check_wanted(self, pool: Pool, record: Record) -> None:
         """End a kernel whose pool has ceased to be since its launch began.
@@ -172,12 +177,20 @@ class PoolLaunches:
             "user id, or they run beside a sidecar."
         )
 
-    def _report_failure(self, pool: Pool, error: GatewayError) -> None:
+    def _report_failure(self, pool: Pool, attempt: Attempt, error: GatewayError) -> None:
         """Report a launch that failed; an engine that is away says nothing of the pool."""
         trouble = self._pools.troubles.setdefault(pool.key, Trouble())
         now = asyncio.get_running_loop().time()
         trouble.add(now, is_engine_away=isinstance(error, UnavailableError))
+        self._pools.metrics.count_failure(pool.kernel_name, type(error).__name__)
         end = " It is not filled until that changes." if trouble.is_given_up else ""
         _log.warning(
-            "The pool of kernelspec %s could not be filled: %s%s", pool.kernel_name, error, end
+            "The pool of kernelspec %s could not be filled: kernel %s failed in step %s after %s: "
+            "%s%s",
+            pool.kernel_name,
+            attempt.kernel_id,
+            attempt.steps.step,
+            attempt.steps.times(),
+            " ".join(str(error).split())[:MAX_CAUSE_CHARS],
+            end,
         )

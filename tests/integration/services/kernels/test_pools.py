@@ -255,6 +255,7 @@ async def test_kernel_that_dies_in_its_pool_is_replaced(live: LiveSettings) -> N
         await eventually(lambda: not path.exists())
         await until_ready(service, 1)
         assert await service.get("/api/kernels") == []
+        assert await metric(service, "eg_pool_launch_failures_total") == 1
 
 
 async def kill(pid: int) -> None:

@@ -245,6 +245,18 @@ async def test_pool_that_is_given_up_is_shown() -> None:
         assert made.metric("eg_pool_given_up", labels) == 1
 
 
+async def test_launch_that_fails_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    """In one line that says in which step, and by a metric of its own: no user's start failed."""
+    async with gateway() as made:
+        made.launcher.error = LaunchError("No\nmemory.")
+        await made.run(POOL)
+        labels = 'error="LaunchError",kernel_name="py"'
+        assert made.metric("eg_pool_launch_failures_total", labels) == 1
+    (line,) = [record.getMessage() for record in caplog.records if "pool" in record.getMessage()]
+    assert "pool of kernelspec py could not be filled" in line
+    assert re.search(r"failed in step queue after .* s: admission .*: No memory\.$", line)
+
+
 async def test_kernel_that_lives_ends_the_troubles_of_its_pool(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
