@@ -169,6 +169,9 @@ class ImagePull:
     """Whether `bytes` counts all layers."""
 
 
+PULLED_BY_NODES = "Node"
+
+
 @dataclass(frozen=True, slots=True)
 class KernelImage:
     """The image that kernels run in."""
@@ -177,9 +180,9 @@ class KernelImage:
     is_present: bool
     """Whether the gateway's engine has it; other nodes of a swarm may differ."""
     pull_policy: str
-    """`Node` if the nodes of a swarm pull it by themselves."""
+    """`PULLED_BY_NODES` if the nodes of a swarm pull it by themselves."""
     image_id: str = ""
-    """The engine's id of what the name stands for now, "" if it has none."""
+    """The engine's id of what the name stands for now, "" if it has none; as `is_present`."""
 
 
 class BaseProcessProxyABC(ABC):

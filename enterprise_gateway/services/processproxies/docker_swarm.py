@@ -18,6 +18,7 @@ from enterprise_gateway.errors import (
     NotFoundError,
 )
 from enterprise_gateway.services.processproxies.contract import (
+    PULLED_BY_NODES,
     ImagePull,
     KernelImage,
     LaunchRequest,
@@ -279,8 +280,8 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
     async def find_image(self, request: LaunchRequest) -> KernelImage:
         """See the base class."""
         name = choose_image(request, self.settings.current.docker)
-        # what the name stands for is up to the nodes
-        return KernelImage(name, bool(await self.tools.pulls.find(name)), pull_policy="Node")
+        image_id = await self.tools.pulls.find(name)
+        return KernelImage(name, bool(image_id), PULLED_BY_NODES, image_id)
 
     async def launched_with(self, workload: Workload) -> Mapping[str, str]:
         """See the base class."""

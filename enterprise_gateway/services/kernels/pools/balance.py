@@ -38,6 +38,8 @@ class Wanted:
     Kernels from before that are of a size that was given up; later ones are of a gateway that has
     been told of a larger size, or not yet of the smaller one.
     """
+    renewed: float = 0.0
+    """When this gateway saw its image change. Kernels from before that are of the former one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,11 @@ def balance(
             if workload.created < gone.get(key, 0.0) or now - workload.created > FOREIGN_SECONDS
         )
     for key, wanted in pools.items():
-        expiring = _expiring(wanted, members[key], now)
-        missing[key] = wanted.size + bool(expiring) - len(members[key]) - launching.get(key, 0)
-        surplus.extend(_surplus(wanted, members[key], expiring, pooled, now))
+        former = [one for one in members[key] if one.created < wanted.renewed]
+        present = members[key][len(former) :]
+        expiring = _expiring(wanted, present, now)
+        missing[key] = wanted.size + bool(expiring) - len(present) - launching.get(key, 0)
+        surplus.extend([*former, *_surplus(wanted, present, expiring, pooled, now)])
     return Balance({key: count for key, count in missing.items() if count > 0}, surplus)
 
 

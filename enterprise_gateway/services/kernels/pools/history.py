@@ -17,23 +17,33 @@ class PoolHistory:
     def __init__(self) -> None:
         self.wanted: Mapping[str, Wanted] = {}
         self.gone: Mapping[str, float] = {}
+        self._images: dict[str, str] = {}
+        """The image that was last seen of each pool for which nodes pull it, by key."""
 
     def plan(self, pools: Iterable[Pool], now: float) -> None:
         """Note which pools there should be from now on."""
         current = {pool.key: pool for pool in pools}
         gone = {**self.gone, **dict.fromkeys(self.wanted.keys() - current.keys(), now)}
         self.wanted = {
-            key: _follow(self.wanted.get(key), pool, now) for key, pool in current.items()
+            key: self._follow(self.wanted.get(key), pool, now) for key, pool in current.items()
         }
+        seen = {key: pool.nodes_image_id for key, pool in current.items() if pool.nodes_image_id}
+        kept = {key: image for key, image in self._images.items() if key in current}
+        self._images = {**kept, **seen}
         self.gone = {
             key: since
             for key, since in gone.items()
             if key not in current and now - since <= FOREIGN_SECONDS
         }
 
-
-def _follow(before: Wanted | None, pool: Pool, now: float) -> Wanted:
-    reduced = before.reduced if before is not None else 0.0
-    if before is not None and pool.size < before.size:
-        reduced = now
-    return Wanted(pool.size, pool.ttl, reduced)
+    def _follow(self, before: Wanted | None, pool: Pool, now: float) -> Wanted:
+        if before is None:
+            return Wanted(pool.size, pool.ttl)
+        image = pool.nodes_image_id
+        is_other = image and image != self._images.get(pool.key, image)
+        return Wanted(
+            pool.size,
+            pool.ttl,
+            reduced=now if pool.size < before.size else before.reduced,
+            renewed=now if is_other else before.renewed,
+        )

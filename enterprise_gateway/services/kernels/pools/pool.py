@@ -1,14 +1,18 @@
 """One pool: kernels of one kernelspec, all launched alike. Pure."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import msgspec
 
 from enterprise_gateway.services.kernels.planning.launches import plan_pooled_launch
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
-from enterprise_gateway.services.processproxies.contract import LaunchRequest
+from enterprise_gateway.services.processproxies.contract import (
+    PULLED_BY_NODES,
+    KernelImage,
+    LaunchRequest,
+)
 from enterprise_gateway.settings import DockerSettings, KernelSettings, Settings
 
 _DIGEST_CHARS = 16
@@ -42,13 +46,18 @@ class Pool:
     plan: str
     """A digest of the launch: another kernelspec or other settings make another pool."""
     image_id: str
-    """The image that kernels would be launched from now, "" if they need none."""
+    """The image that kernels would be launched from now, "" if they need none, or nodes have it."""
     launch: LaunchRequest
     """The launch of one of its kernels; each has an id of its own."""
     ttl: int
     """After how many seconds agents end its kernels."""
     lacks_image: bool = False
     """Whether the engine has no image yet: its id, and so the pool's key, is not known."""
+    nodes_image_id: str = ""
+    """What this gateway's engine has of an image that the nodes of a swarm pull, if it has it.
+
+    It is no part of the key: each manager may have another one.
+    """
 
     @property
     def key(self) -> str:
@@ -89,6 +98,15 @@ def plan_pool(spec: Kernelspec, settings: Settings, size: int = 0, image_id: str
         launch,
         settings.kernels.pool_ttl,
     )
+
+
+def with_image(pool: Pool, image: KernelImage | None) -> Pool:
+    """Return a pool of kernels that run in an image; None: they need none."""
+    if image is None:
+        return pool
+    if image.pull_policy == PULLED_BY_NODES:
+        return replace(pool, nodes_image_id=image.image_id)
+    return replace(pool, image_id=image.image_id, lacks_image=not image.is_present)
 
 
 def _docker(settings: DockerSettings) -> list[object]:

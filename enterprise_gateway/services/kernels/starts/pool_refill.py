@@ -7,14 +7,13 @@ import logging
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 
 from enterprise_gateway.errors import ConfigurationError, GatewayError
 from enterprise_gateway.services.kernels.pools.balance import Balance, balance
 from enterprise_gateway.services.kernels.pools.history import PoolHistory
 from enterprise_gateway.services.kernels.pools.pace import Load, may_launch
-from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool, pool_size
+from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool, pool_size, with_image
 from enterprise_gateway.services.kernels.pools.pools import DISCARD_SECONDS, Pools
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
@@ -120,9 +119,7 @@ class PoolRefill:
             proxy = self._proxies.get(spec.proxy_class)
             _check_keeps_pools(proxy)
             pool = plan_pool(spec, settings, size)
-            image = await proxy.find_image(pool.launch)
-            if image is not None:
-                pool = replace(pool, image_id=image.image_id, lacks_image=not image.is_present)
+            pool = with_image(pool, await proxy.find_image(pool.launch))
         except ConfigurationError as exc:
             if self._reported.get(spec.name) != str(exc):
                 self._reported[spec.name] = str(exc)

@@ -2,11 +2,13 @@
 
 import ipaddress
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
+from enterprise_gateway.errors import NotFoundError
+from enterprise_gateway.services.processproxies.contract import KernelImage, LaunchRequest
 from enterprise_gateway.services.processproxies.docker_swarm import DockerSwarmProcessProxy
 from enterprise_gateway.services.processproxies.engine.client import DockerEngine
 from enterprise_gateway.services.processproxies.engine.network import KernelNetwork
@@ -25,6 +27,7 @@ from enterprise_gateway.services.processproxies.workloads.swarm_objects import T
 from enterprise_gateway.settings import DockerSettings, LiveSettings, Settings
 
 NETWORK = "kernels"
+T = TypeVar("T")
 
 
 def task(state: str = "running", **changes: Any) -> Task:
@@ -100,14 +103,45 @@ class Services(DockerServices):
         return [own, *(inside("own", number) for number in range(10))]
 
 
-async def test_shortage_is_looked_for_in_the_launchs_network() -> None:
-    """A kernelspec may name another than the settings."""
-    engine = Engine()
+def make_proxy(engine: DockerEngine) -> DockerSwarmProcessProxy:
+    """Return a process proxy for services of an engine's swarm."""
     live = LiveSettings(Settings(docker=DockerSettings(network="settings")))
     tools = LaunchTools(
         ResponseListener(live), ScriptRunner(), engine, BundleMaker(), Pulls(live, engine)
     )
-    proxy = DockerSwarmProcessProxy(live, tools, services=Services(engine, ""))
+    return DockerSwarmProcessProxy(live, tools, services=Services(engine, ""))
+
+
+class ImageEngine(DockerEngine):
+    """An engine that has an image if `image_id` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(DockerSettings())
+        self.image_id = ""
+
+    async def fetch(self, path: str, kind: type[T], **_: Any) -> T:
+        """See the base class."""
+        if not self.image_id:
+            raise NotFoundError(path)
+        return msgspec.convert({"Id": self.image_id}, kind)
+
+
+async def test_image_of_services_is_what_the_gateways_own_node_has() -> None:
+    """A pool is renewed when that changes; other nodes pull by themselves."""
+    engine = ImageEngine()
+    proxy = make_proxy(engine)
+    request = LaunchRequest("id", "py", "ann", ("true",), {}, "", {"image_name": "a"}, {}, "", 60.0)
+    assert await proxy.find_image(request) == KernelImage("a", is_present=False, pull_policy="Node")
+    for engine.image_id in ("sha256:1", "sha256:2"):
+        image = await proxy.find_image(request)
+        assert (image.is_present, image.image_id) == (True, engine.image_id)
+    await proxy.close()
+
+
+async def test_shortage_is_looked_for_in_the_launchs_network() -> None:
+    """A kernelspec may name another than the settings."""
+    engine = Engine()
+    proxy = make_proxy(engine)
     progress = proxy._begin_progress(StepRecorder(), (), "own")
     assert isinstance(progress, ServiceLaunch)
     assert "'own' (10.0.1.0/28) has 13 addresses" in await progress._find_shortage("s1")

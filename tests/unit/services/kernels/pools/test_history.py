@@ -10,10 +10,12 @@ from enterprise_gateway.services.kernels.pools.balance import (
     balance,
 )
 from enterprise_gateway.services.kernels.pools.history import PoolHistory
-from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool
+from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool, with_image
 from enterprise_gateway.services.kernelspecs.kernelspec import parse_kernelspec
 from enterprise_gateway.services.processproxies.contract import (
     POOL_USERNAME,
+    PULLED_BY_NODES,
+    KernelImage,
     Workload,
     WorkloadState,
 )
@@ -101,3 +103,28 @@ def test_pool_that_is_back_is_not_gone() -> None:
     for plan in ([pool(1)], [], [pool(1)]):
         history.plan(plan, MORNING)
     assert ended(history, [member("a", MORNING - 1, pool(1))], MORNING) == []
+
+
+def test_image_that_nodes_pull_has_no_part_in_the_pools_name() -> None:
+    """Managers may have different ones, or none: their gateways share the pool all the same."""
+    images = [KernelImage("name", bool(id_), PULLED_BY_NODES, id_) for id_ in ("", "one", "two")]
+    pools = [with_image(pool(1), image) for image in images]
+    assert {each.key for each in pools} == {pool(1).key}
+    assert not any(each.lacks_image for each in pools)
+
+
+def test_kernels_of_the_image_that_nodes_had_before_go_at_once() -> None:
+    """The gateway's own node tells: it has another one of the same name now."""
+    history = PoolHistory()
+    plans = [("", 0.0), ("one", 1.0), ("one", 2.0), ("", 3.0), ("two", 4.0), ("two", 5.0)]
+    for image_id, now in plans[:4]:
+        image = KernelImage("name", bool(image_id), PULLED_BY_NODES, image_id)
+        history.plan([with_image(pool(2), image)], MORNING + now)
+    members = [member("a", MORNING + 3.5, pool(2)), member("b", MORNING + 4.5, pool(2))]
+    assert ended(history, members, MORNING + 5) == []
+    for image_id, now in plans[4:]:
+        image = KernelImage("name", bool(image_id), PULLED_BY_NODES, image_id)
+        history.plan([with_image(pool(2), image)], MORNING + now)
+    assert ended(history, members, MORNING + 5) == ["a"]
+    found = balance(history.wanted, history.gone, dict.fromkeys(members, True), {}, MORNING + 5)
+    assert found.missing == {pool(2).key: 1}
