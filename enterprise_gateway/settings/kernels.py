@@ -7,7 +7,11 @@ from enterprise_gateway.settings import parse
 from enterprise_gateway.settings.limits import LimitSettings
 from enterprise_gateway.settings.option import group, option
 from enterprise_gateway.settings.resources import ResourceSettings
-from enterprise_gateway.settings.values.schedule import ScheduledSize, parse_schedule
+from enterprise_gateway.settings.values.schedule import (
+    PoolSize,
+    ScheduledSize,
+    parse_schedule,
+)
 
 MAPPING_MANAGER = "MappingKernelManager"
 KERNEL_MANAGER = "KernelManager"
@@ -140,9 +144,10 @@ class KernelSettings:
         env=("EG_MAX_QUEUED_LAUNCHES",),
     )
     """0: no limit."""
-    pool_sizes: tuple[tuple[str, int], ...] = option(
-        "How many kernels are kept ready of each kernelspec, as NAME=COUNT; for others"
-        " pool_size in metadata.process_proxy.config counts.",
+    pool_sizes: tuple[tuple[str, PoolSize], ...] = option(
+        "How many kernels are kept ready of each kernelspec, as NAME=COUNT, or NAME=pause to keep"
+        " those that there are and launch none; for others pool_size in"
+        " metadata.process_proxy.config counts.",
         default=(),
         takes=list[str],
         parse=parse.sizes_by_name,

@@ -6,6 +6,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from urllib.parse import urlsplit
 
 from enterprise_gateway.errors import ConfigurationError
+from enterprise_gateway.settings.values.schedule import PoolSize, parse_pool_size
 from enterprise_gateway.settings.values.sizes import DOCKER_LOG_SIZE
 
 IF_NOT_PRESENT = "IfNotPresent"
@@ -43,8 +44,8 @@ def lower_name_set(names: Iterable[str]) -> frozenset[str]:
     return frozenset(name.lower() for name in names)
 
 
-def sizes_by_name(texts: Iterable[str]) -> tuple[tuple[str, int], ...]:
-    """Parse `NAME=COUNT`, with names in lower case.
+def sizes_by_name(texts: Iterable[str]) -> tuple[tuple[str, PoolSize], ...]:
+    """Parse `NAME=COUNT` and `NAME=pause`, with names in lower case.
 
     Raises:
         ConfigurationError: a text has another form.
@@ -52,9 +53,15 @@ def sizes_by_name(texts: Iterable[str]) -> tuple[tuple[str, int], ...]:
     sizes = []
     for text in filter(None, texts):
         name, _, count = text.partition("=")
-        if not name.strip() or not count.strip().isdecimal():
-            raise ConfigurationError(f"pool_sizes {text[:100]!r} is not of the form NAME=COUNT.")
-        sizes.append((name.strip().lower(), int(count)))
+        try:
+            size = parse_pool_size(count.strip())
+        except ValueError:
+            size = None
+        if not name.strip() or size is None:
+            raise ConfigurationError(
+                f"pool_sizes {text[:100]!r} is not of the form NAME=COUNT or NAME=pause."
+            )
+        sizes.append((name.strip().lower(), size))
     return tuple(sizes)
 
 

@@ -4,14 +4,18 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from enterprise_gateway.errors import ConfigurationError
 
+PAUSE: Literal["pause"] = "pause"
+PoolSize = int | Literal["pause"]
+"""How many kernels are kept ready; `PAUSE`: those that there are, and none is launched."""
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 MINUTES = 24 * 60
 _FORM = re.compile(
     rf"(?:(?P<first>{'|'.join(DAYS)})(?:-(?P<last>{'|'.join(DAYS)}))?\s+)?"
-    r"(?P<begin>\d\d:\d\d)-(?P<end>\d\d:\d\d)\s+(?P<name>[^\s=]+)=(?P<size>\d+)",
+    r"(?P<begin>\d\d:\d\d)-(?P<end>\d\d:\d\d)\s+(?P<name>[^\s=]+)=(?P<size>\d+|pause)",
     re.ASCII | re.IGNORECASE,
 )
 
@@ -27,7 +31,7 @@ class ScheduledSize:
     end: int
     """Likewise; not after `begin`: on the next day."""
     name: str
-    size: int
+    size: PoolSize
 
     def holds(self, moment: datetime) -> bool:
         """Say whether a moment of the clock on the wall is in these hours."""
@@ -37,6 +41,19 @@ class ScheduledSize:
         yesterday = (moment.weekday() - 1) % len(DAYS)
         is_late = moment.weekday() in self.days and minute >= self.begin
         return is_late or (yesterday in self.days and minute < self.end)
+
+
+def parse_pool_size(text: str) -> PoolSize:
+    """Parse a number, or `pause` in any case.
+
+    Raises:
+        ValueError: the text is neither.
+    """
+    if text.lower() == PAUSE:
+        return PAUSE
+    if not text.isdecimal():
+        raise ValueError(text)
+    return int(text)
 
 
 def parse_schedule(texts: Iterable[str]) -> tuple[ScheduledSize, ...]:
@@ -61,7 +78,7 @@ def _parse(text: str) -> ScheduledSize:
         begin=begin,
         end=end,
         name=found["name"].lower(),
-        size=int(found["size"]),
+        size=parse_pool_size(found["size"]),
     )
 
 

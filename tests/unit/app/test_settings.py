@@ -106,7 +106,12 @@ VARIABLES = [
     ("EG_KERNEL_LAUNCH_TIMEOUT", "60", "kernels.launch_timeout", 60.0),
     ("EG_MAX_CONCURRENT_LAUNCHES", "7", "kernels.max_concurrent_launches", 7),
     ("EG_MAX_QUEUED_LAUNCHES", "9", "kernels.max_queued_launches", 9),
-    ("EG_POOL_SIZES", "Py_Docker=2, r=0", "kernels.pool_sizes", (("py_docker", 2), ("r", 0))),
+    (
+        "EG_POOL_SIZES",
+        "Py_Docker=2, r=0, py=Pause",
+        "kernels.pool_sizes",
+        (("py_docker", 2), ("r", 0), ("py", "pause")),
+    ),
     (
         "EG_POOL_SCHEDULE",
         "sat 08:00-09:30 R=1",

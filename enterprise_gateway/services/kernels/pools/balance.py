@@ -30,6 +30,8 @@ class Wanted:
     """A pool as it should be."""
 
     size: int
+    is_paused: bool = False
+    """Whether what there is stays, and nothing is launched; `size` is that of before."""
     ttl: float = math.inf
     """After how many seconds agents end its kernels."""
     reduced: float = 0.0
@@ -80,6 +82,8 @@ def balance(
             if workload.created < gone.get(key, 0.0) or now - workload.created > FOREIGN_SECONDS
         )
     for key, wanted in pools.items():
+        if wanted.is_paused:
+            continue
         former = [one for one in members[key] if one.created < wanted.renewed]
         present = members[key][len(former) :]
         expiring = _expiring(wanted, present, now)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from enterprise_gateway.services.kernels.pools.balance import FOREIGN_SECONDS, Wanted
 from enterprise_gateway.services.kernels.pools.pool import Pool
+from enterprise_gateway.settings.values.schedule import PAUSE
 
 
 class PoolHistory:
@@ -30,20 +31,17 @@ class PoolHistory:
         seen = {key: pool.nodes_image_id for key, pool in current.items() if pool.nodes_image_id}
         kept = {key: image for key, image in self._images.items() if key in current}
         self._images = {**kept, **seen}
-        self.gone = {
-            key: since
-            for key, since in gone.items()
-            if key not in current and now - since <= FOREIGN_SECONDS
-        }
+        self.gone = {key: since for key, since in gone.items() if now - since <= FOREIGN_SECONDS}
 
     def _follow(self, before: Wanted | None, pool: Pool, now: float) -> Wanted:
-        if before is None:
-            return Wanted(pool.size, pool.ttl)
+        before = before or Wanted(0)
+        size = before.size if pool.size == PAUSE else pool.size
         image = pool.nodes_image_id
         is_other = image and image != self._images.get(pool.key, image)
         return Wanted(
-            pool.size,
-            pool.ttl,
-            reduced=now if pool.size < before.size else before.reduced,
+            size,
+            is_paused=pool.size == PAUSE,
+            ttl=pool.ttl,
+            reduced=now if size < before.size else before.reduced,
             renewed=now if is_other else before.renewed,
         )

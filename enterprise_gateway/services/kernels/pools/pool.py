@@ -14,6 +14,7 @@ from enterprise_gateway.services.processproxies.contract import (
     LaunchRequest,
 )
 from enterprise_gateway.settings import DockerSettings, KernelSettings, Settings
+from enterprise_gateway.settings.values.schedule import PoolSize
 
 _DIGEST_CHARS = 16
 _ITS_OWN = ("KERNEL_ID",)
@@ -42,7 +43,7 @@ class Pool:
 
     kernel_name: str
     proxy_class: str
-    size: int
+    size: PoolSize
     plan: str
     """A digest of the launch: another kernelspec or other settings make another pool."""
     image_id: str
@@ -65,7 +66,7 @@ class Pool:
         return _digest([self.plan, self.image_id])
 
 
-def pool_size(spec: Kernelspec, settings: KernelSettings, moment: datetime) -> int | None:
+def pool_size(spec: Kernelspec, settings: KernelSettings, moment: datetime) -> PoolSize | None:
     """Return how many kernels of a kernelspec are kept ready at a moment of the clock.
 
     0: none now; None: it never has a pool.
@@ -78,7 +79,7 @@ def pool_size(spec: Kernelspec, settings: KernelSettings, moment: datetime) -> i
     return 0 if size is None and scheduled else size
 
 
-def plan_pool(spec: Kernelspec, settings: Settings, size: int = 0, image_id: str = "") -> Pool:
+def plan_pool(spec: Kernelspec, settings: Settings, size: PoolSize = 0, image_id: str = "") -> Pool:
     """Return the pool of a kernelspec, with so many kernels.
 
     Raises:

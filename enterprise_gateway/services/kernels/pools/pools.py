@@ -31,6 +31,7 @@ from enterprise_gateway.services.processproxies.contract import LaunchRequest
 from enterprise_gateway.services.processproxies.registry import LOCAL_PROCESS_PROXY
 from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.settings import LiveSettings
+from enterprise_gateway.settings.values.schedule import PAUSE
 
 TAKE_SECONDS = 2.0
 """How long agent and engine may take; then the kernel is started as if there were no pool."""
@@ -144,14 +145,13 @@ class Pools:
             yield coming
 
     def _levels(self) -> dict[str, Level]:
-        return {
-            name: Level(
-                pool.size,
-                len(self.ready(pool.key)),
-                self.troubles.get(pool.key, Trouble()).is_given_up,
-            )
-            for name, pool in self.current.items()
-        }
+        levels = {}
+        for name, pool in self.current.items():
+            ready = len(self.ready(pool.key))
+            size = ready if pool.size == PAUSE else pool.size
+            trouble = self.troubles.get(pool.key, Trouble())
+            levels[name] = Level(size, ready, trouble.is_given_up)
+        return levels
 
     def _plan(self, pool: Pool, spec: Kernelspec, launch: LaunchRequest) -> Takeover | None:
         settings = self._live.current

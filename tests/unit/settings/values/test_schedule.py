@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from enterprise_gateway.errors import ConfigurationError
-from enterprise_gateway.settings.values.schedule import ScheduledSize, parse_schedule
+from enterprise_gateway.settings.values.schedule import PAUSE, ScheduledSize, parse_schedule
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 
@@ -40,6 +40,8 @@ def test_minutes_count() -> None:
     """The beginning is in the hours, the end is not."""
     (scheduled,) = parse_schedule(["12:15-12:45 Py_Docker=20", ""])
     assert scheduled == ScheduledSize(frozenset(range(7)), 735, 765, "py_docker", 20)
+    (paused,) = parse_schedule(["07:00-08:00 py=PAUSE"])
+    assert paused.size == PAUSE
     moments = [MONDAY.replace(hour=12, minute=minute) for minute in (14, 15, 44, 45)]
     assert [scheduled.holds(each) for each in moments] == [False, True, True, False]
 

@@ -98,7 +98,7 @@ TTL = 1000.0
 
 def test_kernel_that_expires_ends_when_its_successor_is_ready() -> None:
     """Not before: the pool would lack one."""
-    pools = {"p": Wanted(1, TTL)}
+    pools = {"p": Wanted(1, ttl=TTL)}
     old, new = member("a", created=NOW - TTL_FRACTION * TTL - 1), member("b", created=NOW - 1)
     assert find(pools, [new]) == Balance({}, [])
     assert find(pools, [old]) == Balance({"p": 1}, [])
@@ -110,7 +110,7 @@ def test_kernel_that_expires_ends_when_its_successor_is_ready() -> None:
 def test_pool_whose_kernels_expire_together_stays_full() -> None:
     """They are replaced one by one, so that there is never more than one too many."""
     size, step = 20, 2.0
-    pools = {"p": Wanted(size, TTL)}
+    pools = {"p": Wanted(size, ttl=TTL)}
     members = {member(str(number), created=NOW): True for number in range(size)}
     for tick in range(1, round(3 * TTL / step)):
         now = NOW + tick * step
@@ -127,4 +127,4 @@ def test_pool_whose_kernels_expire_together_stays_full() -> None:
 def test_pool_of_size_zero_has_no_successors() -> None:
     """What expires there ends as all others."""
     old = member("a", created=NOW - TTL + 1)
-    assert find({"p": Wanted(0, TTL)}, [old]) == Balance({}, [old])
+    assert find({"p": Wanted(0, ttl=TTL)}, [old]) == Balance({}, [old])

@@ -20,13 +20,14 @@ from enterprise_gateway.services.processproxies.contract import (
     WorkloadState,
 )
 from enterprise_gateway.settings import Settings
+from enterprise_gateway.settings.values.schedule import PAUSE, PoolSize
 
 MORNING = 36_000.0
 """When the schedule has the pool filled, in seconds since the epoch."""
 SETTINGS = Settings(cluster_secret=b"s" * 32)
 
 
-def pool(size: int, image: str = "image") -> Pool:
+def pool(size: PoolSize, image: str = "image") -> Pool:
     """Return a pool of one kernelspec."""
     proxy = {"class_name": "site.Proxy"}
     content = {
@@ -128,3 +129,16 @@ def test_kernels_of_the_image_that_nodes_had_before_go_at_once() -> None:
     assert ended(history, members, MORNING + 5) == ["a"]
     found = balance(history.wanted, history.gone, dict.fromkeys(members, True), {}, MORNING + 5)
     assert found.missing == {pool(2).key: 1}
+
+
+def test_pool_that_is_paused_stays_as_it_is() -> None:
+    """Nothing is launched or ended, whatever its size was; then it has a size again."""
+    history = PoolHistory()
+    members = [member(str(number), MORNING - 1000 + number, pool(2)) for number in range(3)]
+    history.plan([pool(2)], MORNING - 1000)
+    history.plan([pool(PAUSE)], MORNING)
+    for present in (members, members[:1]):
+        found = balance(history.wanted, history.gone, dict.fromkeys(present, True), {}, MORNING)
+        assert (found.missing, found.surplus) == ({}, [])
+    history.plan([pool(1)], MORNING + 1)
+    assert sorted(ended(history, members, MORNING + 1)) == ["1", "2"]
