@@ -106,6 +106,9 @@ class PoolLaunches:
                 self._on_image()
                 return
             record = await self._launch(pool, attempt)
+            if not self._is_wanted(pool):
+                await self._pools.discard(record)
+                return
         except ConflictError:
             _log.info("Kernel %s was taken from its pool at once", attempt.kernel_id)
         except GatewayError as exc:
@@ -121,6 +124,10 @@ class PoolLaunches:
         finally:
             del self._under_way[attempt.kernel_id]
 
+    def _is_wanted(self, pool: Pool) -> bool:
+        """Say whether a pool has not ceased to be, as it may while a kernel is launched."""
+        return any(current.key == pool.key for current in self._pools.current.values())
+
     async def _pull(self, pool: Pool, attempt: Attempt) -> bool:
         """Wait for a pool's image, whose id its kernels carry; return whether it is there now."""
         proxy = self._proxies.get(pool.proxy_class)
@@ -133,8 +140,8 @@ class PoolLaunches:
         with self._pools.upcoming.launching(pool.kernel_name) as upcoming:
             record = await self._starter.launch_for_pool(proxy, pool.launch, attempt)
             await self._check_takeable(record)
-            await self._check_wanted(pool, record)
-            upcoming.record = record
+            if self._is_wanted(pool):
+                upcoming.record = record
         return record
 
     async def _judge(self, pool: Pool, attempt: Attempt, record: Record) -> None:
@@ -147,16 +154,6 @@ class PoolLaunches:
         death = self._registry.unknown_death(record)
         if death is not None and death.cause not in _FROM_OUTSIDE:
             self._report_failure(pool, attempt, LaunchError(f"It died: {death.reason}"))
-
-    async def _check_wanted(self, pool: Pool, record: Record) -> None:
-        """End a kernel whose pool has ceased to be since its launch began.
-
-        Raises:
-            ConflictError: it was taken.
-            UnavailableError: its agent does not answer.
-        """
-        if all(current.key != pool.key for current in self._pools.current.values()):
-            await self._pools.discard(record)
 
     async def _check_takeable(self, record: Record) -> None:
         """End a kernel that no gateway can take.
