@@ -140,7 +140,7 @@ class Pools:
         """Yield the kernels that are ready, then the one that is nearly, once it is."""
         for record in self.ready(pool.key):
             yield record
-        coming = await self.upcoming.next_ready(pool.kernel_name)
+        coming = await self.upcoming.next_ready(pool)
         if coming is not None:
             yield coming
 

@@ -6,6 +6,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from statistics import median
 
+from enterprise_gateway.services.kernels.pools.pool import Pool
 from enterprise_gateway.services.kernels.registry.records import Record
 
 REMEMBERED = 5
@@ -16,15 +17,15 @@ class Upcoming:
     """One launch.
 
     Attributes:
-        kernel_name: the kernelspec's name.
+        key: that of the pool.
         began: when it began, by the event loop's clock.
         record: the kernel, once it is ready.
         is_awaited: whether a start waits for it.
     """
 
-    def __init__(self, kernel_name: str) -> None:
+    def __init__(self, key: str) -> None:
         self._over = asyncio.Event()
-        self.kernel_name = kernel_name
+        self.key = key
         self.began = asyncio.get_running_loop().time()
         self.record: Record | None = None
         self.is_awaited = False
@@ -48,9 +49,9 @@ class UpcomingKernels:
         self._times: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=REMEMBERED))
 
     @contextlib.contextmanager
-    def launching(self, kernel_name: str) -> Iterator[Upcoming]:
+    def launching(self, pool: Pool) -> Iterator[Upcoming]:
         """Announce a launch, which ends with this context: with a `record` if it succeeds."""
-        upcoming = Upcoming(kernel_name)
+        upcoming = Upcoming(pool.key)
         self._launches.append(upcoming)
         try:
             yield upcoming
@@ -58,25 +59,23 @@ class UpcomingKernels:
             self._launches.remove(upcoming)
             upcoming.end()
             if upcoming.record is not None:
-                self.note(kernel_name, asyncio.get_running_loop().time() - upcoming.began)
+                self.note(pool.kernel_name, asyncio.get_running_loop().time() - upcoming.began)
 
     def note(self, kernel_name: str, seconds: float) -> None:
-        """Remember how long a launch took."""
+        """Remember how long a launch for a kernelspec's pool took."""
         self._times[kernel_name].append(seconds)
 
-    async def next_ready(self, kernel_name: str) -> Record | None:
+    async def next_ready(self, pool: Pool) -> Record | None:
         """Wait for the kernel that is ready next; return None if starting another one is sooner.
 
         A launch counts if more than half of its usual time is over and no other start waits for it.
         It is waited for until all of that time is over, so a start in vain waits for half of it.
         """
-        usual = median(self._times[kernel_name]) if self._times[kernel_name] else 0.0
+        times = self._times[pool.kernel_name]
+        usual = median(times) if times else 0.0
         now = asyncio.get_running_loop().time()
-        free = [
-            each
-            for each in self._launches
-            if each.kernel_name == kernel_name and not each.is_awaited
-        ]
+        key = pool.key
+        free = [each for each in self._launches if each.key == key and not each.is_awaited]
         upcoming = min(free, key=lambda each: each.began, default=None)
         if upcoming is None or not usual / 2 < now - upcoming.began < usual:
             return None

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 import re
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,11 +18,16 @@ from harness.waiting import eventually
 from enterprise_gateway.errors import ConflictError, NotFoundError
 from enterprise_gateway.services.composition import GatewayServices
 from enterprise_gateway.services.events.bus import EventBus
-from enterprise_gateway.services.kernels.planning.launches import StartRequest, plan_launch
-from enterprise_gateway.services.kernels.pools.pool import plan_pool
+from enterprise_gateway.services.kernels.planning.launches import (
+    StartRequest,
+    plan_launch,
+    with_kernel_id,
+)
+from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool
 from enterprise_gateway.services.kernels.pools.pools import Pools
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
+from enterprise_gateway.services.kernels.starts.starter import Starter
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
 from enterprise_gateway.services.processproxies.registry import ProxyRegistry
@@ -34,15 +40,16 @@ pytestmark = pytest.mark.kernel
 
 KERNEL = "python3"
 DEADLINE = 120.0
+NONE_READY = "an image of which no kernel is ready"
 SHOW = """
 import json, os
 print(json.dumps([os.environ["KERNEL_USERNAME"], os.environ.get("PROJECT"), os.getcwd()]))
 """
 
 
-def resize(live: LiveSettings, size: int, **kernels: Any) -> None:
+def resize(live: LiveSettings, size: int, name: str = KERNEL, **kernels: Any) -> None:
     """Have gateways keep so many kernels ready."""
-    changed = dataclasses.replace(live.current.kernels, pool_sizes=((KERNEL, size),), **kernels)
+    changed = dataclasses.replace(live.current.kernels, pool_sizes=((name, size),), **kernels)
     live.replace(dataclasses.replace(live.current, kernels=changed))
 
 
@@ -77,9 +84,9 @@ async def pooling(live: LiveSettings, size: int, **kernels: Any) -> AsyncIterato
             await eventually(lambda: not list(records.glob("*.kernel")), deadline=DEADLINE)
 
 
-async def start(service: Service, **env: str) -> Answer:
+async def start(service: Service, name: str = KERNEL, **env: str) -> Answer:
     """Start a kernel of the pool's kernelspec."""
-    return await service.ask("POST", "/api/kernels", json={"name": KERNEL, "env": env})
+    return await service.ask("POST", "/api/kernels", json={"name": name, "env": env})
 
 
 def is_warm(answer: Answer) -> bool:
@@ -99,6 +106,50 @@ async def run(service: Service, kernel_id: str, code: str) -> str:
     return "".join(
         message["content"]["text"] for message in messages if message.get("msg_type") == "stream"
     )
+
+
+class Replica:
+    """What launches kernels and takes them from pools, of a gateway of its own."""
+
+    def __init__(self, live: LiveSettings) -> None:
+        tasks = BackgroundTasks()
+        self.live = live
+        self.proxies = ProxyRegistry(live)
+        self.kernelspecs = Kernelspecs(live, self.proxies)
+        self.registry = Registry(live, self.proxies, EventBus())
+        self.pools = Pools(live, self.registry, tasks)
+        self.starter = Starter(
+            live, self.proxies, self.kernelspecs, self.registry, self.pools, tasks
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Know what there is; at the end kernels go on."""
+        await self.proxies.start()
+        try:
+            await self.registry.refresh_all()
+            yield
+        finally:
+            await self.registry.close()
+            await self.proxies.close()
+
+    async def pool(self, image_id: str = "") -> Pool:
+        """Return the pool that there should be now."""
+        spec = await self.kernelspecs.get(KERNEL)
+        return plan_pool(spec, self.live.current, image_id=image_id)
+
+    async def fill(self) -> Record:
+        """Launch a kernel for the pool."""
+        pool, secret = await self.pool(), self.live.current.cluster_secret
+        launch = with_kernel_id(pool.launch, str(uuid.uuid4()), secret)
+        proxy = self.proxies.get(pool.proxy_class)
+        return await self.starter.launch_for_pool(proxy, dataclasses.replace(launch, pool=pool.key))
+
+    async def take(self, pool: Pool, user: str, **env: str) -> Record | None:
+        """Take a kernel of a pool, or wait for one."""
+        spec = await self.kernelspecs.get(KERNEL)
+        start = StartRequest(env={"KERNEL_USERNAME": user, **env})
+        return await self.pools.take(pool, spec, plan_launch(start, spec, self.live.current))
 
 
 async def test_user_gets_a_kernel_that_was_ready(live: LiveSettings, tmp_path: Path) -> None:
@@ -301,67 +352,31 @@ async def test_last_place_goes_to_one_user(live: LiveSettings) -> None:
 async def test_launch_that_is_given_up_ends_no_users_kernel(live: LiveSettings) -> None:
     """A gateway that stops over its pool's launch may find that another has given it away."""
     async with pooling(live, 2) as service:
-        proxies = ProxyRegistry(live)
-        registry = Registry(live, proxies, EventBus())
-        pools = Pools(live, registry, BackgroundTasks())
-        await proxies.start()
-        try:
-            await registry.refresh_all()
-            known = {record.kernel_id: record for record in registry}
+        other = Replica(live)
+        async with other.running():
+            known = {record.kernel_id: record for record in other.registry}
             taken = (await start(service, KERNEL_USERNAME="ann")).body["id"]
             with pytest.raises(ConflictError):
-                await pools.discard(known.pop(taken))
+                await other.pools.discard(known.pop(taken))
             assert json.loads(await run(service, taken, SHOW))[0] == "ann"
             (waiting,) = known.values()
-            await pools.discard(waiting)
+            await other.pools.discard(waiting)
             assert waiting.is_over.is_set()
-        finally:
-            await registry.close()
-            await proxies.close()
-
-
-class OtherPool:
-    """A pool of which no kernel is ready here, and one that waits for it to be launched."""
-
-    def __init__(self, live: LiveSettings) -> None:
-        self.proxies = ProxyRegistry(live)
-        self.registry = Registry(live, self.proxies, EventBus())
-        self.pools = Pools(live, self.registry, BackgroundTasks())
-        self._live = live
-
-    @asynccontextmanager
-    async def known(self) -> AsyncIterator[Record]:
-        """Return a kernel that waits, as if its launch was about to end."""
-        await self.proxies.start()
-        try:
-            await self.registry.refresh_all()
-            (record,) = self.registry
-            yield record
-        finally:
-            await self.registry.close()
-            await self.proxies.close()
-
-    async def start(self, user: str) -> Record | None:
-        """Take a kernel, or wait for one."""
-        spec = await Kernelspecs(self._live, self.proxies).get(KERNEL)
-        settings = self._live.current
-        pool = dataclasses.replace(plan_pool(spec, settings), image_id="none of this is ready")
-        launch = plan_launch(StartRequest(env={"KERNEL_USERNAME": user}), spec, settings)
-        return await self.pools.take(pool, spec, launch)
 
 
 async def test_start_waits_for_the_kernel_that_is_nearly_ready(live: LiveSettings) -> None:
     """It is that start's, and no other's: a second one does not wait for the same launch."""
     async with pooling(live, 1) as service:
-        other = OtherPool(live)
-        async with other.known() as record:
-            upcoming = other.pools.upcoming
+        other = Replica(live)
+        async with other.running():
+            (record,) = other.registry
+            upcoming, pool = other.pools.upcoming, await other.pool(NONE_READY)
             upcoming.note(KERNEL, 2 * DEADLINE)
-            with upcoming.launching(KERNEL) as launch:
+            with upcoming.launching(pool) as launch:
                 launch.began -= 1.5 * DEADLINE
-                waiting = asyncio.create_task(other.start("ann"))
+                waiting = asyncio.create_task(other.take(pool, "ann"))
                 await eventually(lambda: launch.is_awaited)
-                assert await other.start("bob") is None
+                assert await other.take(pool, "bob") is None
                 launch.record = record
             assert await waiting is record
             assert record.workload.username == "ann"
@@ -374,30 +389,28 @@ async def test_start_waits_for_no_launch_that_is_far_from_ready(
     live: LiveSettings, fraction: float
 ) -> None:
     """Or late: another one is sooner. So is it if there is no telling yet."""
-    async with pooling(live, 1):
-        other = OtherPool(live)
-        async with other.known():
-            upcoming = other.pools.upcoming
-            with upcoming.launching(KERNEL) as launch:
-                assert await other.start("ann") is None
-                upcoming.note(KERNEL, 2 * DEADLINE)
-                launch.began -= fraction * 2 * DEADLINE
-                assert await other.start("ann") is None
+    other = Replica(live)
+    async with other.running():
+        upcoming, pool = other.pools.upcoming, await other.pool()
+        with upcoming.launching(pool) as launch:
+            assert await other.take(pool, "ann") is None
+            upcoming.note(KERNEL, 2 * DEADLINE)
+            launch.began -= fraction * 2 * DEADLINE
+            assert await other.take(pool, "ann") is None
 
 
 async def test_start_goes_on_when_the_launch_it_waits_for_fails(live: LiveSettings) -> None:
     """Or takes longer than usual: it never waits for longer than half of what that is."""
-    async with pooling(live, 1):
-        other = OtherPool(live)
-        async with other.known():
-            upcoming = other.pools.upcoming
-            upcoming.note(KERNEL, 2 * DEADLINE)
-            with upcoming.launching(KERNEL) as launch:
-                launch.began -= 1.5 * DEADLINE
-                waiting = asyncio.create_task(other.start("ann"))
-                await eventually(lambda: launch.is_awaited)
-            assert await waiting is None
-            with upcoming.launching(KERNEL) as launch:
-                launch.began -= 2 * DEADLINE - 0.1
-                assert await other.start("ann") is None
-                assert not launch.is_awaited
+    other = Replica(live)
+    async with other.running():
+        upcoming, pool = other.pools.upcoming, await other.pool()
+        upcoming.note(KERNEL, 2 * DEADLINE)
+        with upcoming.launching(pool) as launch:
+            launch.began -= 1.5 * DEADLINE
+            waiting = asyncio.create_task(other.take(pool, "ann"))
+            await eventually(lambda: launch.is_awaited)
+        assert await waiting is None
+        with upcoming.launching(pool) as launch:
+            launch.began -= 2 * DEADLINE - 0.1
+            assert await other.take(pool, "ann") is None
+            assert not launch.is_awaited

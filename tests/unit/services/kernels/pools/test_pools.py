@@ -17,6 +17,7 @@ from enterprise_gateway.services.kernels.agents.state import AgentState, Executi
 from enterprise_gateway.services.kernels.planning.launches import StartRequest, plan_launch
 from enterprise_gateway.services.kernels.pools.pool import plan_pool
 from enterprise_gateway.services.kernels.pools.pools import Pools
+from enterprise_gateway.services.kernels.pools.upcoming import UpcomingKernels
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
 from enterprise_gateway.services.kernelspecs.kernelspec import parse_kernelspec
@@ -123,7 +124,7 @@ async def take(kernels: Kernels, seconds: float = 60.0, **env: str) -> Record | 
     tasks = BackgroundTasks()
     pools = Pools(LiveSettings(SETTINGS), cast("Registry", kernels), tasks)
     launch = plan_launch(StartRequest(env=dict(env)), SPEC, SETTINGS)
-    with pools.upcoming.launching("py") as coming:  # half of the usual time is over: it is near
+    with pools.upcoming.launching(POOL) as coming:  # half of the usual time is over: it is near
         coming.began -= 6.0
         pools.upcoming.note("py", 10.0)
         coming.record = UPCOMING.get("record")
@@ -158,6 +159,19 @@ async def test_kernel_that_another_gateway_takes_is_not_the_last(
         agent_of(record).error = ConflictError("faster")
     assert await take(Kernels(first, second)) is None
     assert [agent_of(record).asked for record in (first, second, coming)] == [1, 1, 1]
+
+
+async def test_launch_of_a_former_pool_is_not_waited_for() -> None:
+    """Its kernelspec, settings or image were others, so its kernel is not what is asked for."""
+    upcoming = UpcomingKernels()
+    upcoming.note("py", 10.0)
+    record = make_record("a", 1.0)
+    with upcoming.launching(POOL) as launch:
+        launch.began -= 6.0
+        launch.record = record
+        launch.end()
+        assert await upcoming.next_ready(replace(POOL, image_id="sha256:1")) is None
+        assert await upcoming.next_ready(POOL) is record
 
 
 async def test_pool_takes_a_part_of_a_starts_time() -> None:
