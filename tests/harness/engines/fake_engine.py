@@ -158,6 +158,7 @@ class FakeEngine(BaseProcessProxyABC):
             state=WorkloadState.STARTING,
             created=time.time(),
             launch_id=request.launch_id,
+            pool=request.pool,
             usage=request.resources.usage,
         )
         self.announce(starting)

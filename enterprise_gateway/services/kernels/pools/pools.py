@@ -183,15 +183,16 @@ class Pools:
         except LaunchError:
             self._discard_taken(record)
             raise
+        settings = self._live.current
+        # launched again, it keeps the id that it has
+        record.take(with_kernel_id(launch, record.kernel_id, settings.cluster_secret), state)
         try:
             async with asyncio.timeout(TAKE_SECONDS):
                 workload = await record.proxy.assign(record.workload, launch.username)
         except BaseException:
             self._discard_taken(record)
             raise
-        secret = self._live.current.cluster_secret
-        # launched again, it keeps the id that it has
-        record.take(workload, with_kernel_id(launch, record.kernel_id, secret), state)
+        record.apply_workload(workload, settings.kernels.launch_timeout)
 
 
 def _can_become(record: Record, takeover: Takeover) -> bool:

@@ -7,7 +7,7 @@ import asyncio
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, auto
 
 import msgspec
@@ -66,9 +66,7 @@ class Record:
     proxy: BaseProcessProxyABC
     workload: Workload
     launch: LaunchRequest | None = None
-    """How to launch it again; None if another replica launched it."""
-    is_taken: bool = False
-    """Whether this replica has taken it from its pool."""
+    """How to launch it again; None if another replica launched it, or took it from its pool."""
     is_claimed: bool = False
     """Whether a client knows it: it was answered to one, or one has asked for it by its id."""
     phase: Phase = Phase.LAUNCHING_ELSEWHERE
@@ -145,7 +143,7 @@ class Record:
 
         The engine's word counts: an agent is trusted no more once a user can run code beside it.
         """
-        return self.workload.is_pooled and not self.is_taken
+        return self.workload.is_pooled
 
     @property
     def may_have_changed_hands(self) -> bool:
@@ -178,16 +176,13 @@ class Record:
         """Whether it has ended on request, though it is not forgotten yet."""
         return self.phase is Phase.ENDED
 
-    def take(self, workload: Workload, launch: LaunchRequest, state: AgentState) -> None:
-        """Become the kernel of the user who has taken it from its pool.
+    def take(self, launch: LaunchRequest, state: AgentState) -> None:
+        """Become the kernel of the user for whom its agent was told to take it from its pool.
 
         Args:
-            workload: the same, with that user's name.
             launch: how to launch it again.
             state: what its agent says of it now.
         """
-        self.is_taken = True
-        self.workload = workload
         self.launch = launch
         self.apply_state(state)
 
@@ -206,10 +201,22 @@ class Record:
             workload: the same workload, in a newer state.
             launch_timeout: how many seconds its launch may take.
         """
+        if workload.is_pooled and not self.is_pooled:
+            return  # an answer that was under way when it was taken; no kernel returns to a pool
+        self.apply_owner(workload)
         self.workload = workload
         if self.state is None:
             is_starting = workload.state is WorkloadState.STARTING
             self.pending_until = math.inf if is_starting else workload.created + launch_timeout
+
+    def apply_owner(self, workload: Workload) -> None:
+        """Apply what any news of the workload tells of a user who has taken it from its pool."""
+        if workload.is_pooled or not workload.username:
+            return
+        if self.is_pooled:
+            self.workload = replace(self.workload, name=workload.name, username=workload.username)
+        if self.launch is not None and self.launch.pool:
+            self.launch = None  # its user would have it launched otherwise
 
     def attach(self, agent: Agent) -> None:
         """Use the agent at the workload's address."""

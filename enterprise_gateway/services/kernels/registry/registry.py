@@ -111,8 +111,9 @@ class Registry:
             record = self._records.get(launch.kernel_id)
             if record is None:
                 self._ended.mark_failed(launch.kernel_id)
-            if record is None or record.is_dead:
-                # The launch failed, perhaps because another replica has launched that kernel.
+            if record is None or record.is_dead or launch.pool:
+                # The launch failed, perhaps because another replica has launched that kernel; or
+                # another replica has taken it from its pool already.
                 self._tasks.begin(self._rediscover(proxy, launch.kernel_id))
 
     def get(self, kernel_id: str) -> Record | None:
@@ -325,6 +326,7 @@ class Registry:
             return
         if record.workload.succeeds(workload):
             return
+        record.apply_owner(workload)
         if workload.state is WorkloadState.GONE:
             self._settle(record, workload)
         elif not record.is_dead:

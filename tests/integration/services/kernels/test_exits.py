@@ -15,6 +15,7 @@ from harness.waiting import eventually
 
 from enterprise_gateway.errors import LaunchError
 from enterprise_gateway.services.processproxies.contract import (
+    POOL_USERNAME,
     AgentEndpoint,
     Workload,
     WorkloadState,
@@ -266,4 +267,21 @@ async def test_kernel_whose_agent_never_answered_may_have_been_ready(
         engine.announce(running)
         dead = replace(running, state=WorkloadState.DEAD, endpoint=None, is_tombstone=True)
         engine.announce(replace(dead, exit_reason="exit code 137 (killed)"))
+        await eventually(lambda: is_state(service, kernel_id, "dead"))
+
+
+async def test_kernel_may_be_taken_and_die_unseen(service: Service, engine: FakeEngine) -> None:
+    """While the engine was away, with another replica: its user learns why, as of any other."""
+    kernel_id = str(uuid.uuid4())
+    with socket.socket() as agent:
+        agent.bind(("127.0.0.1", 0))
+        agent.listen()
+        endpoint = AgentEndpoint("127.0.0.1", agent.getsockname()[1])
+        waiting = Workload(
+            kernel_id, "", POOL_USERNAME, WorkloadState.RUNNING, time.time(), endpoint, pool="p"
+        )
+        engine.announce(waiting)
+        await eventually(lambda: is_state(service, kernel_id, "gone"))
+        dead = replace(waiting, state=WorkloadState.DEAD, endpoint=None, is_tombstone=True)
+        engine.announce(replace(dead, username="ann", exit_reason="exit code 137 (killed)"))
         await eventually(lambda: is_state(service, kernel_id, "dead"))

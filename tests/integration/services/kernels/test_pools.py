@@ -364,6 +364,32 @@ async def test_launch_that_is_given_up_ends_no_users_kernel(live: LiveSettings) 
             assert waiting.is_over.is_set()
 
 
+async def test_taken_kernel_is_launched_again_as_its_users(live: LiveSettings) -> None:
+    """Also by the gateway that had launched it for the pool."""
+    settings = dataclasses.replace(live.current.kernels, client_envs=frozenset({"PROJECT"}))
+    live.replace(dataclasses.replace(live.current, kernels=settings))
+    launcher, taker = Replica(live), Replica(live)
+    async with launcher.running():
+        record = await launcher.fill()
+        async with taker.running():
+            await eventually(lambda: all(one.is_takeable for one in taker.registry))
+            taken = await taker.take(await taker.pool(), "ann", PROJECT="x")
+            assert taken is not None
+            assert taken.kernel_id == record.kernel_id
+        assert await launcher.registry.find(record.kernel_id) is record
+        record.claim()
+        await eventually(lambda: record.recovered is not None)
+        (path,) = live.current.runtime_dir.glob("*.kernel")
+        await kill(json.loads(path.read_bytes())["process"]["pid"])
+        await eventually(lambda: record.is_dead)
+        await launcher.starter.start_again(record)
+        again = await launcher.registry.find(record.kernel_id)
+        assert (again.workload.username, again.workload.pool) == ("ann", "")
+        assert again.launch is not None
+        assert (again.launch.env["KERNEL_USERNAME"], again.launch.env["PROJECT"]) == ("ann", "x")
+        await launcher.registry.end(again, DEADLINE)
+
+
 async def test_start_waits_for_the_kernel_that_is_nearly_ready(live: LiveSettings) -> None:
     """It is that start's, and no other's: a second one does not wait for the same launch."""
     async with pooling(live, 1) as service:

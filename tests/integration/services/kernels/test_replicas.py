@@ -17,6 +17,11 @@ from harness.gateways.service import Service, is_state, serve_settings
 from harness.waiting import eventually
 
 from enterprise_gateway.errors import LaunchError
+from enterprise_gateway.services.events.bus import EventBus
+from enterprise_gateway.services.kernels.planning.launches import distinguish_launch
+from enterprise_gateway.services.kernels.pools.pool import plan_pool
+from enterprise_gateway.services.kernels.registry.registry import Registry
+from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import (
     WorkloadState,
 )
@@ -348,3 +353,21 @@ async def test_delete_through_one_replica_is_no_death_for_another(
             return bool(lists[0] == lists[1] and len(lists[0]) == 2)
 
         await eventually(is_same)
+
+
+async def test_kernel_of_a_pool_may_be_taken_before_its_launcher_knows_it(
+    engine: FakeEngine, live: LiveSettings
+) -> None:
+    """News of it is ignored until its launch is over, so the engine is asked once more then."""
+    proxies: Any = engine
+    registry = Registry(live, proxies, EventBus())
+    pool = plan_pool(await Kernelspecs(live, proxies).get("python3"), live.current)
+    launch = distinguish_launch(pool.launch, live.current.cluster_secret)
+    launch = replace(launch, pool=pool.key)
+    with registry.launching(engine, launch):
+        waiting = await engine.launch(launch)
+        engine.announce(replace(waiting, username="ann"))
+        record = registry.add(engine, waiting, launch)
+    await eventually(lambda: not record.is_pooled, deadline=10)
+    assert (record.workload.username, record.launch) == ("ann", None)
+    await registry.close()

@@ -18,6 +18,7 @@ from enterprise_gateway.services.kernels.agents.state import (
 )
 from enterprise_gateway.services.kernels.registry.records import Phase, Record, RecoveredLaunch
 from enterprise_gateway.services.processproxies.contract import (
+    POOL_USERNAME,
     AgentEndpoint,
     Workload,
     WorkloadState,
@@ -198,6 +199,21 @@ async def test_record_of_a_kernel_launched_again_inherits_what_clients_know() ->
     assert record.state.execution_state is ExecutionState.STARTING
     assert (record.state.reason, record.state.connections) == (None, 0)
     assert (record.state.annotations.revision, record.state.annotations.document) == (0, document)
+
+
+def in_pool(username: str = POOL_USERNAME) -> Workload:
+    """Return the workload of a kernel that was launched for a pool, and whose it is."""
+    return Workload(
+        KERNEL_ID, f"{username}-k", username, WorkloadState.RUNNING, 100.0, ENDPOINT, pool="p"
+    )
+
+
+async def test_kernel_that_was_taken_is_never_its_pools_again() -> None:
+    """An answer of the engine may have been under way: its owner must not lose it for a moment."""
+    record = Record(None, in_pool())  # type: ignore[arg-type] # as above
+    record.apply_workload(in_pool("ann"), 30.0)
+    record.apply_workload(in_pool(), 30.0)
+    assert (record.is_pooled, record.workload.username) == (False, "ann")
 
 
 async def test_older_annotations_do_not_replace_newer_ones() -> None:
