@@ -153,8 +153,21 @@ class Record:
     @property
     def is_takeable(self) -> bool:
         """Whether it can be taken from its pool now."""
+        state = self._state_in_pool
+        return state is not None and not state.is_dead
+
+    @property
+    def is_dead_in_pool(self) -> bool:
+        """Whether it has no process any more, though its workload waits in a pool."""
+        state = self._state_in_pool
+        return state is not None and state.is_dead
+
+    @property
+    def _state_in_pool(self) -> AgentState | None:
+        """What its agent says of it now, None unless it was ready and is in a pool."""
         is_ready = self.phase is Phase.READY and not self.is_silent.is_set()
-        return self.is_pooled and is_ready and self.state is not None and self.state.pooled
+        is_waiting = self.is_pooled and self.state is not None and self.state.pooled
+        return self.state if is_ready and is_waiting else None
 
     @property
     def is_dead(self) -> bool:

@@ -136,10 +136,11 @@ class PoolRefill:
         pools = {pool.key: pool for pool in self._plans.values()}
         members = self._members()
         found = self._find_balance(members)
-        for workload in found.surplus:
-            record = members[workload]
-            if record.is_takeable:
-                self._tasks.begin_once(record, functools.partial(self._end, record))
+        surplus = [members[workload] for workload in found.surplus]
+        ending = [record for record in surplus if record.is_takeable]
+        ending.extend(record for record in self._registry if record.is_dead_in_pool)
+        for record in ending:
+            self._tasks.begin_once(record, functools.partial(self._end, record))
         self._missing_since = {key: self._missing_since.get(key, now) for key in found.missing}
         for key in found.missing:
             if self._may_launch(key, now):
@@ -200,7 +201,7 @@ class PoolRefill:
         except GatewayError as exc:
             _log.debug("Kernel %s stays in its pool: %s", record.kernel_id, exc)
         else:
-            _log.info("Kernel %s was one too many in its pool", record.kernel_id)
+            _log.info("Kernel %s was dead or one too many in its pool", record.kernel_id)
 
 
 def _check_keeps_pools(proxy: BaseProcessProxyABC) -> None:

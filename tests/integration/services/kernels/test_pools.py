@@ -309,6 +309,23 @@ async def test_kernel_that_dies_in_its_pool_is_replaced(live: LiveSettings) -> N
         assert await metric(service, "eg_pool_launch_failures_total") == 1
 
 
+async def test_kernel_whose_agent_gives_it_up_is_replaced(live: LiveSettings) -> None:
+    """It is not there for a start, and takes no place; its agent waits in vain for a restart."""
+    async with pooling(live, 1, autorestart=False) as service:
+        (path,) = live.current.runtime_dir.glob("*.kernel")
+        agent = json.loads(path.read_bytes())["process"]["pid"]
+        for pid in children_of(agent):
+            await kill(pid)
+        await eventually(lambda: not path.exists(), deadline=DEADLINE)
+        await until_ready(service, 1)
+        assert is_warm(await start(service, KERNEL_USERNAME="ann"))
+
+
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process has started."""
+    return [int(pid) for pid in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 async def kill(pid: int) -> None:
     """Kill a process."""
     process = await asyncio.create_subprocess_exec("kill", "-9", str(pid))

@@ -216,6 +216,21 @@ async def test_kernel_that_was_taken_is_never_its_pools_again() -> None:
     assert (record.is_pooled, record.workload.username) == (False, "ann")
 
 
+async def test_dead_kernel_is_not_takeable() -> None:
+    """Its agent stays, and says that it is in the pool; a restart by itself is no death."""
+    record = Record(None, in_pool())  # type: ignore[arg-type] # as above
+    attach(record)
+    record.open_stream()
+    for execution_state, is_dead in (
+        (ExecutionState.IDLE, False),
+        (ExecutionState.RESTARTING, False),
+        (ExecutionState.DEAD, True),
+    ):
+        state = make_state(execution_state, FAILED)
+        record.apply_state(msgspec.structs.replace(state, pooled=True))
+        assert (record.is_takeable, record.is_dead_in_pool) == (not is_dead, is_dead)
+
+
 async def test_older_annotations_do_not_replace_newer_ones() -> None:
     """The agent answered a write of ours while an older document was under way."""
     record = make_record()
