@@ -159,7 +159,7 @@ class Pools:
         try:
             if plan_pool(spec, settings).plan != pool.plan:
                 return None
-            return plan_takeover(pool.launch, launch, spec.config.pool_env, may_move=may_move)
+            return plan_takeover(pool.launch, launch, spec.config, may_move=may_move)
         except ConfigurationError as exc:
             _log.warning("The pool of kernelspec %s is not used: %s", spec.name, exc)
             return None

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from enterprise_gateway.services.kernels.planning.environment import is_steering
 from enterprise_gateway.services.kernels.planning.images import IMAGE
 from enterprise_gateway.services.kernels.planning.resources import VARIABLES
+from enterprise_gateway.services.processproxies.config import ProxyConfig
 from enterprise_gateway.services.processproxies.contract import LaunchRequest
 from enterprise_gateway.services.processproxies.sandbox.request_volumes import MOUNTS, VOLUMES
 
@@ -34,7 +35,7 @@ _READ_BY_LAUNCHES = frozenset(
     }
 )
 _READ_BY_SCRIPTS = re.compile(r"EG_.* | DOCKER_.* | REMOVE_CONTAINER", re.VERBOSE | re.DOTALL)
-"""Variables that mean something to every launch: no `pool_env` makes them harmless."""
+"""Variables that mean something to every launch, whatever a kernelspec says of them."""
 _FOR_A_CONTAINER = re.compile(
     r"""
     KERNEL_.*                                          # launch scripts
@@ -66,6 +67,9 @@ _FOR_A_SPARE = re.compile(
 )
 """Variables that a startup file of the running kernel may have had read, but no spare."""
 
+SET_WHILE_RUNNING = frozenset({"python", "r"})
+"""Languages, in lower case, in which an agent can set variables and folder of a running kernel."""
+
 _LATER_SETTINGS = frozenset({"pool_ttl", "ping_interval", "launch_timeout"})
 """Settings of an agent that may differ; it is told the new `ping_interval`."""
 
@@ -94,15 +98,14 @@ class Takeover:
 
 
 def plan_takeover(
-    pooled: LaunchRequest, wanted: LaunchRequest, pool_env: Iterable[str], *, may_move: bool
+    pooled: LaunchRequest, wanted: LaunchRequest, config: ProxyConfig, *, may_move: bool
 ) -> Takeover | None:
     """Return how a kernel of a pool becomes the one that is wanted, None if it cannot.
 
     Args:
         pooled: how the kernel was launched.
         wanted: how the user's would be launched.
-        pool_env: further variables that a running kernel may be given, unless launches read them;
-            `*` stands for any text.
+        config: that of the kernelspec, which may say more of its variables.
         may_move: whether users may choose the working directory.
     """
     if _at_launch(pooled.agent_settings) != _at_launch(wanted.agent_settings):
@@ -112,9 +115,11 @@ def plan_takeover(
     env = _difference(pooled.env, wanted.env)
     if not may_move:
         env.pop("KERNEL_WORKING_DIR", None)
-    processes = [found for name in env if (found := _process_for(name, pool_env)) is not None]
+    processes = [found for name in env if (found := _process_for(name, config)) is not None]
     if len(processes) < len(env):
         return None
+    if env and str(pooled.agent_settings["language"]).lower() not in SET_WHILE_RUNNING:
+        processes.append(Process.NEW)
     if sum(len(name) + len((value or "").encode()) for name, value in env.items()) > MAX_BYTES:
         return None
     cwd = wanted.cwd if may_move else ""
@@ -136,10 +141,10 @@ def _is_read_by_launches(name: str) -> bool:
     return name in _READ_BY_LAUNCHES or _READ_BY_SCRIPTS.fullmatch(name) is not None
 
 
-def _process_for(name: str, pool_env: Iterable[str]) -> Process | None:
+def _process_for(name: str, config: ProxyConfig) -> Process | None:
     """Return the process that a variable can be set in, None if it needs a launch."""
-    is_named = any(fnmatchcase(name, pattern) for pattern in pool_env)
-    if name in _HARMLESS or (is_named and not _is_read_by_launches(name)):
+    is_named = _is_named(name, config.pool_env) and not _is_read_by_launches(name)
+    if name in _HARMLESS or is_named:
         return Process.RUNNING
     if _FOR_A_CONTAINER.fullmatch(name) is not None:
         return None
@@ -148,3 +153,7 @@ def _process_for(name: str, pool_env: Iterable[str]) -> Process | None:
     if is_steering(name):
         return None
     return Process.SPARE if _FOR_A_SPARE.fullmatch(name) is not None else Process.RUNNING
+
+
+def _is_named(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

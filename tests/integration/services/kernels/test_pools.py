@@ -4,8 +4,9 @@ import asyncio
 import dataclasses
 import json
 import re
+import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,46 @@ async def test_variables_of_the_start_need_no_other_kernel(live: LiveSettings, n
         model = await service.get(f"/api/kernels/{kernel_id}")
         assert set(model["start"]["steps"]) == {"admission", "pool"}
         assert await metric(service, "eg_kernel_restarts_total") == 0
+
+
+OF_ANOTHER_LANGUAGE = """
+from ipykernel.ipkernel import IPythonKernel
+from ipykernel.kernelapp import IPKernelApp
+
+
+class Kernel(IPythonKernel):
+    language_info = {**IPythonKernel.language_info, "name": "other"}
+
+
+IPKernelApp.launch_instance(kernel_class=Kernel)
+"""
+
+
+@pytest.mark.parametrize("language", ["other", ""])
+async def test_kernel_of_any_language_is_its_takers(
+    live: LiveSettings, tmp_path: Path, language: str
+) -> None:
+    """Though an agent can tell only those of some languages whose they are while they run."""
+    argv = [sys.executable, "-c", OF_ANOTHER_LANGUAGE, "-f", "{connection_file}"]
+    content = {"argv": argv, "display_name": "Other", "language": language}
+    add_kernelspec(live, tmp_path / "other", content)
+    async with pooling(live, 1, name="other") as service:
+        answer = await start(
+            service, "other", KERNEL_USERNAME="ann", KERNEL_WORKING_DIR=str(tmp_path)
+        )
+        assert is_warm(answer), answer.raw
+        shown = json.loads(await run(service, answer.body["id"], SHOW))
+        assert shown == ["ann", None, str(tmp_path)]
+
+
+def add_kernelspec(live: LiveSettings, folder: Path, content: Mapping[str, Any]) -> None:
+    """Have gateways find a kernelspec in a folder of its name, besides the others."""
+    folder.mkdir()
+    (folder / "kernel.json").write_text(json.dumps(content))
+    host = live.current.host
+    folders = (*host.kernelspec_folders, folder.parent)
+    changed = dataclasses.replace(host, kernelspec_folders=folders)
+    live.replace(dataclasses.replace(live.current, host=changed))
 
 
 async def test_process_that_cannot_begin_is_as_without_a_pool(live: LiveSettings) -> None:

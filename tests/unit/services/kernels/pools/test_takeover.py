@@ -14,11 +14,13 @@ from enterprise_gateway.services.kernels.planning.launches import StartRequest, 
 from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool, pool_size
 from enterprise_gateway.services.kernels.pools.takeover import (
     MAX_BYTES,
+    SET_WHILE_RUNNING,
     Process,
     Takeover,
     plan_takeover,
 )
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec, parse_kernelspec
+from enterprise_gateway.services.processproxies.config import ProxyConfig
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
 from enterprise_gateway.services.users import Account
 from enterprise_gateway.settings import (
@@ -30,6 +32,7 @@ from enterprise_gateway.settings import (
 from enterprise_gateway.settings.values.amounts import Amounts, Quota
 from enterprise_gateway.settings.values.schedule import parse_schedule
 from enterprise_gateway.settings.values.times import Times
+from kernel_agent.launch.setup_code import setup_code
 
 SETTINGS = Settings(
     kernels=KernelSettings(
@@ -59,7 +62,7 @@ def takeover(
     spec = spec or make_spec(pool_size=1)
     wanted = plan_launch(StartRequest(env=dict(env)), spec, SETTINGS)
     pooled = plan_pool(spec, SETTINGS).launch
-    return plan_takeover(pooled, wanted, spec.config.pool_env, may_move=may_move)
+    return plan_takeover(pooled, wanted, spec.config, may_move=may_move)
 
 
 def test_stock_client_is_served() -> None:
@@ -129,9 +132,9 @@ def test_other_limits_need_a_start(client: dict[str, str]) -> None:
     spec = make_spec(pool_env=["KERNEL_*"])
     pooled = plan_pool(spec, settings).launch
     same = plan_launch(StartRequest(env={"KERNEL_X": "1"}), spec, settings)
-    assert plan_takeover(pooled, same, ("KERNEL_*",), may_move=True) is not None
+    assert plan_takeover(pooled, same, spec.config, may_move=True) is not None
     wanted = plan_launch(StartRequest(env=dict(client)), spec, settings)
-    assert plan_takeover(pooled, wanted, ("KERNEL_*",), may_move=True) is None
+    assert plan_takeover(pooled, wanted, spec.config, may_move=True) is None
 
 
 def test_user_of_a_group_with_a_quota_needs_a_start() -> None:
@@ -141,7 +144,7 @@ def test_user_of_a_group_with_a_quota_needs_a_start() -> None:
     pooled = plan_pool(make_spec(), settings).launch
     for groups, is_taken in ((frozenset({"lab"}), False), (frozenset({"others"}), True)):
         wanted = plan_launch(StartRequest(), make_spec(), settings, Account(groups))
-        assert (plan_takeover(pooled, wanted, (), may_move=True) is not None) is is_taken
+        assert (plan_takeover(pooled, wanted, ProxyConfig(), may_move=True) is not None) is is_taken
 
 
 def test_user_with_other_times_needs_a_start() -> None:
@@ -157,7 +160,7 @@ def test_user_with_other_times_needs_a_start() -> None:
     for user, is_taken in (("ann", False), ("bob", True), ("carl", False), ("dora", True)):
         start = StartRequest(env={"KERNEL_USERNAME": user})
         wanted = plan_launch(start, make_spec(), settings)
-        assert (plan_takeover(pooled, wanted, (), may_move=True) is not None) is is_taken
+        assert (plan_takeover(pooled, wanted, ProxyConfig(), may_move=True) is not None) is is_taken
 
 
 @pytest.mark.parametrize("name", ["PATH", "HOME", "XDG_CACHE_HOME", "TMPDIR", "BASH_ENV"])
@@ -203,6 +206,26 @@ def test_kernelspec_names_harmless_variables() -> None:
     assert takeover(spec, KERNEL_PROJECTS="x") is None
 
 
+@pytest.mark.parametrize("language", ["scala", "julia", ""])
+def test_other_languages_begin_anew(language: str) -> None:
+    """Their agents can set no variable in a running kernel, and the user's name is one."""
+    spec = parse_kernelspec(
+        "other",
+        Path("/specs/other"),
+        msgspec.json.encode({"argv": ["k"], "display_name": "Other", "language": language}),
+        (),
+    )
+    planned = takeover(spec, KERNEL_USERNAME="ann")
+    assert planned is not None
+    assert (planned.process, planned.env["KERNEL_USERNAME"]) == (Process.NEW, "ann")
+
+
+def test_agents_know_the_languages_of_running_kernels() -> None:
+    """Gateway and agent decide alike, or each kernel of a pool would refuse."""
+    for language in SET_WHILE_RUNNING:
+        assert setup_code(language, {"A": "1"}, "/") is not None
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -224,11 +247,12 @@ def test_kernelspec_names_harmless_variables() -> None:
 @pytest.mark.parametrize("pattern", ["KERNEL_*", "*"])
 def test_no_pattern_makes_what_launches_read_harmless(name: str, pattern: str) -> None:
     """In a running kernel it would do nothing: the user would miss a volume, or be another."""
-    pooled = plan_pool(make_spec(), SETTINGS).launch
+    spec = make_spec(pool_env=[pattern])
+    pooled = plan_pool(spec, SETTINGS).launch
     wanted = replace(pooled, env={**pooled.env, name: "1"})
-    assert plan_takeover(pooled, wanted, (pattern,), may_move=True) is None
+    assert plan_takeover(pooled, wanted, spec.config, may_move=True) is None
     harmless = replace(pooled, env={**pooled.env, "KERNEL_OF_A_SITE": "1"})
-    assert plan_takeover(pooled, harmless, (pattern,), may_move=True) is not None
+    assert plan_takeover(pooled, harmless, spec.config, may_move=True) is not None
 
 
 def test_large_environment_needs_a_start() -> None:
