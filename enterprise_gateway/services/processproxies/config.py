@@ -70,6 +70,10 @@ class ProxyConfig(msgspec.Struct, frozen=True, kw_only=True):
         tuple[str, ...],
         Meta(description='a list of names of variables, such as ["KERNEL_PROJECT", "MY_*"]'),
     ] = ()
+    pool_process_env: Annotated[
+        tuple[str, ...],
+        Meta(description='a list of names of variables, such as ["KERNEL_LICENSE", "LIB_*"]'),
+    ] = ()
     pool_size: Annotated[
         Annotated[int, Meta(ge=0, le=MAX_POOL_SIZE)] | None,
         Meta(description=f"a number from 0 to {MAX_POOL_SIZE}"),

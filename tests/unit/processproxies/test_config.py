@@ -13,6 +13,7 @@ RIGHT = {
     "image_name": "team/image:1",
     "placement": {"constraints": ["node.role == worker"]},
     "pool_env": ["KERNEL_PROJECT"],
+    "pool_process_env": ["KERNEL_LICENSE"],
     "pool_size": 4,
     "preload": ["numpy", "matplotlib.pyplot"],
     "pull_policy": "always",

@@ -33,7 +33,7 @@ _OF_NO_KERNEL = frozenset(
 )
 """Variables of launch scripts that change no kernel, and may differ between gateways."""
 
-_OF_THE_POOL = ("pool_size", "pool_env")
+_OF_THE_POOL = ("pool_size", "pool_env", "pool_process_env")
 """Keys of a kernelspec's config that change no kernel."""
 
 

@@ -143,9 +143,11 @@ def _is_read_by_launches(name: str) -> bool:
 
 def _process_for(name: str, config: ProxyConfig) -> Process | None:
     """Return the process that a variable can be set in, None if it needs a launch."""
-    is_named = _is_named(name, config.pool_env) and not _is_read_by_launches(name)
-    if name in _HARMLESS or is_named:
-        return Process.RUNNING
+    if not _is_read_by_launches(name):
+        if _is_named(name, config.pool_process_env):
+            return Process.NEW
+        if name in _HARMLESS or _is_named(name, config.pool_env):
+            return Process.RUNNING
     if _FOR_A_CONTAINER.fullmatch(name) is not None:
         return None
     if _FOR_A_PROCESS.fullmatch(name) is not None:

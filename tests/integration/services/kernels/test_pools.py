@@ -31,7 +31,10 @@ from enterprise_gateway.services.kernels.registry.registry import Registry
 from enterprise_gateway.services.kernels.starts.starter import Starter
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
-from enterprise_gateway.services.processproxies.registry import ProxyRegistry
+from enterprise_gateway.services.processproxies.registry import (
+    LOCAL_PROCESS_PROXY,
+    ProxyRegistry,
+)
 from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.settings import LiveSettings, ResourceSettings
 from enterprise_gateway.settings.values.schedule import ScheduledSize
@@ -183,6 +186,26 @@ async def test_variables_of_the_start_need_no_other_kernel(live: LiveSettings, n
         model = await service.get(f"/api/kernels/{kernel_id}")
         assert set(model["start"]["steps"]) == {"admission", "pool"}
         assert await metric(service, "eg_kernel_restarts_total") == 0
+
+
+async def test_variables_that_the_kernelspec_names_need_a_process(
+    live: LiveSettings, tmp_path: Path
+) -> None:
+    """A running one has read them already."""
+    config = {"pool_process_env": ["LICENSE_*"]}
+    content = {
+        "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": "Python of a site",
+        "language": "python",
+        "metadata": {"process_proxy": {"class_name": LOCAL_PROCESS_PROXY, "config": config}},
+    }
+    add_kernelspec(live, tmp_path / "of_a_site", content)
+    client_envs = frozenset({"LICENSE_KEY"})
+    async with pooling(live, 1, name="of_a_site", client_envs=client_envs) as service:
+        answer = await start(service, "of_a_site", KERNEL_USERNAME="ann", LICENSE_KEY="k")
+        assert is_warm(answer), answer.raw
+        code = "print(open('/proc/self/environ').read().count('LICENSE_KEY=k'))"
+        assert await run(service, answer.body["id"], code) == "1\n"
 
 
 OF_ANOTHER_LANGUAGE = """

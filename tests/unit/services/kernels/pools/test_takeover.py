@@ -129,7 +129,7 @@ def test_other_limits_need_a_start(client: dict[str, str]) -> None:
     """Also where the kernelspec says that its variables are harmless."""
     resources = ResourceSettings(sizes=(("small", Amounts(memory=2**30)),))
     settings = replace(SETTINGS, kernels=replace(SETTINGS.kernels, resources=resources))
-    spec = make_spec(pool_env=["KERNEL_*"])
+    spec = make_spec(pool_env=["KERNEL_*"], pool_process_env=["KERNEL_S*"])
     pooled = plan_pool(spec, settings).launch
     same = plan_launch(StartRequest(env={"KERNEL_X": "1"}), spec, settings)
     assert plan_takeover(pooled, same, spec.config, may_move=True) is not None
@@ -206,6 +206,18 @@ def test_kernelspec_names_harmless_variables() -> None:
     assert takeover(spec, KERNEL_PROJECTS="x") is None
 
 
+def test_kernelspec_names_variables_that_need_a_process() -> None:
+    """Besides those that every kernel reads then, and before `pool_env`."""
+    spec = make_spec(pool_env=["*"], pool_process_env=["KERNEL_LICENSE", "LIB_*"])
+    for name in ("KERNEL_LICENSE", "LIB_HOME"):
+        planned = takeover(spec, **{name: "x"})
+        assert planned is not None
+        assert (planned.process, planned.env[name]) == (Process.NEW, "x")
+    planned = takeover(spec, KERNEL_LICENSES="x")
+    assert planned is not None
+    assert planned.process is Process.RUNNING
+
+
 @pytest.mark.parametrize("language", ["scala", "julia", ""])
 def test_other_languages_begin_anew(language: str) -> None:
     """Their agents can set no variable in a running kernel, and the user's name is one."""
@@ -245,9 +257,10 @@ def test_agents_know_the_languages_of_running_kernels() -> None:
     ],
 )
 @pytest.mark.parametrize("pattern", ["KERNEL_*", "*"])
-def test_no_pattern_makes_what_launches_read_harmless(name: str, pattern: str) -> None:
+@pytest.mark.parametrize("key", ["pool_env", "pool_process_env"])
+def test_no_pattern_makes_what_launches_read_harmless(name: str, pattern: str, key: str) -> None:
     """In a running kernel it would do nothing: the user would miss a volume, or be another."""
-    spec = make_spec(pool_env=[pattern])
+    spec = make_spec(**{key: [pattern]})
     pooled = plan_pool(spec, SETTINGS).launch
     wanted = replace(pooled, env={**pooled.env, name: "1"})
     assert plan_takeover(pooled, wanted, spec.config, may_move=True) is None
@@ -303,7 +316,10 @@ def test_pool_is_another_when_its_launch_is() -> None:
     """Or its image; but neither its size nor the id of a kernel makes a difference."""
     keys = {pool.key for pool in _variants()}
     assert len(keys) == len(_variants())
-    small, large = make_spec(pool_size=1), make_spec(pool_size=2, pool_env=["KERNEL_A"])
+    small, large = (
+        make_spec(pool_size=1),
+        make_spec(pool_size=2, pool_env=["KERNEL_A"], pool_process_env=["KERNEL_B"]),
+    )
     assert plan_pool(small, SETTINGS).key == plan_pool(large, SETTINGS).key
     assert plan_pool(make_spec(), SETTINGS).launch.env["KERNEL_USERNAME"] == POOL_USERNAME
     elsewhere = dataclasses.replace(make_spec(), resource_dir=Path("/opt/specs/py"))
