@@ -63,6 +63,8 @@ class Claimed(Event, frozen=True, kw_only=True, tag="claimed"):
     """A user was given a kernel that was ready, from a pool."""
 
     launch: str
+    requested: str = ""
+    """The `kernel_id` of the `Requested` that it answers; "" from older gateways."""
     seconds: float
     waited: float
     """How many seconds of the workload's life had passed before, and are not the user's."""

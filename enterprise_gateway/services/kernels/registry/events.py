@@ -103,13 +103,20 @@ class KernelEvents:
             )
         )
 
-    def claimed(self, record: Record, start: StartTimes) -> None:
-        """Tell that a user was given a kernel of a pool."""
+    def claimed(self, record: Record, start: StartTimes, *, requested: str) -> None:
+        """Tell that a user was given a kernel of a pool.
+
+        Args:
+            record: the kernel.
+            start: how long that took.
+            requested: the id that the kernel would have had without a pool.
+        """
         self._bus.publish(
             Claimed(
                 id=unique_id(),
                 **_about(record),
                 by=current_client(),
+                requested=requested,
                 seconds=_rounded(start.seconds),
                 waited=_age(record),
             )

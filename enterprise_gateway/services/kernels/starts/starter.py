@@ -227,8 +227,6 @@ class Starter:
         record = await self._pools.take(pool, spec, launch)
         if record is None:
             return None
-        attempt.kernel_id = record.kernel_id
-        set_kernel(record.kernel_id, record.workload.username)
         try:
             is_too_many = await self._is_one_too_many(record, launch)
         except BaseException:
@@ -240,7 +238,9 @@ class Starter:
             await self._tasks.run(self._registry.end(record, DISCARD_SECONDS))
             return None
         record.complete_launch(attempt.steps.end())
-        self._events.claimed(record, attempt.steps.times())
+        self._events.claimed(record, attempt.steps.times(), requested=launch.kernel_id)
+        attempt.kernel_id = record.kernel_id
+        set_kernel(record.kernel_id, record.workload.username)
         return record
 
     async def _is_one_too_many(self, record: Record, launch: LaunchRequest) -> bool:

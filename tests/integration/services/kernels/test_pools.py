@@ -36,7 +36,7 @@ from enterprise_gateway.services.processproxies.registry import (
     ProxyRegistry,
 )
 from enterprise_gateway.services.tasks import BackgroundTasks
-from enterprise_gateway.settings import LiveSettings, ResourceSettings
+from enterprise_gateway.settings import EventSettings, LiveSettings, ResourceSettings
 from enterprise_gateway.settings.values.schedule import ScheduledSize
 from enterprise_gateway.settings.values.times import Times
 
@@ -428,6 +428,43 @@ async def test_last_place_goes_to_one_user(live: LiveSettings) -> None:
         )
         assert sorted(answer.status for answer in answers) == [201, 403]
         assert len(await service.get("/api/kernels")) == 2
+
+
+async def test_events_of_a_start_have_the_id_that_it_has(
+    live: LiveSettings, tmp_path: Path
+) -> None:
+    """A kernel of the pool's that it takes has its own, and `claimed` has both."""
+    path = tmp_path / "events.jsonl"
+    without_pool = LiveSettings(live.current)
+    live.replace(dataclasses.replace(live.current, events=EventSettings(log=str(path))))
+    async with pooling(live, 1, max_kernels=1) as service:
+        taken = (await start(service, KERNEL_USERNAME="ann")).body["id"]
+        requested, claimed = await events_of(path, "ann", "requested", "claimed")
+        assert claimed["kernel_id"] == taken
+        assert claimed["requested"] == requested["kernel_id"] != taken
+        await service.ask("DELETE", f"/api/kernels/{taken}")
+        await until_ready(service, 1)
+        (waiting,) = live.current.runtime_dir.glob("*.kernel")
+        # gateways are not told of each other's local kernels
+        async with serve_settings(without_pool) as other:
+            another = await other.start_kernel()
+            assert (await start(service, KERNEL_USERNAME="carl")).status == 403
+            await other.ask("DELETE", f"/api/kernels/{another}")
+        assert not waiting.exists()
+        requested, refused = await events_of(path, "carl", "requested", "refused")
+        assert refused["kernel_id"] == requested["kernel_id"] != waiting.stem
+
+
+async def events_of(path: Path, owner: str, *kinds: str) -> list[dict[str, Any]]:
+    """Return a user's event of each kind from a file."""
+
+    def found() -> dict[str, dict[str, Any]]:
+        lines = path.read_text().splitlines() if path.exists() else []
+        events = map(json.loads, lines)
+        return {event["kind"]: event for event in events if event["owner"] == owner}
+
+    await eventually(lambda: found().keys() >= set(kinds))
+    return [found()[kind] for kind in kinds]
 
 
 async def test_launch_that_is_given_up_ends_no_users_kernel(live: LiveSettings) -> None:
