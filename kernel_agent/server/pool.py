@@ -91,11 +91,9 @@ class Pool:
 
     async def wait(self, seconds: float) -> bool:
         """Wait until the kernel is taken; return False if it is not, in so many seconds."""
-        try:
+        with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._is_over.wait(), seconds)
-        except asyncio.TimeoutError:
-            return False
-        return True
+        return self.taken is not None  # it may have been at the last moment
 
     async def take(self, takeover: Takeover) -> None:
         """Give the kernel to a user. What the user sends to the kernel comes after the set-up.
