@@ -1,14 +1,22 @@
 """Metrics about kernels, for Prometheus."""
 
 from collections.abc import Callable
+from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from enterprise_gateway.services.kernels.registry.exits import Cause
 from enterprise_gateway.services.processproxies.steps import StartTimes
 
-_START_BUCKETS_SECONDS = (0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120)
+_START_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120)
 _STEP_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class Source(StrEnum):
+    """Where a start had its kernel from."""
+
+    LAUNCH = "launch"
+    POOL = "pool"
 
 
 class KernelMetrics:
@@ -31,7 +39,7 @@ class KernelMetrics:
         self._seconds = Histogram(
             "eg_kernel_start_seconds",
             "From the request until the kernel was ready, with the wait for its turn.",
-            ["kernel_name"],
+            ["kernel_name", "source"],
             buckets=_START_BUCKETS_SECONDS,
             registry=self.registry,
         )
@@ -77,10 +85,10 @@ class KernelMetrics:
         """Count a kernel that died and was restarted by its agent."""
         self._restarts.labels(reason).inc()
 
-    def count_start(self, kernel_name: str, start: StartTimes) -> None:
+    def count_start(self, kernel_name: str, source: Source, start: StartTimes) -> None:
         """Count a kernel that became ready."""
         self._starts.labels(kernel_name).inc()
-        self._seconds.labels(kernel_name).observe(start.seconds)
+        self._seconds.labels(kernel_name, source).observe(start.seconds)
         for step, seconds in start.steps.items():
             self._steps.labels(step).observe(seconds)
 

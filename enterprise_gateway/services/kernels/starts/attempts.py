@@ -14,7 +14,7 @@ from enterprise_gateway.errors import (
     NotFoundError,
 )
 from enterprise_gateway.services.kernels.registry.events import KernelEvents
-from enterprise_gateway.services.kernels.registry.metrics import KernelMetrics
+from enterprise_gateway.services.kernels.registry.metrics import KernelMetrics, Source
 from enterprise_gateway.services.processproxies.steps import Step, StepRecorder
 
 MAX_CAUSE_CHARS = 2000
@@ -33,6 +33,8 @@ class Attempt:
     kernel_name: str = ""
     """The kernelspec's name; "" until it is known to exist."""
     username: str = ""
+    source: Source = Source.LAUNCH
+    """Where its kernel came from."""
     steps: StepRecorder = field(default_factory=StepRecorder)
 
     @property
@@ -72,7 +74,7 @@ def report_outcome(
         )
         raise
     start = attempt.steps.times()
-    metrics.count_start(attempt.kernel_name, start)
+    metrics.count_start(attempt.kernel_name, attempt.source, start)
     _log.info("Kernel %s (%s) started in %s", attempt.kernel_id, attempt.kernel_name, start)
 
 

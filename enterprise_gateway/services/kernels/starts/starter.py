@@ -22,6 +22,7 @@ from enterprise_gateway.services.kernels.planning.launches import (
     without_kernelspecs_own,
 )
 from enterprise_gateway.services.kernels.pools.pools import Pools
+from enterprise_gateway.services.kernels.registry.metrics import Source
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
 from enterprise_gateway.services.kernels.starts.attempts import (
@@ -239,7 +240,7 @@ class Starter:
             return None
         record.complete_launch(attempt.steps.end())
         self._events.claimed(record, attempt.steps.times(), requested=launch.kernel_id)
-        attempt.kernel_id = record.kernel_id
+        attempt.kernel_id, attempt.source = record.kernel_id, Source.POOL
         set_kernel(record.kernel_id, record.workload.username)
         return record
 

@@ -133,7 +133,7 @@ async def test_metrics_count_starts_failures_and_kernels(
     assert 'eg_kernels{execution_state="idle"} 1.0' in page
     assert 'eg_kernel_starts_total{kernel_name="python3"} 1.0' in page
     assert 'eg_kernel_start_failures_total{error="LaunchError",kernel_name="python3"} 1.0' in page
-    assert 'eg_kernel_start_seconds_count{kernel_name="python3"} 1.0' in page
+    assert 'eg_kernel_start_seconds_count{kernel_name="python3",source="launch"} 1.0' in page
     assert 'eg_http_responses_total{status="201"} 1.0' in page
     assert "_created" not in page
 

@@ -268,6 +268,7 @@ async def test_metrics_tell_of_pools(live: LiveSettings) -> None:
     assert f"eg_pool_size{of_kernel}}} 1.0" in page
     assert f"eg_pool_ready{of_kernel}}} " in page
     assert f'eg_pool_starts_total{of_kernel},outcome="taken"}} 1.0' in page
+    assert f'eg_kernel_start_seconds_count{of_kernel},source="pool"}} 1.0' in page
 
 
 async def test_kernels_in_pools_are_no_clients(live: LiveSettings) -> None:
