@@ -151,9 +151,17 @@ class PoolLaunches:
         if not (record.is_over.is_set() and record.is_pooled):
             self._pools.troubles.pop(pool.key, None)
             return
+        cause = self._cause_of_death(record)
+        if cause:
+            self._report_failure(pool, attempt, LaunchError(f"It died: {cause}"))
+
+    def _cause_of_death(self, record: Record) -> str:
+        """Return what a kernel died of in its pool, "" if that says nothing of the pool."""
+        state = record.state
+        if state is not None and state.is_dead and state.reason is not None:
+            return state.reason.message  # its agent lived, so it was ended then
         death = self._registry.unknown_death(record)
-        if death is not None and death.cause not in _FROM_OUTSIDE:
-            self._report_failure(pool, attempt, LaunchError(f"It died: {death.reason}"))
+        return death.reason if death is not None and death.cause not in _FROM_OUTSIDE else ""
 
     async def _check_takeable(self, record: Record) -> None:
         """End a kernel that no gateway can take.

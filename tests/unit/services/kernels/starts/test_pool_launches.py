@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +17,11 @@ from prometheus_client import generate_latest
 
 from enterprise_gateway.errors import GatewayError, LaunchError
 from enterprise_gateway.services.events.bus import EventBus
+from enterprise_gateway.services.kernels.agents.state import (
+    AgentState,
+    ExecutionState,
+    ExitReason,
+)
 from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool
 from enterprise_gateway.services.kernels.pools.pools import Pools
 from enterprise_gateway.services.kernels.pools.trouble import MAX_FAILURES
@@ -151,11 +157,20 @@ class Gateway:
         self.launches.begin(pool)
         await eventually(lambda: not self.launches.under_way)
 
-    async def end(self, exit_reason: str) -> None:
-        """Launch a kernel that ends then, for the reason that its engine tells."""
+    async def end(self, exit_reason: str, reason: ExitReason | None = None) -> None:
+        """Launch a kernel that ends then, for the reason that its engine tells.
+
+        Args:
+            exit_reason: of the workload.
+            reason: why it had no process any more, as its agent has said before.
+        """
         await self.run(POOL)
         record = self.launcher.launched[-1][1]
         assert record is not None
+        if reason is not None:
+            now = datetime.now(UTC).isoformat()
+            state = AgentState(record.kernel_id, ExecutionState.DEAD, now, reason=reason)
+            record.apply_state(state)
         dead = replace(record.workload, state=WorkloadState.DEAD, exit_reason=exit_reason)
         self.proxy.news.put_nowait(dead)
         await eventually(record.is_over.is_set)
@@ -231,6 +246,13 @@ async def test_kernel_that_dies_when_it_was_ready_is_a_failure(
     async with gateway() as made:
         await made.end(exit_reason)
         assert made.failures == failures
+
+
+async def test_kernel_that_is_dead_beside_its_agent_is_a_failure() -> None:
+    """Gateways end such kernels, which is no death on request."""
+    async with gateway() as made:
+        await made.end("exit code 0", ExitReason("killed by SIGKILL"))
+        assert made.failures == 1
 
 
 async def test_pool_that_is_given_up_is_shown() -> None:
