@@ -28,6 +28,7 @@ from enterprise_gateway.services.kernels.pools.pool import Pool, plan_pool
 from enterprise_gateway.services.kernels.pools.pools import Pools
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
+from enterprise_gateway.services.kernels.starts.attempts import Attempt
 from enterprise_gateway.services.kernels.starts.starter import Starter
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.processproxies.contract import POOL_USERNAME
@@ -146,8 +147,10 @@ class Replica:
         """Launch a kernel for the pool."""
         pool, secret = await self.pool(), self.live.current.cluster_secret
         launch = with_kernel_id(pool.launch, str(uuid.uuid4()), secret)
+        launch = dataclasses.replace(launch, pool=pool.key)
+        attempt = Attempt(launch.kernel_id, launch.kernel_name, launch.username)
         proxy = self.proxies.get(pool.proxy_class)
-        return await self.starter.launch_for_pool(proxy, dataclasses.replace(launch, pool=pool.key))
+        return await self.starter.launch_for_pool(proxy, launch, attempt)
 
     async def take(self, pool: Pool, user: str, **env: str) -> Record | None:
         """Take a kernel of a pool, or wait for one."""
