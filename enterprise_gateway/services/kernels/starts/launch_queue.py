@@ -90,9 +90,10 @@ class LaunchQueue:
         """
         if self._is_closed:
             raise UnavailableError(STOPPING, retry_after=1.0)
-        waiting = self.waiting
-        if not is_background and 0 < self._max_waiting() <= waiting:
-            raise UnavailableError(FULL.format(waiting=waiting), retry_after=FULL_RETRY_SECONDS)
+        if not is_background and self._is_full_for(user):
+            raise UnavailableError(
+                FULL.format(waiting=self.waiting), retry_after=FULL_RETRY_SECONDS
+            )
         place = _Place(kernel_id, is_background, asyncio.get_running_loop().create_future())
         queue = self._background if is_background else self._queues.setdefault(user, deque())
         queue.append(place)
@@ -117,6 +118,19 @@ class LaunchQueue:
                     place.turn.set_exception(UnavailableError(STOPPING, retry_after=1.0))
             queue.clear()
         self._queues.clear()
+
+    def _is_full_for(self, user: str) -> bool:
+        """Say whether a user gets no place: in a full queue each has an equal share.
+
+        So one user who fills it refuses no other. It holds twice its size at most.
+        """
+        most = self._max_waiting()
+        if not 0 < most <= self.waiting:
+            return False
+        if self.waiting >= 2 * most:
+            return True
+        users = len(self._queues.keys() | {user})
+        return len(self._queues.get(user, ())) >= most // users
 
     def _leave(self, user: str, queue: deque[_Place], place: _Place) -> None:
         queue.remove(place)

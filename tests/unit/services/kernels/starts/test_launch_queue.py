@@ -98,8 +98,7 @@ async def test_full_queue_refuses_at_once() -> None:
     """503, and when to try again; a place that is left can be taken."""
     crowd = Crowd(1)
     crowd.max_waiting = 2
-    await crowd.add(3)
-    await crowd.add(1, "ben")
+    await crowd.add(4)
     with pytest.raises(UnavailableError, match="2 kernels to start already") as caught:
         await crowd.tasks[3]
     assert caught.value.retry_after
@@ -108,6 +107,24 @@ async def test_full_queue_refuses_at_once() -> None:
     await crowd.end(0)
     await crowd.end(2)
     assert crowd.begun == [0, 2, 4]
+
+
+async def test_user_who_fills_the_queue_refuses_no_other() -> None:
+    """Each has an equal share of it then; many who have a single place fill it as well."""
+    crowd = Crowd(1)
+    crowd.max_waiting = 4
+    await crowd.add(5, "many")
+    await crowd.add(3, "few")
+    assert crowd.queue.waiting == 6
+    await crowd.add(1, "many")
+    users = [f"user-{number}" for number in range(20)]
+    for user in users:
+        await crowd.add(1, user)
+    refused = [number for number, task in enumerate(crowd.tasks) if task.done()]
+    assert {7, 8} <= set(refused)
+    assert crowd.queue.waiting <= 2 * crowd.max_waiting
+    for number in refused:
+        assert isinstance(crowd.tasks[number].exception(), UnavailableError)
 
 
 async def test_cancelled_launch_holds_no_slot() -> None:
