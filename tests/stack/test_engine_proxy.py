@@ -33,6 +33,8 @@ ALLOWED = [
     ("GET", f"/v1.41/containers/{NAME}/json"),
     ("POST", f"/v1.41/containers/{NAME}/start"),
     ("POST", f"/v1.41/containers/{NAME}/wait?condition=removed"),
+    ("POST", f"/v1.41/containers/{NAME}/pause"),
+    ("POST", f"/v1.41/containers/{NAME}/unpause"),
     ("POST", f"/v1.41/containers/{NAME}/attach?detachKeys=&logs=1&stdin=0&stdout=1&stream=1"),
     ("GET", f"/v1.41/containers/{NAME}/logs?stdout=1"),
     ("GET", f"/v1.41/containers/{NAME}/stats?stream=false&one-shot=true"),

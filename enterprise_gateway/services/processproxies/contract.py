@@ -94,6 +94,8 @@ class Workload:
     """`LaunchRequest.pool`. A workload that was taken from its pool keeps it."""
     usage: Usage = field(default_factory=Usage, compare=False)
     """What it counts for in quotas, if the workload carries it: `LaunchRequest.resources.usage`."""
+    is_paused: bool = False
+    """While it is running: whether its processes are stopped until it is resumed."""
 
     @property
     def is_pooled(self) -> bool:
@@ -208,6 +210,8 @@ class BaseProcessProxyABC(ABC):
 
     keeps_pools: ClassVar[bool] = False
     """Whether `assign` works, so that kernelspecs may have `pool_size`."""
+    can_pause: ClassVar[bool] = False
+    """Whether `pause` and `resume` work, so that `pause_idle_timeout` means something."""
 
     def __init__(self, settings: LiveSettings) -> None:
         """Store the settings; nothing is contacted yet."""
@@ -293,6 +297,24 @@ class BaseProcessProxyABC(ABC):
         Raises:
             ConflictError: it is none now: another gateway was faster.
             NotFoundError: it is gone.
+            UnavailableError: the engine does not answer; it may have been done.
+        """
+        raise NotImplementedError
+
+    async def pause(self, workload: Workload) -> None:
+        """Stop the processes of a workload, its agent among them. Pausing twice is no error.
+
+        Raises:
+            ConflictError: this one cannot be paused.
+            NotFoundError: it is gone.
+            UnavailableError: the engine does not answer; it may have been done.
+        """
+        raise NotImplementedError
+
+    async def resume(self, workload: Workload) -> None:
+        """Have the processes of a workload go on. No error if they are not stopped, or gone.
+
+        Raises:
             UnavailableError: the engine does not answer; it may have been done.
         """
         raise NotImplementedError

@@ -82,6 +82,7 @@ class DockerProcessProxy(EngineProcessProxy):
 
     mode = DockerMode.DOCKER
     keeps_pools = True
+    can_pause = True
 
     def __init__(
         self,
@@ -142,6 +143,20 @@ class DockerProcessProxy(EngineProcessProxy):
         except NotFoundError as exc:
             raise ConflictError(f"Kernel {workload.kernel_id} is in no pool any more.") from exc
         return replace(workload, name=name, username=escape_username(username))
+
+    async def pause(self, workload: Workload) -> None:
+        """Have the engine freeze the container."""
+        members = (await self._find(workload.kernel_id)).members
+        if len(members) > 1:
+            raise ConflictError(f"Kernel {workload.kernel_id} has a sidecar: it is not paused.")
+        for engine_id in members:
+            with contextlib.suppress(ConflictError):  # another gateway was faster
+                await self._containers.pause(engine_id)
+
+    async def resume(self, workload: Workload) -> None:
+        """Have the engine let the container go on."""
+        with contextlib.suppress(ConflictError, NotFoundError):
+            await self._containers.unpause(workload.name)
 
     def preparing(self, request: LaunchRequest) -> ImagePull | None:
         """See the base class."""

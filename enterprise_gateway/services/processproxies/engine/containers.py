@@ -10,6 +10,7 @@ import msgspec
 from enterprise_gateway.errors import (
     ConflictError,
     NotFoundError,
+    UnavailableError,
 )
 from enterprise_gateway.services.processproxies.engine.client import DockerEngine
 from enterprise_gateway.services.processproxies.workloads.containers import (
@@ -19,7 +20,8 @@ from enterprise_gateway.services.processproxies.workloads.containers import (
 )
 
 _REMOVE_SECONDS = 30.0
-_EVENTS = ("create", "start", "rename", "oom", "die", "destroy")
+_NOT_PAUSED = "is not paused"
+_EVENTS = ("create", "start", "rename", "pause", "unpause", "oom", "die", "destroy")
 
 
 class Container(TypedDict):
@@ -123,6 +125,31 @@ class DockerContainers:
         """
         async with self._engine.request() as docker:
             await docker.containers.container(name).rename(new_name)
+
+    async def pause(self, container_id: str) -> None:
+        """Stop all processes of a container, `POST /containers/ID/pause`.
+
+        Raises:
+            ConflictError: it is paused already, or does not run.
+            NotFoundError: it is gone.
+        """
+        async with self._engine.request() as docker:
+            await docker.containers.container(container_id).pause()
+
+    async def unpause(self, container_id: str) -> None:
+        """Have the processes of a container go on, `POST /containers/ID/unpause`.
+
+        Raises:
+            ConflictError: it is not paused.
+            NotFoundError: it is gone.
+        """
+        try:
+            async with self._engine.request() as docker:
+                await docker.containers.container(container_id).unpause()
+        except UnavailableError as exc:
+            if _NOT_PAUSED not in str(exc):  # Docker 20.10 answers 500 for that
+                raise
+            raise ConflictError(str(exc)) from exc
 
     async def environment(self, container_id: str) -> dict[str, str]:
         """Return the variables that a container was created with, without those of its image.

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Mapping
@@ -145,6 +146,8 @@ class DockerWatch(EngineWatch):
                 self._publish(member_of_event(event, WorkloadState.STARTING))
         elif action in ("start", "rename"):
             await self._look(event, container_id)
+        elif action in ("pause", "unpause"):
+            self._publish_paused(container_id, is_paused=action == "pause")
         elif action == "oom":
             self._out_of_memory.add(container_id)
             self._publish_killed(container_id)
@@ -165,6 +168,12 @@ class DockerWatch(EngineWatch):
                 member = member_of_container(container, self._network)
                 if member is not None and not member.is_dead:
                     self._publish(member)
+
+    def _publish_paused(self, container_id: str, *, is_paused: bool) -> None:
+        known = self._pairs.member(container_id)
+        if known is not None:
+            workload = dataclasses.replace(known.workload, is_paused=is_paused)
+            self._publish(dataclasses.replace(known, workload=workload))
 
     def _handle_exit(self, event: Mapping[str, Any], container_id: str) -> None:
         exit_code = event["Actor"]["Attributes"].get("exitCode", "")

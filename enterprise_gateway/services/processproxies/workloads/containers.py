@@ -87,6 +87,7 @@ def workload_of_container(container: Mapping[str, Any], network: str) -> Workloa
         image=container.get("Image", ""),
         pool=(container.get("Labels") or {}).get(POOL_LABEL, ""),
         usage=usage_of_labels(container.get("Labels") or {}),
+        is_paused=container.get("State") == "paused",
     )
 
 

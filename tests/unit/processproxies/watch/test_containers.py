@@ -43,13 +43,17 @@ class Followed:
                     self.told.append(workload)
                     self._changed.notify_all()
 
-    async def until(self, state: WorkloadState, host: str = "") -> Workload:
+    async def until(
+        self, state: WorkloadState, host: str = "", *, is_paused: bool = False
+    ) -> Workload:
         """Return the last change once it is as expected."""
 
         def is_so() -> bool:
             last = self.told[-1] if self.told else None
             address = last.endpoint.host if last is not None and last.endpoint is not None else ""
-            return last is not None and last.state is state and address == host
+            if last is None or last.is_paused is not is_paused:
+                return False
+            return last.state is state and address == host
 
         async with asyncio.timeout(DEADLINE), self._changed:
             await self._changed.wait_for(is_so)
@@ -201,3 +205,10 @@ async def test_container_that_has_ended_is_removed_if_its_label_says_so(
         assert known_ids(followed) == {KERNEL, "other"} - expected
     finally:
         await followed.close()
+
+
+async def test_pause_is_told(followed: Followed) -> None:
+    """The container runs on without its processes; then they go on."""
+    for action, is_paused in (("pause", True), ("unpause", False)):
+        followed.containers.tell(KERNEL, action)
+        await followed.until(WorkloadState.RUNNING, SIDECAR, is_paused=is_paused)
