@@ -55,6 +55,14 @@ class DelaySettings:
     """
     claim_retry_seconds: float = 0.5
     """The first pause before an agent is told again that its kernel is claimed; it doubles."""
+    pause_check_seconds: float = 5.0
+    """How often is looked for kernels to pause, and for those that have been paused long enough."""
+    request_seconds: float = 20.0
+    """How long after a request to an agent its kernel is not left paused.
+
+    By then the request has an answer, or what it has begun shows in the kernel's state at all
+    replicas: a load balancer to which a WebSocket is handed over may take 15 s.
+    """
     agent_report_seconds: float = 30.0
     """How long an agent tries to report its kernel, before it ends the kernel and itself."""
     agent_silence_seconds: float = 40.0

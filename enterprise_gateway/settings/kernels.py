@@ -334,6 +334,14 @@ class KernelSettings:
         section=SPEC_CACHE,
         env=("EG_KERNELSPEC_CACHE_ENABLED",),
     )
+    pause_idle_timeout: int = option(
+        "Seconds after which the container of an idle kernel without clients is paused, until it is"
+        " used again; 0 or less: never. Swarm services and local kernels are not paused.",
+        default=0,
+        parse=parse.at_least_zero,
+        env=("EG_PAUSE_IDLE_TIMEOUT",),
+    )
+    """0: never."""
     culling: CullingSettings = group(CullingSettings)
     age: AgeSettings = group(AgeSettings)
     limits: LimitSettings = group(LimitSettings)

@@ -25,6 +25,7 @@ from enterprise_gateway.services.kernels.access.shares import Share
 from enterprise_gateway.services.kernels.agents.agent import Agent, NotInPlaceError
 from enterprise_gateway.services.kernels.agents.state import Annotations, OpenRequest, format_time
 from enterprise_gateway.services.kernels.ownership import Ownership
+from enterprise_gateway.services.kernels.pausing.pauses import IdlePauses
 from enterprise_gateway.services.kernels.planning.launches import StartRequest, start_as
 from enterprise_gateway.services.kernels.pools.pools import Pools
 from enterprise_gateway.services.kernels.registry.culling import CullingUpdates
@@ -120,6 +121,7 @@ class Kernels:
         self._starter = Starter(live, proxies, kernelspecs, self._registry, pools, self._tasks)
         self._refill = PoolRefill(live, proxies, kernelspecs, self._registry, pools, self._starter)
         self._culling = CullingUpdates(live, kernelspecs, self._registry, self._tasks)
+        self._pauses = IdlePauses(live, kernelspecs, self._registry)
         self._touched = format_time(time.time())
 
     async def start(self) -> None:
@@ -127,6 +129,7 @@ class Kernels:
         for proxy in self._proxies.all():
             self._registry.follow(proxy)
         self._culling.start()
+        self._pauses.start()
         self._refill.start()
 
     async def refuse_launches(self) -> None:
@@ -136,6 +139,7 @@ class Kernels:
 
     async def close(self) -> None:
         """Finish the work under way, then stop following. Kernels go on."""
+        await self._pauses.close()
         await self._refill.close()
         await self._tasks.finish(CLOSE_SECONDS)
         await self.ownership.close()
@@ -256,7 +260,7 @@ class Kernels:
             ConflictError: it is dead.
             UnavailableError: its agent does not answer.
         """
-        agent = self._live_agent(await self._current_record(kernel_id))
+        agent = await self._live_agent(await self._current_record(kernel_id))
         await agent.interrupt()
 
     async def restart(self, kernel_id: str) -> KernelModel:
@@ -287,7 +291,7 @@ class Kernels:
         record = await self._find(kernel_id)
         if record.is_dead:
             raise NotFoundError(f"Kernel {kernel_id} is dead: {record.death}")
-        return self._live_agent(record)
+        return await self._live_agent(record)
 
     async def live_agent(self, kernel_id: str) -> Agent:
         """Return the agent of a kernel that is to do something.
@@ -297,7 +301,7 @@ class Kernels:
             ConflictError: it is dead.
             UnavailableError: its engine does not answer, or the kernel is starting.
         """
-        return self._live_agent(await self._find(kernel_id))
+        return await self._live_agent(await self._find(kernel_id))
 
     async def find_dead(self, kernel_id: str, seconds: float = 0.0) -> DeadKernel | None:
         """Return how a kernel died, None if its agent can tell more.
@@ -398,7 +402,7 @@ class Kernels:
             ConflictError: the kernel is dead.
         """
         record = await self._current_record(kernel_id)
-        agent = self._live_agent(record)
+        agent = await self._live_agent(record)
         for _ in range(MAX_ANNOTATION_ATTEMPTS):
             state = record.state or await agent.state()
             document = change(state.annotations.document)
@@ -457,7 +461,10 @@ class Kernels:
         set_kernel(kernel_id, record.workload.username)
         return record
 
-    def _live_agent(self, record: Record) -> Agent:
+    async def _live_agent(self, record: Record) -> Agent:
+        """Return the agent of a kernel that lives, and goes on if it was paused."""
+        if not record.is_dead:
+            await self._registry.wake(record)
         if record.is_dead:
             raise ConflictError(f"Kernel {record.kernel_id} is dead: {record.death}")
         if record.agent is None:
@@ -491,7 +498,8 @@ class Kernels:
         settings = self._live.current.kernels
         seconds = settings.kernel_info_timeout + 1.5 * settings.shutdown_wait_time
         try:
-            record.apply_state(await self._live_agent(record).restart(seconds + GRACE_SECONDS))
+            agent = await self._live_agent(record)
+            record.apply_state(await agent.restart(seconds + GRACE_SECONDS))
         except NotInPlaceError:
             await self._starter.start_again(record)
         except (LaunchError, UnavailableError) as exc:
@@ -523,10 +531,12 @@ class Kernels:
         """Tell the agent of a kernel that a client has claimed it."""
         pause = self._live.current.delays.claim_retry_seconds
         for _ in range(MAX_CLAIM_ATTEMPTS):
-            if record.agent is None:
+            agent = record.agent
+            if agent is None:
                 return
             try:
-                await record.agent.claim(record.launched)
+                await self._registry.wake(record)
+                await agent.claim(record.launched)
             except GatewayError as exc:
                 _log.debug("Kernel %s: it is not claimed yet: %s", record.kernel_id, exc)
             else:

@@ -200,9 +200,9 @@ class Ownership:
             part = revoked[start : start + MAX_CREDENTIALS]
             for record in self._registry:
                 if record.agent is not None:
-                    self._tasks.begin(self._revoke(record.agent, record.kernel_id, part))
+                    self._tasks.begin(self._revoke(record, record.agent, part))
 
-    async def _revoke(self, agent: Agent, kernel_id: str, credentials: list[str]) -> None:
+    async def _revoke(self, record: Record, agent: Agent, credentials: list[str]) -> None:
         """Task root: tell an agent that credentials have been revoked.
 
         One that is known to be silent waits with those that are retried.
@@ -216,6 +216,7 @@ class Ownership:
                 turn, seconds = self._first_revocations, FIRST_REVOKE_SECONDS
             try:
                 async with turn:
+                    await self._registry.wake(record)
                     await agent.revoke(credentials, seconds)
             except RefusedError as exc:
                 failure = exc
@@ -228,6 +229,6 @@ class Ownership:
         _log.warning(
             "Kernel %s: WebSockets that a revoked credential opened may still be open: %s End the "
             "kernel to close them.",
-            kernel_id,
+            record.kernel_id,
             failure,
         )

@@ -20,6 +20,7 @@ class FakeAgent:
             that it has not answered yet.
         is_sidecar: whether the kernel is in another container, and so no restart is possible.
         claims_refused: how many of the next claims it refuses.
+        asked: how many requests have begun, other than for events.
         silence: cleared, no request is answered until it is set again.
     """
 
@@ -29,6 +30,7 @@ class FakeAgent:
         self.bodies: list[Any] = []
         self.is_sidecar = False
         self.claims_refused = 0
+        self.asked = 0
         self.silence = asyncio.Event()
         self.silence.set()
         self.ended = asyncio.Event()
@@ -99,6 +101,7 @@ class FakeAgent:
             return web.json_response({"reason": "Unauthorized", "message": "token"}, status=401)
         if request.method != "GET" and request.path != "/v1/claim":
             self.calls.append(f"{request.method} {request.path}")
+        self.asked += request.path != "/v1/events"
         await self.silence.wait()
         response = await handler(request)
         assert isinstance(response, web.StreamResponse)

@@ -38,7 +38,12 @@ class FakeEngine(BaseProcessProxyABC):
         cancelled: how many launches were cancelled.
         is_forgetful: whether it does not know how workloads were launched.
         keeps_dead: whether the dead stay, so that every replica can say why they died.
+        pauses: how often a kernel was paused.
+        paused: the ids of the kernels that are paused.
+        ended_in_order: the ids of removed kernels whose agents were asked to end them.
     """
+
+    can_pause = True
 
     def __init__(self, settings: LiveSettings, folder: Path) -> None:
         super().__init__(settings)
@@ -54,6 +59,9 @@ class FakeEngine(BaseProcessProxyABC):
         self.cancelled = 0
         self.is_forgetful = False
         self.keeps_dead = False
+        self.pauses = 0
+        self.paused: set[str] = set()
+        self.ended_in_order: list[str] = []
         self.observations: list[str] = []
         self.removals: list[str] = []
         self._folder = folder
@@ -95,6 +103,15 @@ class FakeEngine(BaseProcessProxyABC):
         """Have a workload that is older than it was."""
         workload = self._workloads[kernel_id]
         self.announce(replace(workload, created=workload.created - seconds))
+
+    def freeze(self, kernel_id: str) -> None:
+        """Pause a workload without an event."""
+        self.agents[kernel_id].silence.clear()
+        self.paused.add(kernel_id)
+
+    def tell_paused(self, kernel_id: str, *, is_paused: bool) -> None:
+        """Have gateways told that a workload is paused, or is not any more."""
+        self.announce(replace(self._workloads[kernel_id], is_paused=is_paused))
 
     def announce(self, workload: Workload) -> None:
         """Have a workload, or a new state of one."""
@@ -195,6 +212,20 @@ class FakeEngine(BaseProcessProxyABC):
         if self.failure is not None:
             raise self.failure
 
+    async def pause(self, workload: Workload) -> None:
+        """See the base class."""
+        self._check()
+        self.pauses += 1
+        self.freeze(workload.kernel_id)
+        self.tell_paused(workload.kernel_id, is_paused=True)
+
+    async def resume(self, workload: Workload) -> None:
+        """See the base class."""
+        self._check()
+        self.agents[workload.kernel_id].silence.set()
+        self.paused.discard(workload.kernel_id)
+        self.tell_paused(workload.kernel_id, is_paused=False)
+
     async def observe(self, kernel_id: str) -> Workload | None:
         """See the base class."""
         self.observations.append(kernel_id)
@@ -236,6 +267,8 @@ class FakeEngine(BaseProcessProxyABC):
         self.removals.append(kernel_id)
         agent = self.agents.pop(kernel_id, None)
         if agent is not None:
+            if "POST /v1/shutdown" in agent.calls and agent.silence.is_set():
+                self.ended_in_order.append(kernel_id)
             await agent.stop()
         present = self._workloads.pop(kernel_id, None)
         if present is not None and present.state is WorkloadState.DEAD:

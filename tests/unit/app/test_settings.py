@@ -172,6 +172,8 @@ VARIABLES = [
         "kernels.resources.placement_preferences",
         ("node.labels.rack",),
     ),
+    ("EG_PAUSE_IDLE_TIMEOUT", "600", "kernels.pause_idle_timeout", 600),
+    ("EG_PAUSE_IDLE_TIMEOUT", "-1", "kernels.pause_idle_timeout", 0),
     ("EG_MAX_KERNEL_AGE", "28800", "kernels.age.max_kernel_age", 28800),
     ("EG_MAX_KERNEL_AGE", "-1", "kernels.age.max_kernel_age", 0),
     ("EG_MAX_KERNEL_AGE_WARNING", "60", "kernels.age.max_kernel_age_warning", 60),

@@ -61,6 +61,9 @@ class Annotations(msgspec.Struct, frozen=True, eq=False, weakref=True):
     """JSON. The agent can write anything here; only sessions that authenticate are a gateway's."""
 
 
+_NO_ANNOTATIONS = Annotations()
+
+
 class OpenRequest(msgspec.Struct, frozen=True):
     """A client's request to the kernel that has no reply yet."""
 
@@ -111,6 +114,14 @@ class AgentState(msgspec.Struct, frozen=True):
     def can_begin_anew(self) -> bool:
         """Whether the agent knows `process` of `POST /v1/take`, which is as old as its notices."""
         return self.notice is not None
+
+    def is_like(self, other: "AgentState") -> bool:
+        """Return whether another document tells the same, apart from what the kernel has used."""
+        one, two = (
+            msgspec.structs.replace(each, usage=None, annotations=_NO_ANNOTATIONS)
+            for each in (self, other)
+        )
+        return one == two and self.annotations.revision == other.annotations.revision
 
     @property
     def is_dead(self) -> bool:

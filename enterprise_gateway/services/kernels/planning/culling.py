@@ -1,4 +1,4 @@
-"""Merges the gateway's settings of culling, age and limits with those of a kernelspec. Pure.
+"""Merges the gateway's settings of culling, age, pausing and limits with a kernelspec's. Pure.
 
 Those of the kernel's user and groups come before both.
 """
@@ -14,6 +14,7 @@ from enterprise_gateway.services.processproxies.workloads.names import escape_us
 from enterprise_gateway.settings import (
     AgeSettings,
     CullingSettings,
+    KernelSettings,
     LimitSettings,
     ResourceSettings,
 )
@@ -33,6 +34,10 @@ class _Age(msgspec.Struct, frozen=True, omit_defaults=True):
     max_kernel_age_warning: Annotated[int, msgspec.Meta(ge=0)] | None = None
 
 
+class _Pausing(msgspec.Struct, frozen=True, omit_defaults=True):
+    pause_idle_timeout: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
 class _Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     log_memory_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] | None = None
     log_spill_bytes: Annotated[int, msgspec.Meta(ge=0)] | None = None
@@ -41,6 +46,36 @@ class _Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     max_output_bytes: Annotated[int, msgspec.Meta(ge=0)] | None = None
     iopub_data_rate_limit: Annotated[float, msgspec.Meta(ge=0)] | None = None
     iopub_msg_rate_limit: Annotated[float, msgspec.Meta(ge=0)] | None = None
+
+
+class IdleTimes(msgspec.Struct, frozen=True):
+    """After how many seconds something is done to a kernel that is not used; 0: never."""
+
+    pause_idle_timeout: int = 0
+    cull_idle_timeout: int = 0
+    max_kernel_age: int = 0
+
+
+def effective_idle_times(
+    settings: KernelSettings, metadata: Mapping[str, Any], times: Times
+) -> IdleTimes:
+    """Return what happens to a kernel that is not used.
+
+    Args:
+        settings: the gateway's.
+        metadata: the kernelspec's; keys of the same names win.
+        times: of the kernel's user, which win over both.
+
+    Raises:
+        ConfigurationError: one of the kernelspec's keys has a value of the wrong type or size.
+    """
+    merged = {
+        "pause_idle_timeout": settings.pause_idle_timeout,
+        **_overrides(metadata, _Pausing),
+        **effective_culling(settings.culling, metadata, times),
+        **effective_age(settings.age, metadata, times),
+    }
+    return msgspec.convert(merged, IdleTimes)
 
 
 def times_of(user: str, groups: Iterable[str], settings: ResourceSettings) -> Times:

@@ -1,11 +1,10 @@
 """Sends changed culling settings to the agents of running kernels."""
 
 import logging
-from collections.abc import Iterable
 
 from enterprise_gateway.errors import GatewayError
 from enterprise_gateway.services.kernels.planning.culling import effective_culling, times_of
-from enterprise_gateway.services.kernels.registry.records import Record
+from enterprise_gateway.services.kernels.registry.registry import Registry
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.settings import LiveSettings, Settings
@@ -20,7 +19,7 @@ class CullingUpdates:
         self,
         live: LiveSettings,
         kernelspecs: Kernelspecs,
-        records: Iterable[Record],
+        registry: Registry,
         tasks: BackgroundTasks,
     ) -> None:
         """Send nothing yet.
@@ -28,12 +27,12 @@ class CullingUpdates:
         Args:
             live: the settings.
             kernelspecs: their own culling settings come before the gateway's.
-            records: all kernels, each time that it is iterated.
+            registry: all kernels.
             tasks: where the updates run.
         """
         self._live = live
         self._kernelspecs = kernelspecs
-        self._records = records
+        self._registry = registry
         self._tasks = tasks
         self._sent = _relevant(live.current)
 
@@ -48,8 +47,9 @@ class CullingUpdates:
 
     async def _send(self) -> None:
         specs = await self._kernelspecs.all()
-        for record in self._records:
-            if record.agent is None:
+        for record in self._registry:
+            agent = record.agent
+            if agent is None:
                 continue
             spec = specs.get(record.kernel_name)
             metadata = spec.spec.metadata if spec is not None else {}
@@ -57,7 +57,8 @@ class CullingUpdates:
             times = times_of(workload.username, workload.usage.groups, settings.resources)
             try:
                 culling = effective_culling(settings.culling, metadata, times)
-                await record.agent.set_culling(culling)
+                await self._registry.wake(record)
+                await agent.set_culling(culling)
             except GatewayError as exc:
                 _log.warning("Kernel %s keeps its culling settings: %s", record.kernel_id, exc)
 

@@ -83,24 +83,27 @@ class AgentLinks:
         return proxy in self._reached
 
     def attach(self, record: Record) -> None:
-        """Connect to the agent where it is now."""
+        """Use the agent where it is now, and follow it unless it is stopped."""
         secret = self._live.current.cluster_secret
         endpoint = _identify(record.workload, secret)
-        if endpoint is None or (record.agent is not None and record.agent.endpoint == endpoint):
+        if endpoint is None:
             return
-        self.detach(record)
-        token = derive_agent_token(secret, record.kernel_id, record.workload.launch_id)
-        silence_seconds = self._live.current.delays.agent_silence_seconds
-        agent = Agent(record.kernel_id, endpoint, token, silence_seconds)
-        record.attach(agent)
-        self._streams[record] = self._tasks.begin(self._stream(record, agent))
+        agent = record.agent
+        if agent is None or agent.endpoint != endpoint:
+            self.detach(record)
+            token = derive_agent_token(secret, record.kernel_id, record.workload.launch_id)
+            silence_seconds = self._live.current.delays.agent_silence_seconds
+            agent = Agent(record.kernel_id, endpoint, token, silence_seconds)
+            record.attach(agent)
+        if record.is_paused:
+            self._unfollow(record)
+        elif record not in self._streams:
+            self._streams[record] = self._tasks.begin(self._stream(record, agent))
 
     def detach(self, record: Record) -> None:
         """Disconnect from the agent."""
         agent = record.detach()
-        stream = self._streams.pop(record, None)
-        if stream is not None and stream is not asyncio.current_task():
-            stream.cancel()
+        self._unfollow(record)
         if agent is not None:
             agent.close()
 
@@ -122,7 +125,7 @@ class AgentLinks:
 
     async def _refresh(self, record: Record) -> None:
         agent = record.agent
-        if agent is None:
+        if agent is None or record.is_paused:
             return
         try:
             async with self._refreshes:
@@ -136,6 +139,12 @@ class AgentLinks:
         except Exception:  # noqa: BLE001 - one agent must not keep the others from being asked
             _log.exception("Asking for the state of kernel %s failed", record.kernel_id)
 
+    def _unfollow(self, record: Record) -> None:
+        record.close_stream()
+        stream = self._streams.pop(record, None)
+        if stream is not None and stream is not asyncio.current_task():
+            stream.cancel()
+
     async def _stream(self, record: Record, agent: Agent) -> None:
         """Keep a record's state current for as long as its agent lives."""
         loop = asyncio.get_running_loop()
@@ -143,7 +152,7 @@ class AgentLinks:
         next_check = 0.0
         # Only first attempts queue: a node may be cut off, with many agents that do not answer.
         turn: contextlib.AbstractAsyncContextManager[None] = self._connecting
-        while record.agent is agent:
+        while self._is_followed_here(record):
             opened = math.inf
             try:
                 async with contextlib.AsyncExitStack() as stack:
@@ -167,7 +176,7 @@ class AgentLinks:
                 opened, retry, check = math.inf, MAX_RETRY_SECONDS, MAX_CHECK_SECONDS
             finally:
                 turn = contextlib.nullcontext()
-                if record.agent is agent:
+                if self._is_followed_here(record):
                     record.close_stream()
             if loop.time() - opened > MAX_RETRY_SECONDS:
                 retry = check = RETRY_SECONDS
@@ -177,6 +186,10 @@ class AgentLinks:
                 next_check = loop.time() + check
                 check = min(2 * check, MAX_CHECK_SECONDS)
                 await self._report_silence(record)
+
+    def _is_followed_here(self, record: Record) -> bool:
+        """Say whether the present task is the one that follows a record's agent."""
+        return self._streams.get(record) is asyncio.current_task()
 
     async def _report_silence(self, record: Record) -> None:
         try:

@@ -41,6 +41,8 @@ class KernelModel(msgspec.Struct, frozen=True, omit_defaults=True):
     """While its start waits for its turn: how many come before."""
     shared: SharedKernel | None = None
     """If it is another user's."""
+    paused: bool = False
+    """Whether it is idle and takes no CPU time until it is used again."""
 
 
 def kernel_model(record: Record) -> KernelModel:
@@ -54,6 +56,7 @@ def kernel_model(record: Record) -> KernelModel:
         execution_state=_execution_state(record),
         connections=state.connections if state and not record.is_dead else 0,
         reason=reason,
+        paused=record.is_paused,
     )
 
 

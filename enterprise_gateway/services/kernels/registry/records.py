@@ -88,6 +88,13 @@ class Record:
     """Until when, in seconds since the epoch, its agent may not have begun to listen."""
     found: float = field(default_factory=lambda: asyncio.get_running_loop().time())
     """When this replica first saw it, by the event loop's clock."""
+    quiet_since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
+    """Since when this replica has seen nothing happen to it, by the event loop's clock."""
+    used_until: float = -math.inf
+    """Until when its agent may be busy with a request of this replica that its state does not show
+    yet, by the event loop's clock."""
+    is_awake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set unless its workload is paused."""
     is_known: asyncio.Event = field(default_factory=asyncio.Event)
     """Set once its agent has told its state, or the kernel has died."""
     is_silent: asyncio.Event = field(default_factory=asyncio.Event)
@@ -100,6 +107,8 @@ class Record:
     def __post_init__(self) -> None:
         """Begin without a state stream."""
         self.is_silent.set()
+        if not self.workload.is_paused:
+            self.is_awake.set()
 
     @property
     def kernel_id(self) -> str:
@@ -175,6 +184,16 @@ class Record:
         return self.death is not None
 
     @property
+    def is_paused(self) -> bool:
+        """Whether its processes are stopped, its agent among them."""
+        return not self.is_awake.is_set()
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether its agent must not be stopped, since this replica has just asked it something."""
+        return asyncio.get_running_loop().time() < self.used_until
+
+    @property
     def is_starting(self) -> bool:
         """Whether its agent has not said yet that it is ready."""
         return self.phase <= Phase.STARTING
@@ -217,7 +236,13 @@ class Record:
         if workload.is_pooled and not self.is_pooled:
             return  # an answer that was under way when it was taken; no kernel returns to a pool
         self.apply_owner(workload)
+        if workload.is_paused != self.workload.is_paused:
+            self.note_news()
         self.workload = workload
+        if workload.is_paused:
+            self.is_awake.clear()
+        else:
+            self.is_awake.set()
         if self.state is None:
             is_starting = workload.state is WorkloadState.STARTING
             self.pending_until = math.inf if is_starting else workload.created + launch_timeout
@@ -230,6 +255,15 @@ class Record:
             self.workload = replace(self.workload, name=workload.name, username=workload.username)
         if self.launch is not None and self.launch.pool:
             self.launch = None  # its user would have it launched otherwise
+
+    def note_news(self) -> None:
+        """Remember that something has happened to it, or that it could not be paused."""
+        self.quiet_since = asyncio.get_running_loop().time()
+
+    def note_use(self, seconds: float) -> None:
+        """Remember that its agent must not be stopped for some seconds."""
+        self.note_news()
+        self.used_until = max(self.used_until, self.quiet_since + seconds)
 
     def attach(self, agent: Agent) -> None:
         """Use the agent at the workload's address."""
@@ -253,6 +287,8 @@ class Record:
     def apply_state(self, state: AgentState) -> None:
         """Apply a newer state document."""
         known = self.state
+        if known is None or not known.is_like(state):
+            self.note_news()
         if known is not None and known.annotations.revision >= state.annotations.revision:
             # The agent answered a write of ours while this document was under way, or the document
             # is from before the annotations of the workload that died were moved.
@@ -307,11 +343,13 @@ class Record:
         self.is_claimed = True
         self._advance(Phase.DEAD)
         self.is_known.set()
+        self.is_awake.set()
         self.is_over.set()
 
     def forget(self) -> None:
         """Leave the registry, for good."""
         self._advance(Phase.FORGOTTEN)
+        self.is_awake.set()
         self.is_over.set()
         self.is_forgotten.set()
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from enterprise_gateway.errors import GatewayError
+from enterprise_gateway.errors import GatewayError, UnavailableError
 from enterprise_gateway.services.kernels.planning.environment import (
     changed_environment,
     recover_client_env,
@@ -62,6 +62,8 @@ class LaunchRecovery:
         if workload.pool:
             if record.agent is None:  # what its user chose died with its agent
                 return {name: env[name] for name in ("EG_AGENT_SETTINGS",) if name in env}
+            if record.is_paused:
+                raise UnavailableError("it is paused")
             told = (await record.agent.taken()).env
             changes = {name: value for name, value in told.items() if not _is_engines(name)}
             env = changed_environment(env, changes)

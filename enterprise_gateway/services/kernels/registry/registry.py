@@ -47,6 +47,12 @@ from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.settings import LiveSettings
 
 RECENT_SECONDS = 120.0
+RESUME_SECONDS = 10.0
+"""How long a request waits for its kernel to go on."""
+RESUMED_SECONDS = 2.0
+"""How long the news of that may take, before the engine is asked."""
+MAX_RESUMES = 8
+"""How many kernels are resumed at once without a request that waits for it."""
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +81,7 @@ class Registry:
         self._links = AgentLinks(
             live, self._reporter.report_state, self._apply_final_state, self._check_unresponsive
         )
+        self._resumes = asyncio.Semaphore(MAX_RESUMES)
         self._tasks = BackgroundTasks()
 
     def __iter__(self) -> Iterator[Record]:
@@ -189,9 +196,11 @@ class Registry:
             UnavailableError: neither the agent nor the engine answered; it may still be there.
         """
         is_ended = False
-        if record.agent is not None:
+        agent = record.agent
+        if agent is not None:
             try:
-                await record.agent.shutdown(seconds, only_pooled=only_pooled)
+                await self.wake(record)
+                await agent.shutdown(seconds, only_pooled=only_pooled)
                 is_ended = True
             except GatewayError as exc:
                 if only_pooled and not record.is_over.is_set():
@@ -231,6 +240,8 @@ class Registry:
         Raises:
             UnavailableError: neither answers.
         """
+        if record.is_paused and record.state is not None:
+            return  # it cannot change
         agent = record.agent
         if record.is_dead or agent is None:
             return
@@ -238,6 +249,7 @@ class Registry:
             if agent.is_changed:
                 await self.refresh_states([record])
             return
+        await self.wake(record)
         asking = asyncio.ensure_future(agent.state())
         try:
             # An agent whose machine has lost its power does not refuse; the engine knows sooner.
@@ -251,6 +263,15 @@ class Registry:
                 raise
         finally:
             asking.cancel()
+
+    async def wake(self, record: Record) -> None:
+        """Have a kernel go on if it is paused, and not be paused while a request is sent to it.
+
+        Raises:
+            UnavailableError: the engine does not answer in time.
+        """
+        record.note_use(self._live.current.delays.request_seconds)
+        await self._resume(record)
 
     async def refresh_all(self) -> None:
         """Ask all engines and agents, so that what is found nowhere does not exist.
@@ -305,8 +326,45 @@ class Registry:
             self._replace(record)
         record.apply_workload(workload, self._live.current.kernels.launch_timeout)
         self._links.attach(record)
+        if record.is_paused and (record.is_in_use or record.state is None):
+            self._tasks.begin(self._resume_later(record))
         if workload.state is WorkloadState.RUNNING:
             self._recovery.recover(record)
+
+    async def _resume(self, record: Record) -> None:
+        """Have a kernel go on if it is paused.
+
+        Raises:
+            UnavailableError: the engine does not answer in time.
+        """
+        if not record.is_paused:
+            return
+        resuming = self._tasks.begin_once((self._keep_on, record), lambda: self._keep_on(record))
+        try:
+            async with asyncio.timeout(RESUME_SECONDS):
+                await self._tasks.wait(resuming)
+        except TimeoutError as exc:
+            raise UnavailableError(
+                f"Kernel {record.kernel_id} is paused, and its engine does not let it go on"
+            ) from exc
+
+    async def _keep_on(self, record: Record) -> None:
+        """Have a kernel go on. Another replica may be about to pause it."""
+        while record.is_paused:
+            await record.proxy.resume(record.workload)
+            try:
+                async with asyncio.timeout(RESUMED_SECONDS):
+                    await record.is_awake.wait()
+            except TimeoutError:
+                await self._recheck_engine(record)
+
+    async def _resume_later(self, record: Record) -> None:
+        """Task root: have a kernel go on that nothing waits for."""
+        try:
+            async with self._resumes:
+                await self._resume(record)
+        except GatewayError as exc:
+            _log.warning("Kernel %s stays paused: %s", record.kernel_id, exc)
 
     def _replace(self, record: Record) -> None:
         """Add a record, in the place of that of an earlier workload."""

@@ -40,6 +40,7 @@ async def recover(told: Mapping[str, str | None]) -> RecoveredLaunch:
         launch=None,
         recovered=None,
         is_pooled=False,
+        is_paused=False,
         is_over=asyncio.Event(),
         workload=SimpleNamespace(pool="p", username="ann"),
         proxy=SimpleNamespace(launched_with=launched_with),

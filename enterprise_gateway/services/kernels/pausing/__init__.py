@@ -1,0 +1,1 @@
+"""Pausing idle kernels: which, and when they must go on by themselves."""
