@@ -91,7 +91,7 @@ class Agent:
         self._log = _make_log(settings, self._factory)
         self._sessions = ClientSessions(self._log, self._factory.loss)
         self._sessions.subscribe(self._on_progress)
-        self._connections = 0
+        self._connections = (0, 0)
         self._meter = _make_meter(settings)
         self._usage_timer: Optional[asyncio.TimerHandle] = None
         self._state = State(self._describe)
@@ -185,6 +185,7 @@ class Agent:
             "last_activity": supervisor.last_activity,
             "started": self._started,
             "connections": self._sessions.connections,
+            "websockets": self._sessions.websockets,
             "restarts": supervisor.lifecycle.restarts,
             "reason": reason._asdict() if reason is not None else None,
             "requests": supervisor.open_requests,
@@ -385,7 +386,7 @@ class Agent:
 
     def _on_progress(self) -> None:
         """Handle progress of the client sessions: something acknowledged, opened or closed."""
-        connections = self._sessions.connections
+        connections = (self._sessions.connections, self._sessions.websockets)
         if connections != self._connections:
             self._connections = connections
             self._state.mark_changed()

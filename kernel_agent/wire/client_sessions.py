@@ -133,6 +133,11 @@ class ClientSessions:
         return len(self._answering())
 
     @property
+    def websockets(self) -> int:
+        """How many sessions are connected, also to a client that does not answer."""
+        return len(self._connected)
+
+    @property
     def writers(self) -> int:
         """How many of these may do more than read."""
         return sum(not session.is_viewer for session in self._answering())

@@ -44,6 +44,7 @@ class FakeAgent:
             "last_activity": "2026-01-02T03:04:05.678901Z",
             "started": "2026-01-02T03:04:05.000000Z",
             "connections": 0,
+            "websockets": 0,
             "restarts": 0,
             "reason": None,
             "claimed": False,

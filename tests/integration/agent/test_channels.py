@@ -582,7 +582,9 @@ async def test_silent_peer_does_not_count_but_keeps_its_connection() -> None:
         reading = asyncio.ensure_future(alive.until(lambda _: False))
 
         async def count() -> int:
-            return int((await agent.state())["connections"])
+            state = await agent.state()
+            assert state["websockets"] == 2
+            return int(state["connections"])
 
         async def is_alone() -> bool:
             return await count() == 1
@@ -609,6 +611,11 @@ async def test_silent_peer_does_not_count_but_keeps_its_connection() -> None:
         assert not reading.done()
         reading.cancel()
         await silent.cut()
+
+        async def is_closed() -> bool:
+            return bool((await agent.state())["websockets"] == 1)
+
+        await eventually(is_closed)
 
 
 async def test_kernel_is_culled_although_a_silent_connection_is_open() -> None:

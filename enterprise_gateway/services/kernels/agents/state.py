@@ -86,6 +86,8 @@ class AgentState(msgspec.Struct, frozen=True):
     last_activity: Time
     kernel_name: Name = ""
     connections: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    websockets: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] | None = None
+    """How many WebSockets are open, also of clients that do not answer; None: an older agent."""
     restarts: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 0
     reason: ExitReason | None = None
     pooled: bool = False

@@ -8,10 +8,14 @@ from enterprise_gateway.services.kernels.planning.culling import IdleTimes
 
 
 def is_idle(state: AgentState) -> bool:
-    """Say whether nothing uses a kernel: it runs no request, and no client is connected with it."""
+    """Say whether nothing uses a kernel: it runs no request, and no client is connected with it.
+
+    A client that does not answer may do so again on its WebSocket, which would wake nothing. Of
+    older agents it is not known whether there is one.
+    """
     return (
         state.execution_state is ExecutionState.IDLE
-        and state.connections == 0
+        and state.websockets == 0
         and not state.requests
         and state.claimed
         and not state.pooled

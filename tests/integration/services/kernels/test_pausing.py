@@ -83,12 +83,13 @@ async def test_kernel_in_use_is_not_paused(
     agent = engine.agents[kernel_id]
     for use, rest in (
         ({"execution_state": "busy"}, {"execution_state": "idle"}),
-        ({"connections": 1}, {"connections": 0}),
+        ({"connections": 1, "websockets": 1}, {"connections": 0, "websockets": 0}),
     ):
         pauses = engine.pauses
         agent.state.update(use)  # which is not told, as if the event streams were slow
         for service in pair:
-            await eventually(functools.partial(tells, service, kernel_id, use))
+            shown = {name: value for name, value in use.items() if name != "websockets"}
+            await eventually(functools.partial(tells, service, kernel_id, shown))
         assert engine.pauses == pauses
         agent.change(**rest)
         await eventually(lambda: kernel_id in engine.paused)

@@ -20,14 +20,15 @@ from enterprise_gateway.settings.values.times import Times
 
 ACTIVE = 1_800_000_000.0
 CREATED = ACTIVE - 5000
-IDLE = AgentState("k", ExecutionState.IDLE, format_time(ACTIVE))
+IDLE = AgentState("k", ExecutionState.IDLE, format_time(ACTIVE), websockets=0)
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         ({}, True),
-        ({"connections": 1}, False),
+        ({"websockets": 1}, False),
+        ({"websockets": None}, False),
         ({"requests": (OpenRequest("control", {}),)}, False),
         ({"claimed": False}, False),
         ({"pooled": True}, False),
@@ -39,7 +40,7 @@ IDLE = AgentState("k", ExecutionState.IDLE, format_time(ACTIVE))
     ],
 )
 def test_kernel_that_anything_uses_is_not_idle(change: dict[str, Any], *, expected: bool) -> None:
-    """A client, a request without a reply, a kernel that waits for its user, any other state."""
+    """A client, even a silent one, a request without a reply, a kernel that waits for its user."""
     assert is_idle(msgspec.structs.replace(IDLE, **change)) is expected
 
 
