@@ -119,19 +119,17 @@ class IdlePauses:
             agent = record.agent
             if agent is None or agent.is_failing or not self._may_be_paused(record, times):
                 return
-            is_late = False
             try:
                 await record.proxy.pause(record.workload)
-            except UnavailableError:
-                is_late = True  # it may still be done
             except GatewayError as exc:
                 _log.debug("Kernel %s is not paused: %s", record.kernel_id, exc)
                 record.note_news()
-                return
-            if is_late or loop.time() - begun > PAUSE_SECONDS:
-                await self._resume(record)
+                is_late = isinstance(exc, UnavailableError)  # it may still be done
             else:
                 _log.info("Kernel %s is paused until it is used", record.kernel_id)
+                is_late = loop.time() - begun > PAUSE_SECONDS
+            if is_late:
+                await self._resume(record)
 
     async def _resume(self, record: Record) -> None:
         try:
