@@ -312,10 +312,11 @@ class BaseProcessProxyABC(ABC):
         raise NotImplementedError
 
     async def resume(self, workload: Workload) -> None:
-        """Have the processes of a workload go on. No error if they are not stopped, or gone.
+        """Have the processes of a workload go on. No error if they are gone.
 
         Raises:
-            UnavailableError: the engine does not answer; it may have been done.
+            UnavailableError: the engine does not answer, or they are not stopped; it may have been
+                done.
         """
         raise NotImplementedError
 

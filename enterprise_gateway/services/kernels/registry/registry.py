@@ -351,12 +351,18 @@ class Registry:
     async def _keep_on(self, record: Record) -> None:
         """Have a kernel go on. Another replica may be about to pause it."""
         while record.is_paused:
-            await record.proxy.resume(record.workload)
+            failure: UnavailableError | None = None
+            try:
+                await record.proxy.resume(record.workload)
+            except UnavailableError as exc:
+                failure = exc  # engines refuse what another replica has just done
             try:
                 async with asyncio.timeout(RESUMED_SECONDS):
                     await record.is_awake.wait()
             except TimeoutError:
                 await self._recheck_engine(record)
+                if failure is not None and record.is_paused:
+                    raise failure from None
 
     async def _resume_later(self, record: Record) -> None:
         """Task root: have a kernel go on that nothing waits for."""
