@@ -156,9 +156,9 @@ class ResourceSettings:
     )
     user_times: tuple[tuple[str, Times], ...] = option(
         "When kernels of a user end by themselves, such as 'ann: cull_idle_timeout=86400"
-        " max_kernel_age=0, bob: cull_busy=true'; of cull_idle_timeout, cull_connected, cull_busy"
-        " and max_kernel_age what is stated here comes before group_times, the kernelspec's and the"
-        " gateway's own.",
+        " max_kernel_age=0, bob: cull_busy=true'; of cull_idle_timeout, cull_connected, cull_busy,"
+        " cull_gpu_idle_timeout, max_kernel_age and pause_idle_timeout what is stated here comes"
+        " before group_times, the kernelspec's and the gateway's own.",
         default=(),
         takes=list[str],
         parse=partial(parse_times, "user_times"),

@@ -1,4 +1,4 @@
-"""When kernels end by themselves, as operators write it for users and groups. Pure."""
+"""When kernels end by themselves, or pause, as operators write it for users and groups. Pure."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -10,13 +10,17 @@ _Seconds = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Times(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """When kernels of one user, or of one group, end; None: not stated."""
+    """When kernels of one user, or of one group, end or pause; None: not stated."""
 
     cull_idle_timeout: _Seconds | None = None
     """0: never."""
     cull_connected: bool | None = None
     cull_busy: bool | None = None
+    cull_gpu_idle_timeout: _Seconds | None = None
+    """0: never."""
     max_kernel_age: _Seconds | None = None
+    """0: never."""
+    pause_idle_timeout: _Seconds | None = None
     """0: never."""
 
     @property

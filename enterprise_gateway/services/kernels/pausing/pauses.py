@@ -104,6 +104,8 @@ class IdlePauses:
             return False
         if record.is_paused or record.is_silent.is_set() or record.is_in_use:
             return False
+        if times.cull_gpu_idle_timeout and record.workload.usage.gpus:
+            return False  # its agent has to see how long its GPUs are idle
         # other replicas undo a pause within the time that a request of theirs may take
         least = max(timeout, self._live.current.delays.request_seconds)
         quiet_seconds = asyncio.get_running_loop().time() - record.quiet_since

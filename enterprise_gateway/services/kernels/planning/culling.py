@@ -54,6 +54,7 @@ class IdleTimes(msgspec.Struct, frozen=True):
     pause_idle_timeout: int = 0
     cull_idle_timeout: int = 0
     max_kernel_age: int = 0
+    cull_gpu_idle_timeout: int = 0
 
 
 def effective_idle_times(
@@ -69,9 +70,12 @@ def effective_idle_times(
     Raises:
         ConfigurationError: one of the kernelspec's keys has a value of the wrong type or size.
     """
-    merged = {
+    pausing = {
         "pause_idle_timeout": settings.pause_idle_timeout,
         **_overrides(metadata, _Pausing),
+    }
+    merged = {
+        **_prefer(times, pausing),
         **effective_culling(settings.culling, metadata, times),
         **effective_age(settings.age, metadata, times),
     }

@@ -69,6 +69,8 @@ def test_kernelspec_has_idle_times_of_its_own() -> None:
     assert effective_idle_times(settings, {}, Times()) == IdleTimes(10, 20, 30)
     metadata = {"pause_idle_timeout": 0, "max_kernel_age": 5, "other": "x"}
     assert effective_idle_times(settings, metadata, Times()) == IdleTimes(0, 20, 5)
+    times = Times(pause_idle_timeout=7, cull_idle_timeout=0)
+    assert effective_idle_times(settings, metadata, times) == IdleTimes(7, 0, 5)
 
 
 @pytest.mark.parametrize("value", ["60", -1, 1.5])
