@@ -2,7 +2,7 @@
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -20,17 +20,6 @@ from enterprise_gateway.settings import IdentitySettings, LiveSettings
 from enterprise_gateway.web.home.hub_sign_in import COOKIE
 
 HTML = {"Accept": "text/html"}
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    """A running Hub."""
-    running = Hub(tmp_path_factory.mktemp("hub"))
-    try:
-        running.start()
-        yield running
-    finally:
-        running.stop()
 
 
 def make_live(folder: Path, hub: Hub, secret: str = GATEWAY_TOKEN) -> LiveSettings:

@@ -1,6 +1,6 @@
 """Users of a real JupyterHub, by the tokens that it has given them."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -13,17 +13,6 @@ from enterprise_gateway.settings import AccessSettings, IdentitySettings
 from enterprise_gateway.web.access.identity import jupyterhub
 
 SHARED = "a-shared-token-that-is-not-guessed"
-
-
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    """A running Hub."""
-    running = Hub(tmp_path_factory.mktemp("hub"))
-    try:
-        running.start()
-        yield running
-    finally:
-        running.stop()
 
 
 @asynccontextmanager
