@@ -16,6 +16,7 @@ from enterprise_gateway.errors import (
     LaunchError,
     LaunchTimeoutError,
     NotFoundError,
+    PreparingError,
 )
 from enterprise_gateway.services.processproxies.contract import (
     PULLED_BY_NODES,
@@ -54,7 +55,7 @@ from enterprise_gateway.services.processproxies.launch.service import (
     create_sidecar_service,
     describe_shortage,
 )
-from enterprise_gateway.services.processproxies.pulls.nodes import NodePulls, pulling_goes_on
+from enterprise_gateway.services.processproxies.pulls.nodes import NodePulls
 from enterprise_gateway.services.processproxies.steps import Step, StepRecorder
 from enterprise_gateway.services.processproxies.watch.containers import DockerWatch
 from enterprise_gateway.services.processproxies.watch.services import SwarmWatch
@@ -243,9 +244,9 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
         await super().close()
 
     async def prepare(self, request: LaunchRequest) -> None:
-        """Wait for nodes that still pull the image for an earlier start."""
+        """Wait for nodes that pull the image for an earlier start, if none has it yet."""
         image, docker_config = self._image_of(request)
-        if self._node_pulls.is_pulling(image, docker_config):
+        if self._node_pulls.is_awaited(image, docker_config):
             request.steps.begin(Step.PULL)
             await self._node_pulls.wait(image, docker_config, request.timeout)
 
@@ -253,15 +254,17 @@ class DockerSwarmProcessProxy(EngineProcessProxy):
         """See the base class.
 
         Raises:
-            PreparingError: the nodes are still pulling the image, and go on.
+            PreparingError: no node has the image yet, and they go on pulling it.
         """
         try:
             return await super().launch(request)
         except LaunchTimeoutError as exc:
             image, docker_config = self._image_of(request)
-            if self._node_pulls.is_pulling(image, docker_config):
-                raise pulling_goes_on(image) from exc
-            raise
+            if not self._node_pulls.is_awaited(image, docker_config):
+                raise
+            raise PreparingError(
+                f"{exc} The nodes of the swarm go on pulling the image {image}; try again."
+            ) from exc
 
     async def _give_up(self, attempt: LaunchAttempt) -> str:
         """See the base class. The node of a task that is removed gives the pull of its image up."""

@@ -48,6 +48,8 @@ class _Seen:
     nodes: list[Node] = field(default_factory=list)
     """Those that take part."""
     tasks: list[Task] = field(default_factory=list)
+    has_image: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once a node has the image."""
 
 
 class NodePulls:
@@ -66,6 +68,8 @@ class NodePulls:
         self._pulls = pulls
         self._tasks = BackgroundTasks()
         self._begun = BackgroundTasks()
+        self._seen: dict[tuple[str, str], _Seen] = {}
+        """Of the pulls that were begun here for starts to come, by image and credentials."""
 
     async def close(self) -> None:
         """End the pulls that were begun here, and finish the removals under way."""
@@ -77,17 +81,21 @@ class NodePulls:
 
         A failure is logged: the next start is told by its own task.
         """
-        if _can_be_pulled(image):
-            self._begun.begin_once(
-                (canonical_name(image), docker_config), lambda: self._run(image, docker_config)
-            )
+        key = canonical_name(image), docker_config
+        if _can_be_pulled(image) and key not in self._seen:
+            seen = self._seen[key] = _Seen()
+            self._begun.begin(self._run(image, docker_config, seen))
 
-    def is_pulling(self, image: str, docker_config: str = "") -> bool:
-        """Return whether a pull that was begun here is under way."""
-        return self._begun.is_running((canonical_name(image), docker_config))
+    def is_awaited(self, image: str, docker_config: str = "") -> bool:
+        """Return whether a pull that was begun here is under way, and no node has the image yet."""
+        seen = self._seen.get((canonical_name(image), docker_config))
+        return seen is not None and not seen.has_image.is_set()
 
     async def wait(self, image: str, docker_config: str, patience: float) -> None:
-        """Wait for a pull that was begun here, if one is under way.
+        """Wait until a node has an image that was begun to be pulled here.
+
+        Swarm may choose another node, which pulls it, or has it already; a node that never gets it
+        must not hold up starts that others could serve.
 
         Args:
             image: its name, or any other text.
@@ -97,21 +105,27 @@ class NodePulls:
         Raises:
             PreparingError: it takes longer, and goes on.
         """
-        task = self._begun.find((canonical_name(image), docker_config))
-        if task is None:
+        seen = self._seen.get((canonical_name(image), docker_config))
+        if seen is None:
             return
         try:
             async with asyncio.timeout(patience):
-                await asyncio.shield(task)
+                await seen.has_image.wait()
         except TimeoutError as exc:
-            raise pulling_goes_on(image) from exc
+            raise PreparingError(
+                f"The image {image} is being pulled by the nodes of the swarm. The pull goes on; "
+                "try again."
+            ) from exc
 
-    async def _run(self, image: str, docker_config: str) -> None:
+    async def _run(self, image: str, docker_config: str, seen: "_Seen") -> None:
         """Task root: pull."""
         try:
-            await self.pull(image, docker_config)
+            await self._pull_on_all(image, docker_config, seen)
         except GatewayError as exc:
             _log.warning("%s", exc)
+        finally:
+            seen.has_image.set()  # or none will have it by this pull
+            del self._seen[canonical_name(image), docker_config]
 
     async def pull(self, image: str, docker_config: str = "") -> None:
         """Wait until every node that takes part has pulled an image, or has failed to.
@@ -127,10 +141,11 @@ class NodePulls:
             LaunchError: a node could not, or not in time.
             NotAManagerError, UnavailableError: as always.
         """
-        if not _can_be_pulled(image):
-            return
+        if _can_be_pulled(image):
+            await self._pull_on_all(image, docker_config, _Seen())
+
+    async def _pull_on_all(self, image: str, docker_config: str, seen: "_Seen") -> None:
         seconds = self._live.current.docker.pull_timeout
-        seen = _Seen()
         try:
             async with asyncio.timeout(seconds):
                 while not await self._pull(image, docker_config, seconds, seen):
@@ -167,6 +182,8 @@ class NodePulls:
         """
         nodes = [node for node in await self._services.nodes() if node.takes_tasks]
         seen.nodes, seen.tasks = nodes, await self._services.tasks_of([service_id])
+        if find_done(seen.tasks):
+            seen.has_image.set()
         return not find_waiting(seen.nodes, seen.tasks)
 
     async def _begin(self, image: str, docker_config: str, seconds: float) -> tuple[str, bool]:
@@ -208,13 +225,6 @@ class NodePulls:
         return f"enterprise-gateway-pull-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def pulling_goes_on(image: str) -> PreparingError:
-    """Return the error for a start that has given up on nodes which pull its image."""
-    return PreparingError(
-        f"The image {image} is being pulled by the nodes of the swarm. The pull goes on; try again."
-    )
-
-
 def _can_be_pulled(image: str) -> bool:
     return is_image_name(image) and not is_in_no_registry(image)
 
@@ -225,13 +235,23 @@ def find_waiting(nodes: Iterable[Node], tasks: Iterable[Task]) -> list[Node]:
     return [node for node in nodes if node.id not in settled]
 
 
+def find_done(tasks: Iterable[Task]) -> set[str]:
+    """Return the ids of the nodes that have the image. Pure."""
+    return {
+        task.node_id
+        for task in tasks
+        if task.status.state not in (*_BEFORE_THE_IMAGE, _WITHOUT_THE_IMAGE)
+    }
+
+
 def describe_failure(
     image: str, nodes: Iterable[Node], tasks: Iterable[Task], seconds: float
 ) -> str:
     """Return which nodes do not have the image, and why; "" if all have it. Pure."""
     nodes = list(nodes)
+    tasks = list(tasks)
     settled = [task for task in tasks if task.status.state not in _BEFORE_THE_IMAGE]
-    done = {task.node_id for task in settled if task.status.state != _WITHOUT_THE_IMAGE}
+    done = find_done(tasks)
     # Swarm tries again by itself, so a node may have several
     reasons = {task.node_id: task.status.err or task.status.message for task in settled}
     without = [
