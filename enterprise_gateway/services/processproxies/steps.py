@@ -1,5 +1,6 @@
 """The steps of a kernel's start, and how long each took."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -70,6 +71,10 @@ class StepRecorder:
     def step(self) -> Step:
         """The present step."""
         return self._begun[-1][0]
+
+    def begun(self, step: Step) -> float:
+        """Return when a step began, by the clock; infinity: it has not."""
+        return next((begun for each, begun in self._begun if each is step), math.inf)
 
     def begin(self, step: Step) -> None:
         """Begin a step, unless it or a later one has begun.

@@ -137,7 +137,7 @@ class PoolLaunches:
 
     async def _launch(self, pool: Pool, attempt: Attempt) -> Record:
         proxy = self._proxies.get(pool.proxy_class)
-        with self._pools.upcoming.launching(pool) as upcoming:
+        with self._pools.upcoming.launching(pool, attempt.steps) as upcoming:
             record = await self._starter.launch_for_pool(proxy, pool.launch, attempt)
             await self._check_takeable(record)
             if self._is_wanted(pool):

@@ -27,6 +27,7 @@ from enterprise_gateway.services.processproxies.contract import (
     Workload,
     WorkloadState,
 )
+from enterprise_gateway.services.processproxies.steps import Step, StepRecorder
 from enterprise_gateway.services.tasks import BackgroundTasks
 from enterprise_gateway.settings import KernelSettings, LiveSettings, Settings
 
@@ -172,6 +173,22 @@ async def test_launch_of_a_former_pool_is_not_waited_for() -> None:
         launch.end()
         assert await upcoming.next_ready(replace(POOL, image_id="sha256:1")) is None
         assert await upcoming.next_ready(POOL) is record
+
+
+async def test_launch_that_waits_for_its_turn_is_not_waited_for() -> None:
+    """It may take any time; what it takes from then on is what launches usually take."""
+    upcoming = UpcomingKernels()
+    upcoming.note("py", 10.0)
+    now = asyncio.get_running_loop().time()
+    times = iter([now - 100.0, now - 100.0, now - 6.0])
+    steps = StepRecorder(lambda: next(times))
+    steps.begin(Step.QUEUE)
+    with upcoming.launching(POOL, steps) as launch:
+        launch.record = make_record("a", 1.0)
+        launch.end()
+        assert await upcoming.next_ready(POOL) is None
+        steps.begin(Step.PREPARE)
+        assert await upcoming.next_ready(POOL) is launch.record
 
 
 async def test_pool_takes_a_part_of_a_starts_time() -> None:
