@@ -120,6 +120,15 @@ class Agent:
         self._pool = Pool(self._supervisor, self._begin_life, is_pooled=is_pooled)
         self._access = Access(time.monotonic)
         self._executor = Executor(settings, self._supervisor, self._executions, self._log)
+        self._execution_routes = ExecutionRoutes(
+            self._executor,
+            self._executions,
+            self._log,
+            self._factory,
+            self._access,
+            settings.max_output_bytes,
+            self._state.mark_changed,
+        )
         self._routes = Routes(
             self._supervisor,
             self._state,
@@ -128,14 +137,7 @@ class Agent:
             self._pool,
             self._access,
             self._open_channels,
-            ExecutionRoutes(
-                self._executor,
-                self._executions,
-                self._log,
-                self._factory,
-                self._access,
-                settings.max_output_bytes,
-            ),
+            self._execution_routes,
         )
         limits = {"/v1/execute": settings.max_message_bytes}
         self._http = HttpServer(self._routes.handle, settings.token, limits)
@@ -186,6 +188,7 @@ class Agent:
             "started": self._started,
             "connections": self._sessions.connections,
             "websockets": self._sessions.websockets,
+            "streams": self._execution_routes.streams,
             "restarts": supervisor.lifecycle.restarts,
             "reason": reason._asdict() if reason is not None else None,
             "requests": supervisor.open_requests,

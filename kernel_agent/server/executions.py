@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import AsyncGenerator, Optional, Tuple, Union
+from typing import AsyncGenerator, Callable, Optional, Tuple, Union
 from urllib.parse import unquote
 
 from kernel_agent.kernel.executions import MAX_EXECUTIONS, Execution, Executions
@@ -30,7 +30,11 @@ LAST_RECORDS_SECONDS = 1.0
 
 
 class ExecutionRoutes:
-    """Handles the requests about executions."""
+    """Handles the requests about executions.
+
+    Attributes:
+        streams: how many streams are open.
+    """
 
     def __init__(
         self,
@@ -40,14 +44,27 @@ class ExecutionRoutes:
         factory: MessageFactory,
         access: Access,
         max_output_bytes: int,
+        changed: Callable[[], None],
     ) -> None:
+        """Serve none yet.
+
+        Args:
+            executor: begins executions.
+            executions: those that are remembered.
+            log: has what the kernel says.
+            factory: makes messages in its place.
+            access: decides who may do what.
+            max_output_bytes: size of the largest record of a message; 0: any.
+            changed: called when `streams` has changed.
+        """
         self._access = access
         self._executor = executor
         self._executions = executions
         self._log = log
         self._factory = factory
         self._max_output_bytes = max_output_bytes
-        self._streams = 0
+        self._changed = changed
+        self.streams = 0
         self._is_idle = asyncio.Event()
         self._is_idle.set()
 
@@ -108,17 +125,19 @@ class ExecutionRoutes:
             await asyncio.wait_for(self._is_idle.wait(), LAST_RECORDS_SECONDS)
 
     async def _count(self, stream: ExecutionStream) -> AsyncGenerator[bytes, None]:
-        self._streams += 1
+        self.streams += 1
         self._is_idle.clear()
+        self._changed()
         chunks = stream.chunks()
         try:
             async for chunk in chunks:
                 yield chunk
         finally:
             await chunks.aclose()
-            self._streams -= 1
-            if not self._streams:
+            self.streams -= 1
+            if not self.streams:
                 self._is_idle.set()
+            self._changed()
 
     def _admit(self, request: Request, *, to_write: bool = False) -> Tuple[Client, bool]:
         """Return the client of a request that it may make, and whether it may write.

@@ -34,7 +34,7 @@ def hide_secrets() -> None:
 
 def find_shown_token() -> Optional[int]:
     """Return the process, this one or one above it, in whose environment others see the token."""
-    for pid in _line():
+    for pid in _ancestry():
         if pid == os.getpid() and os.geteuid() == 0:  # root always sees its own
             continue
         with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
@@ -43,7 +43,7 @@ def find_shown_token() -> Optional[int]:
     return None
 
 
-def _line() -> Iterator[int]:
+def _ancestry() -> Iterator[int]:
     """Yield this process, its parent, and so on."""
     pid = os.getpid()
     with suppress(OSError):

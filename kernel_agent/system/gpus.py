@@ -64,7 +64,10 @@ async def read_utilization(reaper: Reaper) -> Optional[int]:
     program = shutil.which(_COMMAND[0])
     if program is None:
         return None
-    answer, written = os.pipe()
+    try:
+        answer, written = os.pipe()
+    except OSError:
+        return None
     try:
         try:
             pid = _begin(program, written)

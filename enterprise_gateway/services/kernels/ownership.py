@@ -199,7 +199,7 @@ class Ownership:
         for start in range(0, len(revoked), MAX_CREDENTIALS):
             part = revoked[start : start + MAX_CREDENTIALS]
             for record in self._registry:
-                if record.agent is not None:
+                if record.agent is not None and not _has_nothing_open(record):
                     self._tasks.begin(self._revoke(record, record.agent, part))
 
     async def _revoke(self, record: Record, agent: Agent, credentials: list[str]) -> None:
@@ -232,3 +232,8 @@ class Ownership:
             record.kernel_id,
             failure,
         )
+
+
+def _has_nothing_open(record: Record) -> bool:
+    """Say whether nothing can be revoked: a paused kernel, which gets no connections meanwhile."""
+    return record.is_paused and record.state is not None and not record.state.has_connections

@@ -44,6 +44,8 @@ async def test_state_document_is_complete(agent: Agent) -> None:
         "last_activity": document["last_activity"],
         "started": document["started"],
         "connections": 0,
+        "websockets": 0,
+        "streams": 0,
         "claimed": False,
         "pooled": False,
         "spare": False,

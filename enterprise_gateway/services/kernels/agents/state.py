@@ -88,6 +88,8 @@ class AgentState(msgspec.Struct, frozen=True):
     connections: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
     websockets: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] | None = None
     """How many WebSockets are open, also of clients that do not answer; None: an older agent."""
+    streams: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
+    """How many streams of executions over HTTP are open."""
     restarts: Annotated[int, msgspec.Meta(ge=0, lt=2**53)] = 0
     reason: ExitReason | None = None
     pooled: bool = False
@@ -116,6 +118,14 @@ class AgentState(msgspec.Struct, frozen=True):
     def can_begin_anew(self) -> bool:
         """Whether the agent knows `process` of `POST /v1/take`, which is as old as its notices."""
         return self.notice is not None
+
+    @property
+    def has_connections(self) -> bool:
+        """Whether a client is connected, even a silent one; true for older agents, which say not.
+
+        One that does not answer may do so again on its WebSocket.
+        """
+        return self.websockets != 0 or self.streams != 0
 
     def is_like(self, other: "AgentState") -> bool:
         """Return whether another document tells the same, apart from what the kernel has used."""

@@ -10,12 +10,11 @@ from enterprise_gateway.services.kernels.planning.culling import IdleTimes
 def is_idle(state: AgentState) -> bool:
     """Say whether nothing uses a kernel: it runs no request, and no client is connected with it.
 
-    A client that does not answer may do so again on its WebSocket, which would wake nothing. Of
-    older agents it is not known whether there is one.
+    What a client sends on an open WebSocket would wake nothing.
     """
     return (
         state.execution_state is ExecutionState.IDLE
-        and state.websockets == 0
+        and not state.has_connections
         and not state.requests
         and state.claimed
         and not state.pooled
@@ -35,9 +34,9 @@ def end_of(state: AgentState, created: float, times: IdleTimes) -> float:
         Seconds since the epoch; infinity: it is not ended.
     """
     ends = [math.inf]
-    if times.cull_idle_timeout:
+    if times.cull_idle_timeout > 0:
         active = datetime.fromisoformat(state.last_activity).timestamp()
         ends.append(active + times.cull_idle_timeout)
-    if times.max_kernel_age:
+    if times.max_kernel_age > 0:
         ends.append(created + times.max_kernel_age)
     return min(ends)

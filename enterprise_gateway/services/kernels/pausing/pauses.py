@@ -10,13 +10,16 @@ import logging
 import time
 from collections.abc import Mapping
 
-from enterprise_gateway.errors import ConfigurationError, GatewayError, UnavailableError
-from enterprise_gateway.services.kernels.pausing.idleness import end_of, is_idle
-from enterprise_gateway.services.kernels.planning.culling import (
-    IdleTimes,
-    effective_idle_times,
-    times_of,
+from enterprise_gateway.errors import (
+    ConfigurationError,
+    ConflictError,
+    GatewayError,
+    NotFoundError,
+    UnavailableError,
 )
+from enterprise_gateway.services.kernels.pausing.idleness import end_of, is_idle
+from enterprise_gateway.services.kernels.planning.culling import IdleTimes, effective_idle_times
+from enterprise_gateway.services.kernels.registry.culling import find_times
 from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
 from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
@@ -52,6 +55,8 @@ class IdlePauses:
         self._registry = registry
         self._pauses = asyncio.Semaphore(MAX_PAUSES)
         self._tasks = BackgroundTasks()
+        self._warned: set[str] = set()
+        """Names of kernelspecs, and of classes of errors, of which there was a warning."""
 
     def start(self) -> None:
         """Begin to look for kernels that are idle."""
@@ -82,20 +87,21 @@ class IdlePauses:
             try:
                 times = self._times_of(record, specs)
             except ConfigurationError as exc:
-                _log.debug("Kernel %s is not paused: %s", record.kernel_id, exc)
+                self._warn_once(record.kernel_name, record, exc)
                 continue
             if record.is_paused:
                 if not _may_stay_paused(record, times):
-                    self._tasks.begin_once(record, functools.partial(self._resume, record))
+                    self._tasks.begin_once(
+                        (self._resume, record), functools.partial(self._resume, record)
+                    )
             elif self._may_be_paused(record, times):
-                self._tasks.begin_once(record, functools.partial(self._pause, record, times))
+                self._tasks.begin_once(
+                    (self._pause, record), functools.partial(self._pause, record, times)
+                )
 
     def _times_of(self, record: Record, specs: Mapping[str, Kernelspec]) -> IdleTimes:
-        spec = specs.get(record.kernel_name)
-        metadata = spec.spec.metadata if spec is not None else {}
-        settings, workload = self._live.current.kernels, record.workload
-        own = times_of(workload.username, workload.usage.groups, settings.resources)
-        return effective_idle_times(settings, metadata, own)
+        settings = self._live.current.kernels
+        return effective_idle_times(settings, *find_times(record, specs, settings))
 
     def _may_be_paused(self, record: Record, times: IdleTimes) -> bool:
         """Say whether a kernel has been idle for long enough, as far as this replica can see."""
@@ -104,7 +110,7 @@ class IdlePauses:
             return False
         if record.is_paused or record.is_silent.is_set() or record.is_in_use:
             return False
-        if times.cull_gpu_idle_timeout and record.workload.usage.gpus:
+        if times.cull_gpu_idle_timeout > 0 and record.workload.usage.gpus:
             return False  # its agent has to see how long its GPUs are idle
         # other replicas undo a pause within the time that a request of theirs may take
         least = max(timeout, self._live.current.delays.request_seconds)
@@ -124,7 +130,8 @@ class IdlePauses:
             try:
                 await record.proxy.pause(record.workload)
             except GatewayError as exc:
-                _log.debug("Kernel %s is not paused: %s", record.kernel_id, exc)
+                if not isinstance(exc, ConflictError | NotFoundError):  # another replica's work
+                    self._warn_once(type(exc).__name__, record, exc)
                 record.note_news()
                 is_late = isinstance(exc, UnavailableError)  # it may still be done
             else:
@@ -132,6 +139,16 @@ class IdlePauses:
                 is_late = loop.time() - begun > PAUSE_SECONDS
             if is_late:
                 await self._resume(record)
+
+    def _warn_once(self, cause: str, record: Record, error: GatewayError) -> None:
+        """Log the first of the kernels that are not paused for one cause."""
+        if cause not in self._warned:
+            self._warned.add(cause)
+            _log.warning(
+                "Kernel %s is not paused, and others neither for the same cause: %s",
+                record.kernel_id,
+                error,
+            )
 
     async def _resume(self, record: Record) -> None:
         try:

@@ -192,7 +192,7 @@ class Pools:
         except BaseException:
             self._discard_taken(record)
             raise
-        record.apply_workload(workload, settings.kernels.launch_timeout)
+        record.apply_workload(workload, settings.kernels.launch_timeout, may_be_late=True)
 
 
 def _can_become(record: Record, takeover: Takeover) -> bool:

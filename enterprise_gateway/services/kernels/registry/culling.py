@@ -1,13 +1,22 @@
 """Sends changed culling settings to the agents of running kernels."""
 
+import asyncio
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 from enterprise_gateway.errors import GatewayError
 from enterprise_gateway.services.kernels.planning.culling import effective_culling, times_of
+from enterprise_gateway.services.kernels.registry.records import Record
 from enterprise_gateway.services.kernels.registry.registry import Registry
+from enterprise_gateway.services.kernelspecs.kernelspec import Kernelspec
 from enterprise_gateway.services.kernelspecs.kernelspecs import Kernelspecs
 from enterprise_gateway.services.tasks import BackgroundTasks
-from enterprise_gateway.settings import LiveSettings, Settings
+from enterprise_gateway.settings import KernelSettings, LiveSettings, Settings
+from enterprise_gateway.settings.values.times import Times
+
+MAX_UPDATES = 16
+"""How many agents are told at once."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,21 +55,35 @@ class CullingUpdates:
             self._tasks.begin(self._send())
 
     async def _send(self) -> None:
+        """Tell all agents, several at once: an engine may be slow to let paused ones go on."""
         specs = await self._kernelspecs.all()
-        for record in self._registry:
+        turns = asyncio.Semaphore(MAX_UPDATES)
+        await asyncio.gather(*(self._update(record, specs, turns) for record in self._registry))
+
+    async def _update(
+        self, record: Record, specs: Mapping[str, Kernelspec], turns: asyncio.Semaphore
+    ) -> None:
+        settings = self._live.current.kernels
+        async with turns:
             agent = record.agent
             if agent is None:
-                continue
-            spec = specs.get(record.kernel_name)
-            metadata = spec.spec.metadata if spec is not None else {}
-            settings, workload = self._live.current.kernels, record.workload
-            times = times_of(workload.username, workload.usage.groups, settings.resources)
+                return
             try:
+                metadata, times = find_times(record, specs, settings)
                 culling = effective_culling(settings.culling, metadata, times)
                 await self._registry.wake(record)
                 await agent.set_culling(culling)
             except GatewayError as exc:
                 _log.warning("Kernel %s keeps its culling settings: %s", record.kernel_id, exc)
+
+
+def find_times(
+    record: Record, specs: Mapping[str, Kernelspec], settings: KernelSettings
+) -> tuple[Mapping[str, Any], Times]:
+    """Return what a kernel's kernelspec says of its times, and those of its user."""
+    spec, workload = specs.get(record.kernel_name), record.workload
+    times = times_of(workload.username, workload.usage.groups, settings.resources)
+    return spec.spec.metadata if spec is not None else {}, times
 
 
 def _relevant(settings: Settings) -> tuple[object, ...]:

@@ -226,16 +226,21 @@ class Record:
         """Remember who asks for its restart or end, for the event that tells of it."""
         self.requested_by = by
 
-    def apply_workload(self, workload: Workload, launch_timeout: float) -> None:
+    def apply_workload(
+        self, workload: Workload, launch_timeout: float, *, may_be_late: bool
+    ) -> None:
         """Apply the engine's report of the workload.
 
         Args:
             workload: the same workload, in a newer state.
             launch_timeout: how many seconds its launch may take.
+            may_be_late: whether it is an answer, and news that came since may have overtaken it.
         """
         if workload.is_pooled and not self.is_pooled:
             return  # an answer that was under way when it was taken; no kernel returns to a pool
         self.apply_owner(workload)
+        if may_be_late:
+            workload = replace(workload, is_paused=self.workload.is_paused)
         if workload.is_paused != self.workload.is_paused:
             self.note_news()
         self.workload = workload

@@ -77,7 +77,7 @@ class Registry:
         self._ended = EndedKernels()
         self._recovery = LaunchRecovery(live)
         self._reporter = ExitReporter(self.metrics, self.events)
-        self._follower = WorkloadFollower(self.lookup, self._apply)
+        self._follower = WorkloadFollower(self.lookup, self._apply_news)
         self._links = AgentLinks(
             live, self._reporter.report_state, self._apply_final_state, self._check_unresponsive
         )
@@ -311,8 +311,14 @@ class Registry:
             if workload is not None:
                 self._apply(proxy, workload)
 
-    def _apply(self, proxy: BaseProcessProxyABC, workload: Workload) -> None:
-        """Apply an engine's report of a workload."""
+    def _apply_news(self, proxy: BaseProcessProxyABC, workload: Workload) -> None:
+        """Apply an engine's report of a workload, which no other has overtaken."""
+        self._apply(proxy, workload, may_be_late=False)
+
+    def _apply(
+        self, proxy: BaseProcessProxyABC, workload: Workload, *, may_be_late: bool = True
+    ) -> None:
+        """Apply an engine's report of a workload; see `Record.apply_workload`."""
         if workload.state in (WorkloadState.DEAD, WorkloadState.GONE):
             self._apply_end(proxy, workload)
             return
@@ -324,10 +330,11 @@ class Registry:
                 return
             record = Record(proxy, workload)
             self._replace(record)
-        record.apply_workload(workload, self._live.current.kernels.launch_timeout)
+        launch_timeout = self._live.current.kernels.launch_timeout
+        record.apply_workload(workload, launch_timeout, may_be_late=may_be_late)
         self._links.attach(record)
-        if record.is_paused and (record.is_in_use or record.state is None):
-            self._tasks.begin(self._resume_later(record))
+        if _must_resume(record):
+            self._tasks.begin_once((self._resume_later, record), lambda: self._resume_later(record))
         if workload.state is WorkloadState.RUNNING:
             self._recovery.recover(record)
 
@@ -368,7 +375,8 @@ class Registry:
         """Task root: have a kernel go on that nothing waits for."""
         try:
             async with self._resumes:
-                await self._resume(record)
+                if _must_resume(record):
+                    await self._resume(record)
         except GatewayError as exc:
             _log.warning("Kernel %s stays paused: %s", record.kernel_id, exc)
 
@@ -436,7 +444,7 @@ class Registry:
         """Ask the engine about a kernel whose agent does not answer."""
         workload = await self.lookup.observe(record.proxy, record.kernel_id)
         if workload is not None and workload.state is not WorkloadState.DEAD:
-            self._apply(record.proxy, workload)
+            self._apply(record.proxy, workload, may_be_late=False)
             return
         # The engine's own news of the exit, on its way by now, says more of the reason.
         await self._wait_for_final_state(record.is_over)
@@ -491,3 +499,8 @@ class Registry:
         await asyncio.sleep(self._live.current.delays.stale_tombstone_seconds)
         with contextlib.suppress(GatewayError):
             await proxy.remove_workload(workload)
+
+
+def _must_resume(record: Record) -> bool:
+    """Say whether a kernel is paused that this replica has just asked something, or knows not."""
+    return record.is_paused and (record.is_in_use or record.state is None)

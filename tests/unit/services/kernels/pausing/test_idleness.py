@@ -28,6 +28,7 @@ IDLE = AgentState("k", ExecutionState.IDLE, format_time(ACTIVE), websockets=0)
     [
         ({}, True),
         ({"websockets": 1}, False),
+        ({"streams": 1}, False),
         ({"websockets": None}, False),
         ({"requests": (OpenRequest("control", {}),)}, False),
         ({"claimed": False}, False),
@@ -48,6 +49,7 @@ def test_kernel_that_anything_uses_is_not_idle(change: dict[str, Any], *, expect
     ("times", "end"),
     [
         (IdleTimes(), math.inf),
+        (IdleTimes(cull_idle_timeout=-1, max_kernel_age=-1), math.inf),
         (IdleTimes(cull_idle_timeout=60), ACTIVE + 60),
         (IdleTimes(max_kernel_age=5030), CREATED + 5030),
         (IdleTimes(cull_idle_timeout=60, max_kernel_age=5030), CREATED + 5030),

@@ -172,11 +172,12 @@ async def test_kernel_that_may_still_be_launching_is_not_listed() -> None:
     record = make_record()
     running = dataclasses.replace(record.workload, state=WorkloadState.RUNNING, endpoint=ENDPOINT)
     assert not record.is_listed
-    record.apply_workload(running, launch_timeout=1e12)
+    record.apply_workload(running, 1e12, may_be_late=False)
     assert not record.is_listed
-    record.apply_workload(running, launch_timeout=30.0)
+    record.apply_workload(running, 30.0, may_be_late=False)
     assert record.is_listed
-    record.apply_workload(dataclasses.replace(running, state=WorkloadState.STARTING), 30.0)
+    starting = dataclasses.replace(running, state=WorkloadState.STARTING)
+    record.apply_workload(starting, 30.0, may_be_late=False)
     assert not record.is_listed
 
 
@@ -208,11 +209,26 @@ def in_pool(username: str = POOL_USERNAME) -> Workload:
     )
 
 
+async def test_late_answer_pauses_no_kernel_and_wakes_none() -> None:
+    """Only the engine's news are in order; what they say of a pause holds until the next."""
+    running = in_pool("ann")
+    paused = dataclasses.replace(running, is_paused=True)
+    record = Record(None, running)  # type: ignore[arg-type] # as above
+    record.apply_workload(paused, 30.0, may_be_late=True)
+    assert not record.is_paused
+    record.apply_workload(paused, 30.0, may_be_late=False)
+    assert record.is_paused
+    record.apply_workload(running, 30.0, may_be_late=True)
+    assert record.is_paused
+    record.apply_workload(running, 30.0, may_be_late=False)
+    assert not record.is_paused
+
+
 async def test_kernel_that_was_taken_is_never_its_pools_again() -> None:
     """An answer of the engine may have been under way: its owner must not lose it for a moment."""
     record = Record(None, in_pool())  # type: ignore[arg-type] # as above
-    record.apply_workload(in_pool("ann"), 30.0)
-    record.apply_workload(in_pool(), 30.0)
+    record.apply_workload(in_pool("ann"), 30.0, may_be_late=False)
+    record.apply_workload(in_pool(), 30.0, may_be_late=False)
     assert (record.is_pooled, record.workload.username) == (False, "ann")
 
 
