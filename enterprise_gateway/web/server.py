@@ -42,7 +42,7 @@ from enterprise_gateway.web.draining import DRAIN, RequestDrain, longest_request
 from enterprise_gateway.web.errors import answer_errors
 from enterprise_gateway.web.executions.handlers import Executions
 from enterprise_gateway.web.home import handlers as home
-from enterprise_gateway.web.home.hub_sign_in import HubSignIn
+from enterprise_gateway.web.home.hub_sign_in import CALLBACK_PATH, HubSignIn
 from enterprise_gateway.web.mount import mount
 
 SHUTDOWN_SECONDS = 3.0
@@ -125,7 +125,12 @@ def make_application(
     drain = drain or RequestDrain()
     identities = identities or Identities(live)
     sign_in = _make_sign_in(live, identities.client)
-    access = AuthMiddleware(live, Authentication(live, identities), authorizer)
+    public_paths = api.PUBLIC_PATHS
+    if sign_in is not None:
+        routes = [*routes, sign_in.route()]
+        public_paths |= {CALLBACK_PATH}
+    authentication = Authentication(live, identities)
+    access = AuthMiddleware(live, authentication, authorizer, public_paths)
     audit = AuditLog(server.base_url)
     app = web.Application(
         client_max_size=server.max_body_bytes,
@@ -141,8 +146,6 @@ def make_application(
     app[DRAIN] = drain
     app[IDENTITIES] = identities
     app.cleanup_ctx.append(identities.running)
-    if sign_in is not None:
-        routes = [*routes, sign_in.route()]
     app.add_routes(mount(routes, server.base_url))
     app.add_routes(home.redirects(server.base_url))
 

@@ -1,6 +1,8 @@
 """`/api/events`: the events of kernels as server-sent events, for admins."""
 
 import asyncio
+import math
+import time
 
 from aiohttp import web
 
@@ -12,7 +14,7 @@ from enterprise_gateway.services.events.server_sent import (
     PREAMBLE,
     encode_entries,
 )
-from enterprise_gateway.services.users import USER
+from enterprise_gateway.services.users import USER, User
 
 MAX_STREAMS = 64
 MAX_WAITING = 2000
@@ -70,17 +72,19 @@ class EventStreams:
             response = web.StreamResponse(headers=_HEADERS)
             response.content_type = CONTENT_TYPE
             await response.prepare(request)
-            await self._write_all(response, subscription)
+            await self._write_all(response, subscription, _seconds_of(request[USER]))
             await response.write_eof()
         finally:
             self._open.pop(subscription, None)
             self._bus.unsubscribe(subscription)
         return response
 
-    async def _write_all(self, response: web.StreamResponse, subscription: Subscription) -> None:
-        """Write events until it is time to end."""
+    async def _write_all(
+        self, response: web.StreamResponse, subscription: Subscription, seconds: float
+    ) -> None:
+        """Write events for that long at most."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + STREAM_SECONDS
+        end = loop.time() + seconds
         await _write(response, PREAMBLE)
         while (left := end - loop.time()) > 0:
             try:
@@ -92,6 +96,12 @@ class EventStreams:
             if not batch:
                 return
             await _write(response, encode_entries(batch, subscription.take_dropped()))
+
+
+def _seconds_of(user: User) -> float:
+    """Return how long a stream of a user lasts: no longer than their credential."""
+    left = math.inf if user.expires is None else user.expires - time.time()
+    return min(STREAM_SECONDS, left)
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:

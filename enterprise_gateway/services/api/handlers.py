@@ -24,11 +24,8 @@ ENGINE_CHECK_SECONDS = 5.0
 Permits = Callable[[web.Request, str, str], Awaitable[bool]]
 """Returns whether the user of a request may do an action (`read`) on a resource (`kernels`)."""
 
-PUBLIC_PATHS = frozenset({"/api", "/healthz", "/readyz", "/oauth_callback"})
-"""Paths, relative to the base URL, that need no authentication.
-
-Probes have none, and browsers that come back from a sign-in do not have it yet.
-"""
+PUBLIC_PATHS = frozenset({"/api", "/healthz", "/readyz"})
+"""Paths, relative to the base URL, that need no authentication: probes have none."""
 
 JUPYTER_SERVER_VERSION = "2.21.1"
 """The release of jupyter_server whose kernel interface this is; `version` in `/api`."""

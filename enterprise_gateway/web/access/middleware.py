@@ -1,6 +1,7 @@
 """Access: certificate, user, scope, origin and authorizer of a request."""
 
 import asyncio
+from collections.abc import Collection
 
 from aiohttp import HttpVersion11, web
 
@@ -38,11 +39,24 @@ class AuthMiddleware:
     """
 
     def __init__(
-        self, live: LiveSettings, authentication: Authentication, authorizer: Authorizer | None
+        self,
+        live: LiveSettings,
+        authentication: Authentication,
+        authorizer: Authorizer | None,
+        public_paths: Collection[str] = PUBLIC_PATHS,
     ) -> None:
+        """Permit nothing yet.
+
+        Args:
+            live: The settings.
+            authentication: Finds out who sends a request.
+            authorizer: Of the site, if it has one.
+            public_paths: Those that need no authentication, relative to the base URL.
+        """
         self._live = live
         self._authentication = authentication
         self._authorizer = authorizer
+        self._public_paths = public_paths
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -59,7 +73,7 @@ class AuthMiddleware:
             raise failure
         path = route_path(request, settings.server.base_url)
         request[USER] = SHARED
-        if path not in PUBLIC_PATHS:
+        if path not in self._public_paths:
             if not settings.is_authentication_on:
                 self._require_own_host(request)
                 self._require_own_page(request)

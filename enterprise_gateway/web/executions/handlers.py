@@ -94,8 +94,8 @@ class Executions:
     async def _pass(self, request: web.Request, path: str) -> web.StreamResponse:
         if self._is_closed:
             raise UnavailableError("This gateway is shutting down", retry_after=1.0)
+        body = await request.read()  # it may take longer than a kernel is kept awake
         agent = await self._kernels.live_agent(request.match_info["kernel_id"])
-        body = await request.read()
         client = identify_client(request[USER], request[ACCESS], time.time())
         if client:
             path += f"{'&' if '?' in path else '?'}{urlencode(client)}"

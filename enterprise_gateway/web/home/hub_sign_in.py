@@ -87,7 +87,7 @@ class HubSignIn:
             UnavailableError: The Hub does not answer.
         """
         expected, state = request.cookies.get(COOKIE, ""), request.query.get("state", "")
-        if not expected or not hmac.compare_digest(expected.encode(), state.encode()):
+        if not expected or not _are_equal(expected, state):
             raise ForbiddenError(
                 "This browser has begun no such sign-in within the last ten minutes. Open the "
                 "gateway's front page to begin one."
@@ -124,6 +124,12 @@ class HubSignIn:
                 "jupyterhub_service and jupyterhub_api_token_file with the Hub's configuration."
             )
         return grant.access_token
+
+
+def _are_equal(one: str, other: str) -> bool:
+    return hmac.compare_digest(
+        one.encode("utf-8", "surrogateescape"), other.encode("utf-8", "surrogateescape")
+    )
 
 
 def _redirect(url: str) -> web.Response:

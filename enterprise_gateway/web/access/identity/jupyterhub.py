@@ -95,9 +95,10 @@ class JupyterHubTokens:
         """Task root: ask about a token again and again, for as long as it is remembered."""
         while key in self._accepted:
             await asyncio.sleep(CHECK_SECONDS)
-            if key in self._accepted:
-                with suppress(UnavailableError):
-                    await self._ask_once(token, key, self._turns_of_checks)
+            async with self._turns_of_checks:
+                if key in self._accepted:
+                    with suppress(UnavailableError):
+                        await self._ask_once(token, key, self._turns)
 
     async def _ask(self, token: str, key: bytes, turns: asyncio.Semaphore) -> User | None:
         try:

@@ -21,12 +21,11 @@ from enterprise_gateway.services.users import (
     User,
     is_name,
 )
+from enterprise_gateway.settings import parse
 
 MAX_TOKENS = 10_000
 MAX_BYTES = 8 * 1024 * 1024
 MAX_NAMES = 1000
-MAX_ID = 2**32 - 1
-"""Largest uid_t and gid_t on Linux."""
 
 _PREFIX = "eg_"
 """Tells scanners for lost secrets what a token is."""
@@ -35,7 +34,7 @@ _ID_BYTES = 4
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME_CHARS)]
 Names = Annotated[tuple[Name, ...], msgspec.Meta(max_length=MAX_NAMES)]
-Id = Annotated[int, msgspec.Meta(ge=0, le=MAX_ID)]
+Id = Annotated[int, msgspec.Meta(ge=0, le=parse.MAX_ID)]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
 
 

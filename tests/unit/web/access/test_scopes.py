@@ -21,7 +21,7 @@ NEEDED = {
     "/api/events": frozenset(),
 }
 """What is no resource of kernels; the first five tell nothing of them, the last is for admins."""
-PUBLIC = {"/api", "/healthz", "/readyz", "/oauth_callback"}
+PUBLIC = {"/api", "/healthz", "/readyz"}
 
 
 async def test_every_route_has_its_scope() -> None:
