@@ -13,6 +13,8 @@ IF_NOT_PRESENT = "IfNotPresent"
 ALWAYS = "Always"
 NEVER = "Never"
 PULL_POLICIES = (IF_NOT_PRESENT, ALWAYS, NEVER)
+MAX_ID = 2**32 - 1
+"""Largest uid_t and gid_t on Linux."""
 
 CERTIFICATE_NAMES = ("common_name", "dns", "email")
 JWT_ALGORITHMS = (

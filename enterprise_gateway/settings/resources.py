@@ -55,7 +55,7 @@ def parse_times(option_name: str, texts: Iterable[str]) -> tuple[tuple[str, Time
     if OTHERS in dict(found):
         raise ConfigurationError(
             f"{option_name} has times for {OTHERS!r}, but only for names: those of all others are "
-            "cull_idle_timeout, cull_connected, cull_busy and max_kernel_age."
+            "the options of the same names, such as cull_idle_timeout."
         )
     return found
 

@@ -17,8 +17,8 @@ from enterprise_gateway.app.commands.command import Command, print_line
 from enterprise_gateway.app.commands.list_command import ListCommand
 from enterprise_gateway.errors import ConfigurationError, InvalidRequestError, NotFoundError
 from enterprise_gateway.services.users import Scope
+from enterprise_gateway.settings import parse
 from enterprise_gateway.web.access.identity.token_document import (
-    MAX_ID,
     MAX_TOKENS,
     StoredToken,
     TokenDocument,
@@ -79,11 +79,11 @@ jupyter enterprisegateway tokens add prometheus --scopes=read:metrics"""
         None,
         allow_none=True,
         min=0,
-        max=MAX_ID,
+        max=parse.MAX_ID,
         help="User id of the processes of the user's kernels, whatever a request asks for.",
     ).tag(config=True)
     gid = Integer(
-        None, allow_none=True, min=0, max=MAX_ID, help="Group id of these processes likewise."
+        None, allow_none=True, min=0, max=parse.MAX_ID, help="Group id of these processes likewise."
     ).tag(config=True)
     days = Float(0.0, min=0.0, max=36500.0, help="When it expires; 0: never.").tag(config=True)
 

@@ -184,7 +184,7 @@ class KernelImage:
     pull_policy: str
     """`PULLED_BY_NODES` if the nodes of a swarm pull it by themselves."""
     image_id: str = ""
-    """The engine's id of what the name stands for now, "" if it has none; as `is_present`."""
+    """The engine's id of what the name stands for now, "" if it has none."""
 
 
 class BaseProcessProxyABC(ABC):

@@ -65,7 +65,7 @@ def _permission(text: str) -> VolumePermission:
         source = source.rstrip("/") or "/"
         if has_folder_below_user(source):
             raise ConfigurationError(f"request_volumes {text[:100]!r}: {BELOW_USER}.")
-    if kind == VOLUME and _may_fit_for_two(source):
+    if kind == VOLUME and _may_belong_to_two_users(source):
         raise ConfigurationError(
             f"request_volumes {text[:100]!r}: a volume could be that of two users, as their names "
             "may contain hyphens; put '.' or '_', which they do not, between {username} and '*'."
@@ -73,7 +73,7 @@ def _permission(text: str) -> VolumePermission:
     return VolumePermission(kind, source, is_read_only=body != text)
 
 
-def _may_fit_for_two(pattern: str) -> bool:
+def _may_belong_to_two_users(pattern: str) -> bool:
     """Return whether a volume's name may fit a pattern for two users.
 
     It does not if what is before the first wildcard, or behind the last, tells where the user's

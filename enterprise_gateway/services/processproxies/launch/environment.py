@@ -33,8 +33,6 @@ POOL = "EG_POOL"
 """The variable with the pool that the workload is labelled with."""
 DEFAULT_UID = "1000"
 DEFAULT_GID = "100"
-_MAX_ID = 4294967295
-"""Largest uid_t and gid_t on Linux."""
 _SCRIPTS_OWN = re.compile(r"KERNEL_.*|EG_.*|DOCKER_.*|REMOVE_CONTAINER", re.DOTALL)
 """The kernel's variables that launch scripts read; others are only for the container."""
 
@@ -168,9 +166,9 @@ def _checked_id(kind: str, env: Mapping[str, str], default: str, prohibited: fro
         raise ForbiddenError(
             f"Invalid KERNEL_{kind} value '{stated}': not a valid integer!"
         ) from exc
-    if not 0 <= number <= _MAX_ID:
+    if not 0 <= number <= parse.MAX_ID:
         raise ForbiddenError(
-            f"Invalid KERNEL_{kind} value '{stated}': must be in range 0-{_MAX_ID}!"
+            f"Invalid KERNEL_{kind} value '{stated}': must be in range 0-{parse.MAX_ID}!"
         )
     if number in prohibited:
         raise ForbiddenError(
