@@ -66,7 +66,7 @@ async def test_service_is_named_labelled_and_owned_as_documented(
     assert template["RestartPolicy"]["Condition"] == "none"
     assert template["ContainerSpec"]["User"] == "1000:100"
     assert template["ContainerSpec"]["Groups"] == ["100", "100"]
-    assert "Init" not in template["ContainerSpec"]
+    assert template["ContainerSpec"]["Init"] is False
     for labels in (service["Labels"], container["Config"]["Labels"]):
         assert labels["app"] == "enterprise-gateway"
         assert labels["component"] == "kernel"
