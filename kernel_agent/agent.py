@@ -108,7 +108,7 @@ class Agent:
         )
         self._executions = Executions(timestamp)
         self._log.subscribe(self._executions.record)
-        self._gpus = GPUWatch(self._reaper)
+        self._gpus = GPUWatch(self._reaper, settings.program_path)
         self._culler = Culler(settings.culling, self._usage, self._cull, self._gpus.start)
         self._lifetime = Lifetime(
             settings.max_kernel_age,

@@ -7,6 +7,7 @@ the environment; they pass it on.
 from __future__ import annotations
 
 import json
+import os
 import signal
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
@@ -44,6 +45,7 @@ class AgentSettings(NamedTuple):
         kernel: what to run; None if the agent has to find it in the image (`launch.image`).
         certificate: base64 of the PEM of a private key and its certificate; "": no TLS.
         folders: candidates for the parent of the agent's private folder; the first writable one.
+        program_path: folders in which programs of the image are looked for, as in `PATH`.
         notice: a sentence for the user about how the kernel was started, "" if all is as requested.
     """
 
@@ -57,6 +59,7 @@ class AgentSettings(NamedTuple):
     kernel: Optional[Kernel]
     folders: Tuple[str, ...] = TEMPORARY_FOLDERS
     certificate: str = ""
+    program_path: str = os.defpath
     notice: str = ""
     kernel_name: str = ""
     language: str = ""
@@ -117,6 +120,7 @@ def read_settings(environ: Mapping[str, str], argv: List[str]) -> AgentSettings:
         response_address=environ.get("RESPONSE_ADDRESS", ""),
         public_key=environ.get("PUBLIC_KEY", ""),
         certificate=environ.get("EG_AGENT_CERTIFICATE", ""),
+        program_path=environ.get("PATH") or os.defpath,
         port_range=_read_port_range(environ.get("PORT_RANGE") or "0..0"),
         kernel=kernel,
         folders=_read_folders(environ),

@@ -25,9 +25,16 @@ class GPUWatch:
         idle_since: By the event loop's clock; None: there are no GPUs, or it is not known.
     """
 
-    def __init__(self, reaper: Reaper) -> None:
+    def __init__(self, reaper: Reaper, path: str) -> None:
+        """Look at nothing yet.
+
+        Args:
+            reaper: owns the child processes.
+            path: folders in which the program is looked for, as in `PATH`.
+        """
         self.idle_since: Optional[float] = None
         self._reaper = reaper
+        self._path = path
         self._task: "Optional[asyncio.Task[None]]" = None
 
     def start(self) -> None:
@@ -51,7 +58,7 @@ class GPUWatch:
         """Task root."""
         loop = asyncio.get_running_loop()
         while True:
-            utilization = await read_utilization(self._reaper)
+            utilization = await read_utilization(self._reaper, self._path)
             if utilization is None:
                 self.idle_since = None
             elif utilization > 0 or self.idle_since is None:
@@ -59,9 +66,9 @@ class GPUWatch:
             await asyncio.sleep(INTERVAL_SECONDS)
 
 
-async def read_utilization(reaper: Reaper) -> Optional[int]:
+async def read_utilization(reaper: Reaper, path: str) -> Optional[int]:
     """Return the percentage of time in which the busiest GPU worked; None: it is not known."""
-    program = shutil.which(_COMMAND[0])
+    program = shutil.which(_COMMAND[0], path=path)
     if program is None:
         return None
     try:
@@ -70,7 +77,7 @@ async def read_utilization(reaper: Reaper) -> Optional[int]:
         return None
     try:
         try:
-            pid = _begin(program, written)
+            pid = _begin(program, path, written)
         except OSError:
             return None
         finally:
@@ -89,12 +96,12 @@ async def read_utilization(reaper: Reaper) -> Optional[int]:
         os.close(answer)
 
 
-def _begin(program: str, output: int) -> int:
+def _begin(program: str, path: str, output: int) -> int:
     """Start a program of the image, which is told nothing of the agent; return its process id."""
     return os.posix_spawn(
         program,
         _COMMAND,
-        {"PATH": os.environ.get("PATH", os.defpath)},
+        {"PATH": path},
         file_actions=[
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),

@@ -21,10 +21,14 @@ async def reaper() -> AsyncIterator[Reaper]:
 
 
 @pytest.fixture
-def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def program(tmp_path: Path) -> Path:
     """Where the program is looked for first."""
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     return tmp_path / "nvidia-smi"
+
+
+def path_of(program: Path) -> str:
+    """Return the folders in which programs are looked for."""
+    return f"{program.parent}:/usr/bin:/bin"
 
 
 def write(program: Path, script: str, mode: int = 0o755) -> None:
@@ -59,13 +63,13 @@ def test_busiest_gpu_counts(output: bytes, expected: int | None) -> None:
 
 async def test_program_is_asked(program: Path, reaper: Reaper) -> None:
     """Without one, or with one that fails, there is nothing to know."""
-    assert await read_utilization(reaper) is None
+    assert await read_utilization(reaper, path_of(program)) is None
     write(program, 'test -z "$EG_AGENT_TOKEN" && echo 7')
-    assert await read_utilization(reaper) == 7
+    assert await read_utilization(reaper, path_of(program)) == 7
     write(program, "echo 7; exit 9")
-    assert await read_utilization(reaper) is None
+    assert await read_utilization(reaper, path_of(program)) is None
     write(program, "echo 7", mode=0o644)
-    assert await read_utilization(reaper) is None
+    assert await read_utilization(reaper, path_of(program)) is None
 
 
 async def test_program_that_hangs_is_killed(
@@ -74,7 +78,7 @@ async def test_program_that_hangs_is_killed(
     """A driver in trouble must not fill the container with processes."""
     monkeypatch.setattr(gpus, "ANSWER_SECONDS", 0.2)
     write(program, f"echo $$ >{program.parent}/pid; exec sleep 1000")
-    assert await read_utilization(reaper) is None
+    assert await read_utilization(reaper, path_of(program)) is None
     await eventually(lambda: not has_process(program.parent / "pid"))
 
 
@@ -84,7 +88,7 @@ async def test_idle_time_begins_with_the_last_use(
     """And anew for a user who gets the kernel."""
     monkeypatch.setattr(gpus, "INTERVAL_SECONDS", 0.01)
     loop = asyncio.get_running_loop()
-    watch = GPUWatch(reaper)
+    watch = GPUWatch(reaper, path_of(program))
     watch.begin_anew()
     assert watch.idle_since is None
     write(program, "echo 0")
