@@ -250,9 +250,10 @@ async def test_streams_are_for_admins(service: Service, monkeypatch: pytest.Monk
 
 
 async def test_stream_ends_with_the_token_that_opened_it(
-    live: LiveSettings, tmp_path: Path
+    engine: FakeEngine, live: LiveSettings, tmp_path: Path
 ) -> None:
     """An admin's token that leaves the file; those of others stay."""
+    del engine
     made = [make_token(user, scope=Scope.ADMIN) for user in ("ann", "bob")]
     path = tmp_path / "tokens.json"
     know_users(live, path, (entry for _, entry in made))
