@@ -375,7 +375,7 @@ class Registry:
         """Task root: have a kernel go on that nothing waits for."""
         try:
             async with self._resumes:
-                if _must_resume(record):
+                while _must_resume(record):  # it may be paused anew meanwhile
                     await self._resume(record)
         except GatewayError as exc:
             _log.warning("Kernel %s stays paused: %s", record.kernel_id, exc)
