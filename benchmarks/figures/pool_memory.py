@@ -2,10 +2,15 @@
 
 from contextlib import ExitStack
 
-from benchmarks import kernelspecs, places, processes
+from benchmarks import processes
 from benchmarks.bench import Bench
 from benchmarks.figures.cold_start import wait_for_result
-from benchmarks.figures.warm_start import OURS, serve_pool, wait_until_full
+from benchmarks.figures.warm_start import (
+    OURS,
+    measure_places,
+    serve_pool,
+    wait_until_full,
+)
 from benchmarks.places import Place
 from benchmarks.report import Figure
 from benchmarks.servers import ServerError
@@ -46,15 +51,7 @@ class Rows:
 
 def measure(bench: Bench) -> list[Figure]:
     """Look at kernels that wait and at as many that users have, at the same time."""
-    local, container = Rows(places.LOCAL), Rows(places.CONTAINER)
-    for place, rows in (
-        (places.local(bench, kernelspecs.PYTHON), local),
-        (places.containers(bench, container.all()), container),
-    ):
-        if OURS in place.kernels:
-            with bench.noting(OURS, *rows.all()):
-                _measure_place(place, rows)
-    return local.all() + container.all()
+    return measure_places(bench, Rows, _measure_place)
 
 
 def _measure_place(place: Place, rows: Rows) -> None:

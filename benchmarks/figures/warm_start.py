@@ -1,11 +1,12 @@
 """How long a user waits for a kernel of a pool: from POST to the result of `1+1`."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from typing import Protocol, TypeVar
 
 from benchmarks import kernelspecs, places
 from benchmarks.bench import Bench, milliseconds_since, percentile
@@ -81,14 +82,31 @@ def _make_starts(
 
 def measure(bench: Bench) -> list[Figure]:
     """Take kernels from pools: one after the other, then all at once; and do without pools."""
-    local, container = Rows(places.LOCAL), Rows(places.CONTAINER)
+    return measure_places(bench, Rows, lambda place, rows: measure_place(bench, place, rows))
+
+
+class HasFigures(Protocol):
+    """The figures of one place."""
+
+    def all(self) -> list[Figure]:
+        """Return them in the order of the table."""
+
+
+R = TypeVar("R", bound=HasFigures)
+
+
+def measure_places(
+    bench: Bench, make_rows: Callable[[str], R], measure_one: Callable[[Place, R], None]
+) -> list[Figure]:
+    """Measure this gateway's local kernels, then its containers, as far as there are any."""
+    local, container = make_rows(places.LOCAL), make_rows(places.CONTAINER)
     for place, rows in (
         (places.local(bench, kernelspecs.PYTHON), local),
         (places.containers(bench, container.all()), container),
     ):
         if OURS in place.kernels:
             with bench.noting(OURS, *rows.all()):
-                measure_place(bench, place, rows)
+                measure_one(place, rows)
     return local.all() + container.all()
 
 
