@@ -6,7 +6,6 @@ https://jupyterhub.readthedocs.io/en/stable/reference/services.html
 """
 
 import asyncio
-import hmac
 import secrets
 from http import HTTPStatus
 from pathlib import Path
@@ -23,6 +22,7 @@ from enterprise_gateway.errors import (
 )
 from enterprise_gateway.settings import IdentitySettings
 from enterprise_gateway.web.access.identity.json_client import JSONClient
+from enterprise_gateway.web.access.identity.shared_token import is_same_secret
 
 CALLBACK_PATH = "/oauth_callback"
 """Below the base URL; the Hub's `oauth_redirect_uri` for the service ends with it."""
@@ -87,7 +87,7 @@ class HubSignIn:
             UnavailableError: The Hub does not answer.
         """
         expected, state = request.cookies.get(COOKIE, ""), request.query.get("state", "")
-        if not expected or not _are_equal(expected, state):
+        if not expected or not is_same_secret(state, expected):
             raise ForbiddenError(
                 "This browser has begun no such sign-in within the last ten minutes. Open the "
                 "gateway's front page to begin one."
@@ -124,12 +124,6 @@ class HubSignIn:
                 "jupyterhub_service and jupyterhub_api_token_file with the Hub's configuration."
             )
         return grant.access_token
-
-
-def _are_equal(one: str, other: str) -> bool:
-    return hmac.compare_digest(
-        one.encode("utf-8", "surrogateescape"), other.encode("utf-8", "surrogateescape")
-    )
 
 
 def _redirect(url: str) -> web.Response:

@@ -21,7 +21,11 @@ class SharedToken:
         expected = access.auth_token
         if not expected or (is_suspect and access.is_auth_token_weak):
             return None
-        is_right = hmac.compare_digest(
-            token.encode("utf-8", "surrogateescape"), expected.encode("utf-8", "surrogateescape")
-        )
-        return SHARED if is_right else None
+        return SHARED if is_same_secret(token, expected) else None
+
+
+def is_same_secret(given: str, expected: str) -> bool:
+    """Compare what a client has sent, in any bytes, with a secret, in constant time."""
+    return hmac.compare_digest(
+        given.encode("utf-8", "surrogatepass"), expected.encode("utf-8", "surrogatepass")
+    )
