@@ -214,7 +214,7 @@ def _stated_ids(tokens: Iterable[StoredToken]) -> tuple[list[int], list[int]]:
 
 
 def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _rights(token: StoredToken) -> tuple[object, ...]:
