@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from kernel_agent.channels.channels import KernelChannels
 from kernel_agent.launch.connection_info import ConnectionInfo
+from kernel_agent.launch.output_queue import queue_code
 from kernel_agent.wire.agent_messages import MessageFactory
 from kernel_agent.wire.backlog import Backlog
 from kernel_agent.wire.message import CONTROL, IOPUB, SHELL, Message
@@ -93,6 +94,10 @@ class KernelClient:
         """Send a client's message."""
         self.channels.send(channel, parts)
 
+    def execute_silently(self, code: str) -> None:
+        """Send code that takes effect before any message of a client that is sent after it."""
+        self.request(SHELL, "execute_request", code=code, silent=True, store_history=False)
+
     def interrupt(self) -> None:
         """Send an interrupt_request."""
         self.request(CONTROL, "interrupt_request")
@@ -172,6 +177,9 @@ class KernelClient:
             return
         self._awaited.discard(channel)
         if not self._awaited:
+            code = queue_code(self.kernel_info)
+            if code:
+                self.execute_silently(code)
             self.ready.set_result(None)
         elif channel == SHELL:
             self._control_deadline = self._loop.time() + CONTROL_GRACE_SECONDS

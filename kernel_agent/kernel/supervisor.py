@@ -228,9 +228,7 @@ class KernelSupervisor:
             cwd: their working directory, "" to stay.
         """
         if code and self._client is not None:
-            self._client.request(
-                SHELL, "execute_request", code=code, silent=True, store_history=False
-            )
+            self._client.execute_silently(code)
         self._spawner.change_environment(env, suits_spare=True)
         self._enter(cwd)
         self._record_activity()

@@ -11,6 +11,7 @@ from docker.utils import parse_bytes
 from harness.clients.cells import (
     expect_example,
     expect_failure,
+    expect_output_beyond_a_stall,
     expect_output_beyond_the_gateway,
     expect_plot,
     is_output_of,
@@ -130,6 +131,15 @@ def test_idle_comes_last_of_all(gateway: Gateway, kernel: str, language: Languag
 def test_output_outlives_the_gateway(gateway: Gateway, kernel: str, language: Language) -> None:
     """Whatever the language, nothing that it printed is lost."""
     expect_output_beyond_the_gateway(gateway, kernel, language.lines)
+
+
+def test_output_outlives_a_stall_of_the_agent(
+    gateway: Gateway, kernel: str, language: Language
+) -> None:
+    """On a busy machine the kernel may print far ahead of what carries its output."""
+    if not language.flood:
+        pytest.skip("its kernel drops output that nobody reads in time")
+    expect_output_beyond_a_stall(gateway, kernel, language.flood)
 
 
 def test_restart_forgets_all_but_the_connections(

@@ -1,17 +1,24 @@
 """Run cells of the languages' table, and check what their user sees."""
 
 import base64
+import os
 import re
+import signal
 from collections.abc import Callable
 from contextlib import closing
 
 from harness.clients.channels import Channels, Execution, join_streams
 from harness.clients.languages import Example, Failure
+from harness.engines.leftovers import find_kernel_containers
 from harness.gateways.gateway import Gateway
+from harness.waiting import wait_until
 from jupyter_wire.messages import Message
 
 LINES = 400
 """That a kernel prints when its gateway is killed."""
+FLOOD_LINES = 4000
+"""That a kernel prints while its agent stands still: more than its socket keeps by itself."""
+FLOOD_SECONDS = 120.0
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -98,6 +105,33 @@ def expect_output_beyond_the_gateway(gateway: Gateway, kernel_id: str, lines: st
     assert execution.stdout == "".join(f"{number}\n" for number in range(LINES))
     assert len(execution.of_type("execute_reply")) == 1
     assert execution.status == "ok"
+
+
+def expect_output_beyond_a_stall(gateway: Gateway, kernel_id: str, flood: str) -> None:
+    """The agent stands still while a cell prints: what it printed comes when the agent goes on.
+
+    `flood` is what `Language.flood` is.
+    """
+    (container,) = find_kernel_containers(kernel_id)
+    agent = int(container.attrs["State"]["Pid"])
+    file = f"/tmp/{kernel_id}"
+    code = flood.replace("COUNT", str(FLOOD_LINES)).replace("FILE", file)
+    with closing(gateway.connect(kernel_id)) as client:
+        request_id = client.start_execution(code)
+        client.receive_until(is_output_of(request_id))
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            wait_until(
+                lambda: container.exec_run(["test", "-e", file]).exit_code == 0,
+                deadline=FLOOD_SECONDS,
+                what="the end of the cell",
+            )
+        finally:
+            os.kill(agent, signal.SIGCONT)
+        execution = client.finish_execution(request_id)
+    assert execution.status == "ok"
+    numbers = re.findall(r"^(\d+) x+$", execution.stdout, re.MULTILINE)
+    assert [int(number) for number in numbers] == list(range(FLOOD_LINES))
 
 
 def publish_megabytes(count: int) -> str:

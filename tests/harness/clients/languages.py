@@ -65,6 +65,9 @@ class Language:
     """What is in the error that an interrupt makes of both, a regular expression; "": no error."""
     lines: str
     """Prints the numbers from 0 below COUNT, each at once and on a line of its own, 10 ms apart."""
+    flood: str
+    """Prints COUNT long lines, each at once, which begin with their numbers from 0, and a blank;
+    then creates the file FILE. "": its kernel drops output while nobody reads it."""
     parameters: str
     """Sets the variables `count` and `name`, as the cell does that papermill looks for."""
     use: str
@@ -98,6 +101,11 @@ PYTHON = Language(
     loop="print('on')\nwhile True:\n    pass",
     interruption="KeyboardInterrupt",
     lines=("import time\nfor n in range(COUNT):\n    print(n, flush=True)\n    time.sleep(0.01)"),
+    flood=(
+        "import pathlib\n"
+        "for n in range(COUNT):\n    print(n, 'x' * 2000, flush=True)\n"
+        "pathlib.Path('FILE').touch()"
+    ),
     parameters="count = 1\nname = 'unknown'",
     use="print(name, count)",
     hog="hog = b'x' * (2 << 30)",
@@ -147,6 +155,10 @@ R = Language(
     # Without the flush what a loop prints comes at its end: reference of IRkernel, issue 3.
     lines="for (n in seq(0, COUNT - 1)) {\n    cat(n, '\\n', sep = '')\n    flush.console()\n"
     "    Sys.sleep(0.01)\n}",
+    flood=(
+        "for (n in seq(0, COUNT - 1)) {\n    cat(n, ' ', strrep('x', 2000), '\\n', sep = '')\n"
+        "    flush.console()\n}\ninvisible(file.create('FILE'))"
+    ),
     parameters="count <- 1\nname <- 'unknown'",
     use="cat(name, count, '\\n')",
     hog="hog <- numeric(2^28)",
@@ -187,6 +199,10 @@ SCALA = Language(
     loop='println("on")\nwhile (true) {}',
     interruption="InterruptedException|ThreadDeath",
     lines="for (n <- 0 until COUNT) { println(n); Thread.sleep(10) }",
+    flood=(
+        'for (n <- 0 until COUNT) println(s"$n " + "x" * 2000)\n'
+        'new java.io.File("FILE").createNewFile()'
+    ),
     parameters='val count = 1\nval name = "unknown"',
     use='println(s"$name $count")',
     # What is on the heap of the JVM is limited by the JVM itself.

@@ -15,6 +15,7 @@ from harness.agents.agent import DEADLINE, FLOOD_KERNEL, Agent, Client
 from harness.agents.messages import is_idle, texts
 from harness.gateways.gateway import find_free_port
 from harness.waiting import eventually
+from jupyter_client.manager import start_new_async_kernel
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
@@ -153,6 +154,54 @@ async def test_flood_survives_cut_connections_without_loss(agent: Agent, codec: 
                 seen.append(number)
         assert seen == list(range(count))
         await client.cut()
+
+
+async def test_kernel_that_prints_on_while_the_agent_stands_still_loses_nothing(
+    agent: Agent, tmp_path: Path
+) -> None:
+    """A busy machine may not run the agent for long; all that was printed meanwhile comes then."""
+    count, done = 6000, tmp_path / "done"
+    line = "x" * 2000  # so that the network holds little of it
+    client = await agent.connect("s")
+    await client.execute("import pathlib, sys")
+    msg_id = await client.run(
+        f"print('printing', flush=True)\n"
+        f"for number in range({count}):\n"
+        f"    sys.stdout.write(f'{{number}} {line}\\n'); sys.stdout.flush()\n"
+        f"pathlib.Path({str(done)!r}).touch()"
+    )
+    await client.until(lambda m: m.type == "stream")
+    os.kill(agent.pid, signal.SIGSTOP)
+    try:
+        await eventually(done.exists, deadline=DEADLINE)
+    finally:
+        os.kill(agent.pid, signal.SIGCONT)
+    await client.finish(msg_id)
+    numbers = re.findall(r"^(\d+) x+$", texts(client.received), re.MULTILINE)
+    assert [int(number) for number in numbers] == list(range(count))
+
+
+async def test_kernel_has_no_trace_of_the_agent(agent: Agent) -> None:
+    """Its namespace, history and execution count are those of a kernel of Jupyter's own."""
+    code = (
+        "import sys\n"
+        "shell = get_ipython()\n"
+        "print([sorted(dir()), In, list(shell.history_manager.get_range()),\n"
+        "       shell.execution_count, repr(shell.user_ns['_'])])"
+    )
+    client = await agent.connect("s")
+    seen = texts(await client.execute(code))
+    manager, stock = await start_new_async_kernel()
+    printed: list[str] = []
+    try:
+        await stock.execute_interactive(
+            code, output_hook=lambda m: printed.append(m["content"].get("text", ""))
+        )
+    finally:
+        stock.stop_channels()
+        await manager.shutdown_kernel(now=True)
+    assert seen == "".join(printed)
+    assert "get_ipython" in seen
 
 
 async def test_second_connection_takes_the_session_over(agent: Agent) -> None:
