@@ -4,11 +4,13 @@ import os
 import secrets
 import subprocess
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import docker
 import requests
 
+from devtools.bridge import NETWORKS
 from devtools.host import install_commands
 from harness.clients.gateway_client import GatewayClient
 from harness.engines.leftovers import remove_kernels
@@ -22,6 +24,8 @@ COMPOSE_FILE = "docker-compose.yml"
 OVERRIDE_FILE = "docker-compose.override.yml"
 START_DEADLINE = 120.0
 GATEWAY_UID = 1000
+SUBNETS = [*NETWORKS.subnets(new_prefix=24)][128:]
+"""Networks that a private engine connects; Docker itself gives out the first ones first."""
 
 
 class ComposeProject(GatewayClient):
@@ -65,6 +69,7 @@ class ComposeProject(GatewayClient):
         own = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
         self.host = node.host if node else own
         socket = "/var/run/docker.sock" if node else own.removeprefix("unix://")
+        self.node = node
         self.env = {
             **kept,
             "COMPOSE_PROJECT_NAME": self.name,
@@ -76,7 +81,7 @@ class ComposeProject(GatewayClient):
             "EG_DOCKER_NETWORK": self.name,
             "EG_INTERNAL_NETWORK": f"{self.name}-internal",
             "EG_GATEWAY_NETWORK": f"{self.name}-gateways",
-            "EG_GATEWAY_SUBNET": f"10.221.{secrets.randbelow(256)}.0/24",
+            "EG_GATEWAY_SUBNET": str(secrets.choice(SUBNETS)),
             "EG_ENGINE_VOLUME": f"{self.name}-engine",
             "EG_CLUSTER_SECRET_FILE": str(secret),
             "EG_BALANCER_SECRET_FILE": str(shared),
@@ -94,7 +99,11 @@ class ComposeProject(GatewayClient):
         """Remove it and its kernels."""
         self.disconnect()
         remove_kernels(self.username)
-        self.compose("down", "--volumes", "--timeout", "5")
+        self.compose("stop", "--timeout", "5")
+        self.compose("rm", "--force", "-v")
+        if self.node is not None:
+            self._await_end_of_tasks(self.node)
+        self.compose("down", "--volumes")
 
     def compose(self, *arguments: str) -> str:
         """Return what docker-compose prints; it reads the override file by itself."""
@@ -129,3 +138,17 @@ class ComposeProject(GatewayClient):
             *client.volumes.list(filters=label),
         ]
         return [str(each.name) for each in found]
+
+    def _await_end_of_tasks(self, node: SwarmNode) -> None:
+        """Wait until its networks can be removed: a container there is a task of the Swarm, too."""
+
+        def attached(client: docker.DockerClient) -> list[str]:
+            return [
+                task["ID"]
+                for task in client.api.tasks()
+                for each in task.get("NetworksAttachments") or []
+                if each["Network"]["Spec"]["Name"].startswith(self.name)
+            ]
+
+        with closing(node.client()) as client:
+            wait_until(lambda: not attached(client), deadline=START_DEADLINE, what="the tasks' end")
