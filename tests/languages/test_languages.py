@@ -138,7 +138,7 @@ def test_output_outlives_a_stall_of_the_agent(
 ) -> None:
     """On a busy machine the kernel may print far ahead of what carries its output."""
     if not language.flood:
-        pytest.skip("its kernel drops output that nobody reads in time")
+        pytest.skip("its kernel drops output that is not read in time")
     expect_output_beyond_a_stall(gateway, kernel, language.flood)
 
 
