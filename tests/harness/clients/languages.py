@@ -67,7 +67,7 @@ class Language:
     """Prints the numbers from 0 below COUNT, each at once and on a line of its own, 10 ms apart."""
     flood: str
     """Prints COUNT long lines, each at once, which begin with their numbers from 0, and a blank;
-    then creates the file FILE. "": its kernel drops output that is not read in time."""
+    then creates the file FILE."""
     parameters: str
     """Sets the variables `count` and `name`, as the cell does that papermill looks for."""
     use: str
