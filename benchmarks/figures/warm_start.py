@@ -53,7 +53,7 @@ class Rows:
         self.starts = [
             _make_starts(where, "", {}, 30, 80),
             _make_starts(where, ", with OMP_NUM_THREADS", {"OMP_NUM_THREADS": "2"}, 120, 250),
-            _make_starts(where, ", with TZ", {"TZ": "UTC"}, 120, 250),
+            _make_starts(where, ", with LANG", {"LANG": "C.UTF-8"}, 120, 250),
         ]
         self.crowd = Figure(
             f"{CROWD} starts at once from a pool of {CROWD}, all usable, {where}",
@@ -134,7 +134,7 @@ def measure_place(bench: Bench, place: Place, rows: Rows) -> None:
 
 def serve_pool(place: Place, name: str, size: int) -> AbstractContextManager[Server]:
     """Run a gateway that keeps so many kernels ready."""
-    env = {"EG_POOL_SIZES": f"{name}={size}", "EG_CLIENT_ENVS": "OMP_NUM_THREADS,TZ"}
+    env = {"EG_POOL_SIZES": f"{name}={size}", "EG_CLIENT_ENVS": "OMP_NUM_THREADS,LANG"}
     return place.serve(OURS, env)
 
 

@@ -16,6 +16,7 @@ import os
 import runpy
 import signal
 import sys
+import time
 from contextlib import suppress
 from typing import Any, Dict, Iterable, List, Mapping, MutableMapping, Optional, Sequence, Tuple
 
@@ -86,6 +87,8 @@ def wait_as_spare(
         os._exit(0)
     for place in (environ, os.environ):
         apply(word["env"], place)
+    if "TZ" in word["env"]:
+        time.tzset()
     os.chdir(word["cwd"])
     is_fresh = stamps(folders) == folders and stamps(files) == files
     os.write(channel, GOING if is_fresh else ANEW)

@@ -204,8 +204,7 @@ async def test_kernel_of_a_pool_begins_anew_for_its_taker(
         assert (status, state["execution_state"], state["restarts"]) == (200, "idle", 0)
         assert set(state["start"]["steps"]) == steps
         client = await agent.connect("s")
-        zone = "EST" if process == "new" else "UTC"
-        expected = ["agg", "EST5", None, zone, str(tmp_path), 2]
+        expected = ["agg", "EST5", None, "EST", str(tmp_path), 2]
         assert json.loads(texts(await client.execute(OF_THE_START))) == expected
         await agent.request("POST", "/v1/restart")
         assert json.loads(texts(await client.execute(OF_THE_START)))[:3] == expected[:3]

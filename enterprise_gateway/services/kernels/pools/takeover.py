@@ -49,7 +49,7 @@ _FOR_A_CONTAINER = re.compile(
 _FOR_A_PROCESS = re.compile(
     r"""
     LD_.* | GLIBC_TUNABLES | GCONV_PATH | LOCPATH      # loader and C library
-    | LANG | LANGUAGE | LC_.* | TZ | MALLOC_.*
+    | LANG | LANGUAGE | LC_.* | MALLOC_.*
     | PYTHON.* | R_.*                                  # interpreters
     | .*_PROXY | NETRC | REQUESTS_CA_BUNDLE | CURL_CA_BUNDLE | SSL_.* | SSLKEYLOGFILE | OPENSSL_.*
     | HOSTALIASES | LOCALDOMAIN | RES_OPTIONS
@@ -60,6 +60,7 @@ _FOR_A_PROCESS = re.compile(
 _FOR_A_SPARE = re.compile(
     r"""
     IPYTHON_.* | MPLBACKEND                            # when ipykernel makes the kernel
+    | TZ                                               # the spare reads it again
     | (OMP|MKL|OPENBLAS|NUMEXPR|BLIS|VECLIB|GOTO|TBB|NUMBA|KMP)_.*
     | CUDA_.* | TF_.* | XLA_.* | JAX_.* | TORCH_.*     # when a user's module is imported
     """,
