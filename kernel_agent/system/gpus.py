@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 from typing import Optional
 
@@ -68,6 +67,8 @@ class GPUWatch:
 
 async def read_utilization(reaper: Reaper, path: str) -> Optional[int]:
     """Return the percentage of time in which the busiest GPU worked; None: it is not known."""
+    import shutil  # noqa: PLC0415  # imports much, and few kernels have GPUs to look at
+
     program = shutil.which(_COMMAND[0], path=path)
     if program is None:
         return None
