@@ -6,6 +6,8 @@ import asyncio
 import logging
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Set, Tuple, Union
 
 from kernel_agent.channels.client import KernelClient
@@ -82,6 +84,7 @@ class KernelSupervisor:
         self._active = active
         self._loop = asyncio.get_running_loop()
         self._oom = OomCounter()
+        self._collector = ThreadPoolExecutor(1, "collector")
         self._shortages = ShortageWatch(
             self._oom, PidsCounter(), self._is_busy, self._is_alive, self.notify
         )
@@ -155,6 +158,8 @@ class KernelSupervisor:
             END, STOP, LOSE or FAIL.
         """
         current = first
+        # now, as a kernel may take all processes and threads that there may be
+        self._collector.submit(int)
         try:
             while True:
                 if isinstance(current, ExitReason):
@@ -192,6 +197,7 @@ class KernelSupervisor:
                 self._process.kill()
             self._shortages.stop()
             self._spawner.release()
+            self._collector.shutdown(wait=False)
 
     def notify(self, text: str) -> None:
         """Show clients a text, below the request that runs if there is one."""
@@ -442,7 +448,8 @@ class KernelSupervisor:
         if self._ending is not None:
             self._ending.cancel()
             self._ending = None
-        await self._loop.run_in_executor(None, process.collect_exit, code, OUTPUT_TIMEOUT_SECONDS)
+        collect = partial(process.collect_exit, code, OUTPUT_TIMEOUT_SECONDS)
+        await self._loop.run_in_executor(self._collector, collect)
         if self._client is not None:
             await self._client.channels.drain_until_disconnected()
 

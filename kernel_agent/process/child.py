@@ -85,7 +85,7 @@ class Child:
             spared: returns the descendants of the agent that are to survive it.
 
         Raises:
-            SpawnError: the command cannot be executed.
+            SpawnError: the command cannot be executed, or there may not be more threads.
         """
         # A shell that starts the agent in the background ignores SIGINT for it, and the child would
         # inherit that.
@@ -108,10 +108,15 @@ class Child:
         self.spared = spared
         self._stderr_tail = OutputTail(STDERR_TAIL_BYTES)
         tails = [log, self._stderr_tail]
-        self._pumps = [
-            _start_pump(self._popen.stdout, STDOUT, output_file_max_bytes, [log]),
-            _start_pump(self._popen.stderr, STDERR, output_file_max_bytes, tails),
-        ]
+        try:
+            self._pumps = [
+                _start_pump(self._popen.stdout, STDOUT, output_file_max_bytes, [log]),
+                _start_pump(self._popen.stderr, STDERR, output_file_max_bytes, tails),
+            ]
+        except RuntimeError as exc:  # there may not be more threads
+            self._popen.kill()
+            self._popen.wait()
+            raise SpawnError(f"the kernel's output cannot be read: {exc}") from exc
 
     def signal_group(self, signum: int) -> bool:
         """Signal the process group, as Jupyter does; return False if it is gone."""

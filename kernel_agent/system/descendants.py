@@ -30,6 +30,9 @@ def end_descendants(
 ) -> None:
     """Wait for all descendants but `spare` to end, and kill those that do not. Blocks.
 
+    They are stopped before the first is killed: as long as some of them go on, what forks whenever
+    there is room for another process takes the place of those that were killed.
+
     Args:
         patience: seconds for them to end by themselves; in that time Python's resource tracker, for
             example, removes the shared memory of its process.
@@ -38,12 +41,19 @@ def end_descendants(
         spare: returns those that survive, which may end meanwhile.
     """
     start = time.monotonic()
+    stopped: Set[int] = set()
+    rounds = 0
     while True:
         found = set(descendants(read_parents(), os.getpid())) - spare()
         waited = time.monotonic() - start
         if not found or waited >= timeout:
             return
         if waited >= patience:
+            stopped &= found
+            if stopped < found and rounds < MAX_ROUNDS:
+                _signal(signal.SIGSTOP, found - stopped)
+                stopped, rounds = found, rounds + 1
+                continue
             _signal(signal.SIGKILL, found)
         time.sleep(POLL_SECONDS)
 
