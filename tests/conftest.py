@@ -4,6 +4,7 @@ Each folder of tests of process proxies has a fixture `rig`: the kind that it te
 """
 
 from collections.abc import AsyncIterator, Iterator
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     """
     report = yield
     if report.failed:
-        for value in getattr(item, "funcargs", {}).values():
+        values = getattr(item, "funcargs", {}).values()
+        for value in chain.from_iterable(
+            each if isinstance(each, tuple) else [each] for each in values
+        ):
             if isinstance(value, Gateway | Stack | ComposeProject | ReplicaGroup):
                 report.sections.append(("gateway log", value.read_log()[-LOG_TAIL_CHARS:]))
                 if report.when == "call":

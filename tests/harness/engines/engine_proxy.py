@@ -58,10 +58,10 @@ def recording_engine(path: Path) -> Iterator[RecordingEngine]:
         def follow(self) -> None:
             """Send nothing, until the other side closes the connection."""
             engine.followers += 1
-            self.send_response(200)
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
             with suppress(OSError):
+                self.send_response(200)
+                self.send_header("Transfer-Encoding", "chunked")
+                self.end_headers()
                 self.wfile.write(b"2\r\n{}\r\n")
                 while self.connection.recv(READ_BYTES):
                     pass
