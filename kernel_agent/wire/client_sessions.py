@@ -54,6 +54,12 @@ class Connection(Protocol):
     def close(self, code: int, reason: str) -> None:
         """Close the WebSocket."""
 
+    def hand_over(self, code: int, reason: str) -> None:
+        """Close the WebSocket once the peer has acknowledged what it was sent, or after a moment.
+
+        It calls `ClientSessions.end_handover` then.
+        """
+
 
 class Replay(NamedTuple):
     """Requests whose messages a client asks for again when it connects."""
@@ -73,6 +79,8 @@ class ClientSession:
         cursor: what it is owed of the log.
         peer: the client's capabilities and limits.
         connection: its current WebSocket.
+        former: a WebSocket that this one has taken over from, while acknowledgements may still
+            arrive there; the current one is sent nothing of the log until then.
         header_sessions: the `header.session` values it used, oldest first.
         keys: those of its entries in the log.
         requests: its requests without a reply, oldest first.
@@ -81,6 +89,7 @@ class ClientSession:
     __slots__ = (
         "connection",
         "cursor",
+        "former",
         "header_sessions",
         "is_viewer",
         "keys",
@@ -97,6 +106,7 @@ class ClientSession:
         self.cursor = cursor
         self.peer = Peer()
         self.connection: Optional[Connection] = None
+        self.former: Optional[Connection] = None
         self.header_sessions: Dict[str, None] = {}
         self.keys: Sequence[int] = ()
         self.requests: Dict[Request, None] = {}
@@ -170,9 +180,7 @@ class ClientSessions:
             if session_id:
                 self._by_session_id[user, session_id] = session
         elif session.connection is not None:
-            earlier = session.connection
-            self._detach(session)
-            earlier.close(TAKEN_OVER, "another connection took over")
+            self._take_over(session, session.connection)
         self._disconnected.pop(session.cursor.key, None)
         self._connected[session.cursor.key] = session
         session.connection = connection
@@ -181,6 +189,15 @@ class ClientSessions:
             self._replay(session.cursor, replay)
         self.notify_progress()
         return session
+
+    def end_handover(self, session: ClientSession, former: Connection) -> None:
+        """Send a session's connection what it has not acknowledged on the former one."""
+        if session.former is not former:
+            return
+        session.former = None
+        session.cursor.rewind()
+        _pump(session, request_ack=True)
+        self.notify_progress()
 
     def disconnect(self, session: ClientSession, connection: Connection) -> None:
         """Detach a connection, unless another one has taken over already."""
@@ -285,9 +302,28 @@ class ClientSessions:
             last = None if replay.is_running else max(span.last for span in spans)
             cursor.replay(frozenset(replay.msg_ids), first, last)
 
+    def _take_over(self, session: ClientSession, earlier: Connection) -> None:
+        """Close a session's connection because the client has made another one.
+
+        JupyterLab connects anew upon the status `restarting`. The acknowledgement of that status
+        may arrive a little later than the new connection (Nagle's algorithm holds a pong back while
+        the pong before it is on its way). Sent again, the status would have JupyterLab connect anew
+        again, and show its dialog again.
+        """
+        may_acknowledge = session.cursor.is_ping_under_way and not earlier.is_silent
+        is_first = session.former is None
+        if may_acknowledge and is_first:
+            session.former = earlier
+        self._detach(session)
+        if may_acknowledge and is_first:
+            earlier.hand_over(TAKEN_OVER, "another connection took over")
+        else:
+            earlier.close(TAKEN_OVER, "another connection took over")
+
     def _detach(self, session: ClientSession) -> None:
         session.connection = None
-        session.cursor.rewind()
+        if session.former is None:
+            session.cursor.rewind()
         del self._connected[session.cursor.key]
         self._disconnected[session.cursor.key] = session
 

@@ -33,6 +33,9 @@ WRITE_BUFFER_BYTES = 256 * 1024
 READ_BYTES = 64 * 1024
 CLOSE_TIMEOUT_SECONDS = 5.0
 """How long the peer may take to read buffered data before the connection is aborted."""
+HANDOVER_SECONDS = 0.5
+"""How long acknowledgements are awaited on a connection that another one has taken over from. Peers
+delay the TCP acknowledgement that a held pong waits for by at most 0.2 s."""
 SILENT_INTERVALS = 3
 """Number of ping intervals without data from the peer after which it counts as silent.
 
@@ -110,6 +113,9 @@ class WebSocket(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: Optional[asyncio.Transport] = None
         self._session: Optional[ClientSession] = None
+        self._handed_over: Optional[ClientSession] = None
+        """The session that another connection has taken over, while acknowledgements may come."""
+        self._last_frame = b""
         self._encoder: Optional[PeerEncoder] = None
         self.is_silent = False
         self._last_heard = self._loop.time()
@@ -154,7 +160,7 @@ class WebSocket(asyncio.Protocol):
         self.send([greeting])
         if self._ping_interval > 0:
             self._timer = self._loop.call_later(self._ping_interval, self._keep_alive)
-        self.pump()
+        self.pump(request_ack=True)
         if early_data:
             self.data_received(early_data)
 
@@ -166,6 +172,8 @@ class WebSocket(asyncio.Protocol):
         """
         session, transport, encoder = self._session, self._transport, self._encoder
         if session is None or transport is None or encoder is None:
+            return
+        if session.former is not None:
             return
         cursor = session.cursor
         while not self._is_write_paused:
@@ -206,8 +214,25 @@ class WebSocket(asyncio.Protocol):
         transport.close()
         self._timer = self._loop.call_later(CLOSE_TIMEOUT_SECONDS, transport.abort)
 
+    def hand_over(self, code: int, reason: str) -> None:
+        """Detach, read the acknowledgements that are still due, then close.
+
+        For half a second at most. The close frame is not sent before: at that some peers (tornado)
+        close at once, whatever they have not sent.
+        """
+        transport, session = self._transport, self._session
+        if transport is None or session is None:
+            return
+        self._detach()
+        self._handed_over = session
+        self._last_frame = close_frame(code, reason)
+        self._timer = self._loop.call_later(HANDOVER_SECONDS, self._end_handover)
+
     def data_received(self, data: bytes) -> None:
         """Handle bytes from the peer."""
+        if self._handed_over is not None:
+            self._read_late(self._handed_over, data)
+            return
         self._last_heard = self._loop.time()
         self._set_silent(is_silent=False)
         try:
@@ -255,7 +280,33 @@ class WebSocket(asyncio.Protocol):
                 "a client's connection broke twice at the same large message: a notice replaces it"
             )
         self._detach()
+        self._end_handover()
         self._transport = None
+
+    def _read_late(self, session: ClientSession, data: bytes) -> None:
+        """Read acknowledgements that arrive after another connection took over."""
+        try:
+            for event in self._reader.receive(data):
+                if event.kind is EventKind.PONG and len(event.payload) == NUMBER_BYTES:
+                    session.cursor.acknowledge(int.from_bytes(event.payload, "big"))
+                if event.kind is EventKind.CLOSE or not session.cursor.is_ping_under_way:
+                    self._end_handover()
+                    return
+        except FrameError:
+            self._end_handover()
+
+    def _end_handover(self) -> None:
+        session, self._handed_over = self._handed_over, None
+        transport = self._transport
+        if session is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        if transport is not None and not transport.is_closing():
+            transport.write(self._last_frame)
+            transport.close()
+            self._timer = self._loop.call_later(CLOSE_TIMEOUT_SECONDS, transport.abort)
+        self._sessions.end_handover(session, self)
 
     def _continue_scan(self) -> None:
         """Go on in a part of the log in which there was nothing for this client so far."""

@@ -39,6 +39,10 @@ class FakeConnection:
         assert reason
         self.closed.append(code)
 
+    def hand_over(self, code: int, reason: str) -> None:
+        """Close at once."""
+        self.close(code, reason)
+
 
 def make_sessions(log: MessageLog | None = None) -> ClientSessions:
     """Make the sessions of a kernel without any."""

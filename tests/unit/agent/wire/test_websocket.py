@@ -25,6 +25,7 @@ MASKED_CLOSE_1009 = b"\x88\x82\0\0\0\0" + struct.pack("!H", MESSAGE_TOO_BIG)
 PING = b"\x89\x08" + bytes(7)
 """But for the last byte of its number, as `PONG`."""
 PONG = b"\x8a\x88" + bytes(4) + bytes(7)
+MASKED_CLOSE = b"\x88\x80" + bytes(4)
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -100,6 +101,58 @@ async def test_ping_that_is_asked_for_leaves_with_the_message(
     await eventually(lambda: session.cursor.is_flushed)
     client.close()
     transport.abort()
+    await asyncio.sleep(0)
+
+
+async def test_message_that_is_acknowledged_late_is_not_sent_again() -> None:
+    """JupyterLab connects anew upon `restarting`: its pong may arrive after its new connection."""
+    sessions = make_sessions()
+    first, _ = await connect(sessions)
+    sessions.broadcast([stream(10)], request_ack=True)
+    second, transport = await connect(sessions)
+    sessions.broadcast([stream(11)])
+    first.sendall(PONG + b"\1" + MASKED_CLOSE)
+    (session,) = sessions._connected.values()
+    await eventually(lambda: session.former is None)
+    received = second.recv(1 << 16)
+    assert b'"greeting"' in received
+    assert b'"text":"' + 11 * b"x" + b'"' in received
+    assert b'"text":"' + 10 * b"x" + b'"' not in received
+    assert first.recv(1 << 16).endswith(b"another connection took over")
+    for client in (first, second):
+        client.close()
+    transport.abort()
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("end", ["close", "reset", "timeout", "broken frame"])
+async def test_message_that_is_not_acknowledged_is_sent_again(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    """Once the former connection has ended, or has been silent for a moment: with a ping."""
+    monkeypatch.setattr(websocket, "HANDOVER_SECONDS", 0.05 if end == "timeout" else 3600)
+    sessions = make_sessions()
+    first, _ = await connect(sessions)
+    sessions.broadcast([stream(10)], request_ack=True)
+    second, transport = await connect(sessions)
+    (session,) = sessions._connected.values()
+    assert session.former is not None
+    third, last = await connect(sessions)  # takes over meanwhile, from one that was sent nothing
+    if end == "close":
+        first.sendall(MASKED_CLOSE)
+    elif end == "reset":
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+        first.close()
+    elif end == "broken frame":
+        first.sendall(b"\xff\xff")
+    await eventually(lambda: session.former is None)
+    received = third.recv(1 << 16)
+    assert b'"text":"' + 10 * b"x" + b'"' in received
+    assert received.endswith(PING + b"\2")
+    for client in (first, second, third):
+        client.close()
+    for one in (transport, last):
+        one.abort()
     await asyncio.sleep(0)
 
 
