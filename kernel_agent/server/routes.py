@@ -213,6 +213,8 @@ class Routes:
         if request.json_object().get("only_pooled") is True and not self._pool.is_waiting:
             raise HttpError(409, "the kernel is in no pool")
         self._supervisor.end(BY_GATEWAY, EndedBy.GATEWAY)
+        # A gateway that learns of the end kills the agent, perhaps before it has told the others.
+        self._state.tell_at_once()
         await self._state.wait_for_end()
         await self._executions.finish()
         return Response(204)

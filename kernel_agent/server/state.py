@@ -95,6 +95,12 @@ class State:
         if self._timer is None and self._subscribers:
             self._timer = self._loop.call_at(soon, self._publish)
 
+    def tell_at_once(self) -> None:
+        """Publish the document now, with the changes that would be published soon."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._publish()
+
     def mark_active(self) -> None:
         """Publish the document when it is due, since `last_activity` has changed."""
         if self._timer is None and self._subscribers:

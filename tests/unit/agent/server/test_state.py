@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import AsyncMock
 
-from kernel_agent.server.http import Request, Stream
+from kernel_agent.server.http import Request, Response, Stream
 from kernel_agent.server.routes import Routes
 from kernel_agent.server.state import ACTIVITY_INTERVAL_SECONDS, State
 
@@ -89,3 +91,32 @@ async def test_slow_reader_of_the_events_learns_of_the_end() -> None:
         states.append(json.loads(line)["execution_state"])
         state.end()
     assert states == ["idle", "dead"]
+
+
+async def test_requested_end_is_told_before_it_comes() -> None:
+    """A kernel may end sooner than changes are told, and a gateway kills its agent then.
+
+    The other gateways would take that for the kernel's death.
+    """
+    nothing: Any = None
+    document = {"execution_state": "idle"}
+    state = State(lambda: dict(document))
+
+    def end(*_: object) -> None:
+        document["execution_state"] = "terminating"
+        state.mark_changed()
+
+    supervisor: Any = SimpleNamespace(end=end)
+    executions: Any = SimpleNamespace(finish=AsyncMock())
+    routes = Routes(supervisor, state, nothing, nothing, nothing, nothing, nothing, executions)
+    told: list[str] = []
+    state.subscribe(lambda: told.append(state.document()["execution_state"]))
+    request = Request("POST", "/v1/shutdown", {}, {}, b"")
+    ending = asyncio.create_task(routes.handle(request))
+    await asyncio.sleep(0)
+    assert told == ["terminating"]
+    state.end()
+    answer = await ending
+    assert isinstance(answer, Response)
+    assert answer.status == 204
+    assert told == ["terminating", "dead"]
