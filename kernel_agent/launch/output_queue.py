@@ -13,8 +13,10 @@ from __future__ import annotations
 from typing import Any, Mapping
 
 QUEUED_MESSAGES = 4_000
-"""No loss was seen with so many, with eight times as many processes as cores. Short messages take
-6 MB then. There is a limit, since large ones may wait as well."""
+"""Of these it keeps half at least, since ZeroMQ counts in steps of a half what has left the queue.
+
+No loss was seen with so many, with eight times as many processes as cores. Short messages take 6 MB
+then. There is a limit, since large ones may wait as well."""
 
 _IPYKERNEL = f"""\
 try:

@@ -16,8 +16,9 @@ from jupyter_wire.messages import Message
 
 LINES = 400
 """That a kernel prints when its gateway is killed."""
-FLOOD_LINES = 4000
-"""That a kernel prints while its agent stands still: more than its socket keeps by itself."""
+FLOOD_LINES = 1900
+"""That a kernel prints while its agent stands still: more than its socket and the network keep by
+themselves, and less than the half of what the agent has it keep."""
 FLOOD_SECONDS = 120.0
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

@@ -103,7 +103,7 @@ PYTHON = Language(
     lines=("import time\nfor n in range(COUNT):\n    print(n, flush=True)\n    time.sleep(0.01)"),
     flood=(
         "import pathlib\n"
-        "for n in range(COUNT):\n    print(n, 'x' * 2000, flush=True)\n"
+        "for n in range(COUNT):\n    print(n, 'x' * 10_000, flush=True)\n"
         "pathlib.Path('FILE').touch()"
     ),
     parameters="count = 1\nname = 'unknown'",
@@ -156,7 +156,7 @@ R = Language(
     lines="for (n in seq(0, COUNT - 1)) {\n    cat(n, '\\n', sep = '')\n    flush.console()\n"
     "    Sys.sleep(0.01)\n}",
     flood=(
-        "for (n in seq(0, COUNT - 1)) {\n    cat(n, ' ', strrep('x', 2000), '\\n', sep = '')\n"
+        "for (n in seq(0, COUNT - 1)) {\n    cat(n, ' ', strrep('x', 10000), '\\n', sep = '')\n"
         "    flush.console()\n}\ninvisible(file.create('FILE'))"
     ),
     parameters="count <- 1\nname <- 'unknown'",
@@ -200,7 +200,7 @@ SCALA = Language(
     interruption="InterruptedException|ThreadDeath",
     lines="for (n <- 0 until COUNT) { println(n); Thread.sleep(10) }",
     flood=(
-        'for (n <- 0 until COUNT) println(s"$n " + "x" * 2000)\n'
+        'for (n <- 0 until COUNT) println(s"$n " + "x" * 10000)\n'
         'new java.io.File("FILE").createNewFile()'
     ),
     parameters='val count = 1\nval name = "unknown"',
