@@ -311,14 +311,12 @@ class ClientSessions:
         again, and show its dialog again.
         """
         may_acknowledge = session.cursor.is_ping_under_way and not earlier.is_silent
-        is_first = session.former is None
-        if may_acknowledge and is_first:
+        is_awaited = may_acknowledge and session.former is None
+        if is_awaited:
             session.former = earlier
         self._detach(session)
-        if may_acknowledge and is_first:
-            earlier.hand_over(TAKEN_OVER, "another connection took over")
-        else:
-            earlier.close(TAKEN_OVER, "another connection took over")
+        end = earlier.hand_over if is_awaited else earlier.close
+        end(TAKEN_OVER, "another connection took over")
 
     def _detach(self, session: ClientSession) -> None:
         session.connection = None

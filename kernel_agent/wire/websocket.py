@@ -208,11 +208,7 @@ class WebSocket(asyncio.Protocol):
         if transport is None or self._session is None:
             return
         self._detach()
-        if transport.is_closing():
-            return
-        transport.write(close_frame(code, reason))
-        transport.close()
-        self._timer = self._loop.call_later(CLOSE_TIMEOUT_SECONDS, transport.abort)
+        self._end(transport, close_frame(code, reason))
 
     def hand_over(self, code: int, reason: str) -> None:
         """Detach, read the acknowledgements that are still due, then close.
@@ -302,11 +298,17 @@ class WebSocket(asyncio.Protocol):
             return
         if self._timer is not None:
             self._timer.cancel()
-        if transport is not None and not transport.is_closing():
-            transport.write(self._last_frame)
-            transport.close()
-            self._timer = self._loop.call_later(CLOSE_TIMEOUT_SECONDS, transport.abort)
+        if transport is not None:
+            self._end(transport, self._last_frame)
         self._sessions.end_handover(session, self)
+
+    def _end(self, transport: asyncio.Transport, last_frame: bytes) -> None:
+        """Close a transport, unless it is closing; abort it if the peer does not read in time."""
+        if transport.is_closing():
+            return
+        transport.write(last_frame)
+        transport.close()
+        self._timer = self._loop.call_later(CLOSE_TIMEOUT_SECONDS, transport.abort)
 
     def _continue_scan(self) -> None:
         """Go on in a part of the log in which there was nothing for this client so far."""
