@@ -177,7 +177,7 @@ async def test_user_gets_a_kernel_that_was_ready(live: LiveSettings, tmp_path: P
         await until_ready(service, 1)
 
 
-@pytest.mark.parametrize("name", ["MPLBACKEND", "LC_ALL"])
+@pytest.mark.parametrize("name", ["MPLBACKEND", "TZ", "LC_ALL"])
 async def test_variables_of_the_start_need_no_other_kernel(live: LiveSettings, name: str) -> None:
     """The process of the one that waits is replaced; it is no restart to its user."""
     async with pooling(live, 1, client_envs=frozenset({name})) as service:
